@@ -1,0 +1,82 @@
+/**
+ * npm run bench [-- --tiny] [--json OUT]: what leapd costs and gains, measured side by side with the kernel's own swap and with plain C, in one run.
+ * Met or not met, every figure is printed; where something cannot run on this machine, the reason is.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, resolve } from 'node:path';
+import yargs from 'yargs';
+import { floor } from './floor.js';
+import { describeMachine, inWords } from './machine.js';
+import { overheads } from './overheads.js';
+import { paging } from './paging.js';
+import { draw } from './rows.js';
+import { UndoStack } from './undo.js';
+
+const MINUTE_MS = 60_000;
+
+const full = {
+  floorPages: 30_000,
+  floorRounds: 5,
+  pagingMib: 512,
+  pagingRounds: 3,
+  pagingBudgetMs: 12 * MINUTE_MS,
+  overheadMib: 256,
+  overheadRounds: 3,
+  idleMs: 5_000,
+  prefetchBuffer: 8000, // leapd's standard
+};
+/** Small enough for a test suite; the figures mean nothing, the rows are all there. */
+const tiny: typeof full = {
+  floorPages: 3_000,
+  floorRounds: 1,
+  pagingMib: 64,
+  pagingRounds: 1,
+  pagingBudgetMs: MINUTE_MS,
+  overheadMib: 16,
+  overheadRounds: 1,
+  idleMs: 500,
+  prefetchBuffer: 128,
+};
+
+const sections = ['floor', 'paging', 'costs'] as const;
+
+const options = yargs(process.argv.slice(2))
+  .scriptName('npm run bench --')
+  .usage('Usage: $0 [options]\n\nMeasures leapd beside the kernel\'s swap (a swap file and zram made for the purpose and removed again) and beside C. Needs root.')
+  .option('tiny', { type: 'boolean', default: false, describe: 'everything once and small: to see that it runs' })
+  .option('json', { type: 'string', requiresArg: true, describe: 'also write the figures to this file' })
+  .option('dir', { type: 'string', requiresArg: true, default: tmpdir(), describe: 'folder on the disk that the swap files are to be on' })
+  .option('only', { choices: sections, describe: 'one section only' })
+  .option('rounds', { type: 'number', requiresArg: true, describe: 'how often each thing is measured; the table shows medians' })
+  .version(false)
+  .strict()
+  .parseSync();
+
+const scale = options.tiny ? tiny : full;
+const rounds = (standard: number): number => Math.max(1, Math.floor(options.rounds ?? standard));
+const wants = (section: (typeof sections)[number]): boolean => options.only === undefined || options.only === section;
+const say = (what: string): void => void process.stderr.write(`${what}\n`);
+const dir = resolve(options.dir);
+
+const undo = new UndoStack();
+undo.onSignals();
+const machine = describeMachine(dir);
+say(inWords(machine));
+
+const floorRows = wants('floor') ? await floor(undo, { pages: scale.floorPages, rounds: rounds(scale.floorRounds) }, say) : [];
+const costs = wants('costs')
+  ? await overheads(undo, { mib: scale.overheadMib, idleMs: scale.idleMs, rounds: rounds(scale.overheadRounds), prefetchBuffer: scale.prefetchBuffer }, say)
+  : [];
+const plan = { mib: scale.pagingMib, rounds: rounds(scale.pagingRounds), budgetMs: scale.pagingBudgetMs, prefetchBuffer: scale.prefetchBuffer, dir };
+const paged = wants('paging') ? await paging(undo, plan, say) : { rows: [], records: [] };
+
+const rows = [...floorRows, ...paged.rows, ...costs];
+process.stdout.write(`${inWords(machine)}\n\n${draw(rows)}\n`);
+const judged = rows.filter((entry) => entry.leap?.met !== undefined);
+const met = judged.filter((entry) => entry.leap?.met === true).length;
+process.stdout.write(`\n${met} of ${judged.length} goals met; ${rows.filter((entry) => entry.reason !== undefined).length} rows could not be measured in full\n`);
+if (options.json !== undefined) {
+  mkdirSync(dirname(resolve(options.json)), { recursive: true });
+  writeFileSync(options.json, `${JSON.stringify({ machine, tiny: options.tiny, scale, rows, paging: paged.records }, null, 1)}\n`);
+}

@@ -1,0 +1,18 @@
+/** The C programs of the bench, compiled when their source is newer than they are. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The checkout, seen from dist/bench. */
+export const root = fileURLToPath(new URL('../../', import.meta.url));
+
+export function compiled(name: 'touch' | 'floor'): string {
+  const source = join(root, 'bench', `${name}.c`);
+  const folder = join(root, 'dist', 'bench', 'bin');
+  const binary = join(folder, name);
+  if (existsSync(binary) && statSync(binary).mtimeMs > statSync(source).mtimeMs) return binary;
+  mkdirSync(folder, { recursive: true });
+  execFileSync('cc', ['-O2', '-Wall', '-Wextra', '-Werror', '-o', binary, source], { stdio: 'inherit' });
+  return binary;
+}

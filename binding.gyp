@@ -1,0 +1,31 @@
+{
+  "targets": [
+    {
+      "target_name": "leap",
+      "sources": [
+        "native/addon.cc",
+        "native/arch_x86_64.cc",
+        "native/attach.cc",
+        "native/engine.cc",
+        "native/engine_commands.cc",
+        "native/engine_harvest.cc",
+        "native/frames.cc",
+        "native/helper.cc",
+        "native/helper_discard.cc",
+        "native/helper_move.cc",
+        "native/place.cc",
+        "native/procfs.cc",
+        "native/ranges.cc",
+        "native/swapfile.cc",
+        "native/target_check.cc",
+        "native/tracee.cc",
+        "native/uffd.cc"
+      ],
+      "defines": ["_GNU_SOURCE", "NAPI_VERSION=8"],
+      "cflags!": ["-O3", "-fno-omit-frame-pointer"],
+      "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-fno-rtti", "-fno-exceptions"],
+      "cflags_cc": ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-O2", "-fexceptions"],
+      "libraries": ["-luring", "-lxxhash"]
+    }
+  ]
+}

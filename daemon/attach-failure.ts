@@ -1,0 +1,33 @@
+/** Why an attach failed, by the engine's word for it, as one line for the user. Whatever the reason, the target is as it was. */
+import { ExitCode, Refusal } from './exit-codes.js';
+import type { PagerSettings } from './pager-messages.js';
+
+interface Explanation {
+  readonly code: ExitCode;
+  readonly remedy: string;
+}
+
+/** By the kinds of native/error.h. */
+const explanations: Readonly<Record<string, Explanation>> = {
+  'no-process': { code: ExitCode.target, remedy: 'it ended just now' },
+  'kernel-thread': { code: ExitCode.target, remedy: 'only user processes have memory to page' },
+  self: { code: ExitCode.target, remedy: 'name another process' },
+  helper: { code: ExitCode.target, remedy: 'name the process that is to be paged' },
+  zombie: { code: ExitCode.target, remedy: 'it has ended' },
+  traced: { code: ExitCode.target, remedy: 'end the debugger or detach it first; it may attach again afterwards' },
+  'already-managed': { code: ExitCode.target, remedy: 'see who pages it with: leapctl status' },
+  orphaned: { code: ExitCode.orphaned, remedy: 'see what became of its leapd with: leapctl status' },
+  '32-bit': { code: ExitCode.target, remedy: 'leapd pages 64-bit programs only' },
+  'not-permitted': { code: ExitCode.rights, remedy: 'run leapd as root, in a container with --cap-add SYS_PTRACE --cap-add SYS_ADMIN' },
+  seccomp: { code: ExitCode.rights, remedy: 'give leapd CAP_SYS_ADMIN' },
+  'kernel-too-old': { code: ExitCode.system, remedy: 'see what this machine has with: leapctl doctor' },
+  memory: { code: ExitCode.system, remedy: 'leapd itself needs more memory: give a smaller --prefetch-buffer' },
+  swap: { code: ExitCode.swapFile, remedy: 'give another --swap-file' },
+  timeout: { code: ExitCode.attach, remedy: 'try again' },
+  limit: { code: ExitCode.attach, remedy: 'raise the limits of the process: prlimit --nofile and --as' },
+};
+
+export function attachRefusal(settings: PagerSettings, reason: string, message: string): Refusal {
+  const { code, remedy } = explanations[reason] ?? { code: ExitCode.attach, remedy: 'the process is as it was; see what this machine has with: leapctl doctor' };
+  return new Refusal(code, `leapd cannot attach to process ${settings.pid}: ${message}`, remedy);
+}

@@ -1,0 +1,85 @@
+/** What leapd answers to each command of the control socket. */
+import type { Progress } from './control-server.js';
+import { ExitCode, Refusal } from './exit-codes.js';
+import { parseValue } from './options.js';
+import type { PagerChanges } from './pager-messages.js';
+import type { Json, Request } from './protocol.js';
+import type { Session } from './session.js';
+import { bytesToPages, formatPages, type Size } from './size.js';
+import { LEAST_LOCAL_PAGES } from './target.js';
+
+export const settable = ['local-memory', 'prefetch', 'history', 'window-max', 'prefetch-buffer'] as const;
+
+/** @param session undefined while leapd is still attaching. @throws Refusal. */
+export async function answerWith(session: Session | undefined, request: Request, progress: Progress): Promise<Json> {
+  if (session === undefined || session.state === 'attaching') throw new Refusal(ExitCode.refused, 'leapd is still attaching', 'try again in a moment');
+  switch (request.command) {
+    case 'status':
+      return status(session);
+    case 'stats':
+      return stats(session);
+    case 'set':
+      return set(session, request.arguments);
+    case 'detach':
+      return { pid: session.target.pid, ending: await session.detach(request.arguments['force'] === 'yes', progress), uptimeSeconds: session.uptimeSeconds };
+  }
+}
+
+/** One object with every counter of the pager, and whose they are. */
+async function stats(session: Session): Promise<Json> {
+  const counters = await session.pager.stats();
+  return { pid: session.target.pid, name: session.target.name, ...counters, state: session.state, uptimeSeconds: session.uptimeSeconds };
+}
+
+async function status(session: Session): Promise<Json> {
+  const { localLimitPages, residentPages, storedPages, bufferedPages, prefetch } = await session.pager.stats();
+  return {
+    pid: session.target.pid,
+    name: session.target.name,
+    state: session.state,
+    leapd: process.pid,
+    uptimeSeconds: session.uptimeSeconds,
+    localLimitPages,
+    residentPages,
+    storedPages,
+    bufferedPages,
+    prefetch,
+    swapFile: session.options.swapFile,
+    control: session.options.control,
+  };
+}
+
+/** All values are read before the first one acts. */
+async function set(session: Session, given: Readonly<Record<string, string>>): Promise<Json> {
+  const names = Object.keys(given);
+  const unknown = names.find((name) => !settable.some((known) => known === name));
+  if (unknown !== undefined || names.length === 0) {
+    throw new Refusal(ExitCode.usage, unknown === undefined ? 'nothing to set' : `${unknown} cannot be set at run time`, `what can: ${settable.join(', ')}`);
+  }
+  const value = (name: (typeof settable)[number]): string | undefined => given[name];
+  const [memory, prefetch, history, windowMax, buffer] = settable.map(value);
+  const changes: PagerChanges = {
+    ...(memory !== undefined && { localPages: await limitNow(session, parseValue('local-memory', memory)) }),
+    ...(prefetch !== undefined && { prefetch: parseValue('prefetch', prefetch) }),
+    ...(history !== undefined && { history: parseValue('history', history) }),
+    ...(windowMax !== undefined && { windowMax: parseValue('window-max', windowMax) }),
+    ...(buffer !== undefined && { prefetchBuffer: parseValue('prefetch-buffer', buffer) }),
+  };
+  try {
+    await session.pager.change(changes);
+  } catch (error) {
+    throw new Refusal(ExitCode.refused, error instanceof Error ? error.message : String(error), 'what was set before it stays set');
+  }
+  return stats(session);
+}
+
+/** A share is one of what the process uses now, local or not. */
+async function limitNow(session: Session, size: Size): Promise<number> {
+  const { residentPages, storedPages, bufferedPages } = await session.pager.stats();
+  const used = residentPages + storedPages + bufferedPages;
+  const pages = size.kind === 'percent' ? Math.floor((used * size.percent) / 100) : bytesToPages(size.bytes);
+  if (size.kind === 'bytes' && pages < LEAST_LOCAL_PAGES) {
+    throw new Refusal(ExitCode.usage, `local-memory: ${formatPages(pages)} is too little`, `give at least ${formatPages(LEAST_LOCAL_PAGES)}`);
+  }
+  return Math.max(LEAST_LOCAL_PAGES, pages);
+}

@@ -1,0 +1,103 @@
+/** `leapctl doctor`: what this machine offers leapd. Every probe only looks. */
+import { availableParallelism, freemem, release } from 'node:os';
+import { Capability, hasCapability, isAtLeast, kernelVersion, OLDEST_KERNEL } from './host.js';
+import { memoryMounts } from './memory-fit.js';
+import { probeNative, type NativeProbe } from './native-probe.js';
+import { readStatus, readText } from './process-info.js';
+import { formatBytes, formatNs } from './size.js';
+
+export interface Finding {
+  readonly what: string;
+  /** good; slower or less: works, with a loss; missing: leapd cannot work. */
+  readonly verdict: 'good' | 'less' | 'missing';
+  readonly found: string;
+  readonly advice?: string;
+}
+
+export async function examine(): Promise<Finding[]> {
+  const native = await probeNative();
+  return [kernel(), rights(), ...userfaultfd(native), seccomp(), groups(), cpus(native), ...haltPolling(), mapLimit(), memory()];
+}
+
+const less = (what: string, found: string, advice: string): Finding => ({ what, verdict: 'less', found, advice });
+const missing = (what: string, found: string, advice: string): Finding => ({ what, verdict: 'missing', found, advice });
+const good = (what: string, found: string): Finding => ({ what, verdict: 'good', found });
+
+/** What each newer kernel adds, newest first. */
+const newer = [
+  [[6, 13], 'process_madvise: many runs of pages leave in one call'],
+  [[6, 8], 'UFFDIO_MOVE: pages leave without a fault by whoever writes to them meanwhile'],
+  [[6, 6], 'UFFDIO_POISON: a page that is lost raises SIGBUS'],
+  [[6, 1], '/dev/userfaultfd: processes without rights of their own can be paged'],
+] as const;
+
+function kernel(): Finding {
+  const version = kernelVersion();
+  if (!isAtLeast(version, OLDEST_KERNEL)) return missing('kernel', release(), `leapd needs Linux ${OLDEST_KERNEL.join('.')}`);
+  const lacking = newer.filter(([wanted]) => !isAtLeast(version, wanted));
+  if (lacking.length === 0) return good('kernel', release());
+  return less('kernel', release(), lacking.map(([wanted, what]) => `${wanted.join('.')} adds ${what}`).join('\n'));
+}
+
+function rights(): Finding {
+  if (!hasCapability(Capability.sysPtrace)) return missing('rights', 'no CAP_SYS_PTRACE', 'run leapd as root');
+  if (!hasCapability(Capability.sysAdmin)) return less('rights', 'no CAP_SYS_ADMIN', 'processes under a seccomp filter are refused without it');
+  return good('rights', 'CAP_SYS_PTRACE, CAP_SYS_ADMIN');
+}
+
+function userfaultfd({ problem, probe }: NativeProbe): Finding[] {
+  if (probe === undefined) return [missing('native addon', problem ?? 'not loaded', 'build it with: npm run build')];
+  if (problem !== undefined) return [missing('userfaultfd', problem, 'run as root; in a container allow userfaultfd in its seccomp profile')];
+  return [
+    good('userfaultfd', probe.features.join(' ')),
+    probe.features.some((name) => /\bmove$/i.test(name)) ? good('eviction', 'move') : less('eviction', 'write-protect and discard', 'Linux 6.8 can move pages, which is faster'),
+    probe.userfaultfdDevice
+      ? good('/dev/userfaultfd', 'there')
+      : less('/dev/userfaultfd', 'not there', 'only processes that may use userfaultfd themselves can be paged; Linux 6.1 has it'),
+    probe.ioUring
+      ? good('io_uring', 'allowed')
+      : less('io_uring', `refused (errno ${probe.ioUringErrno})`, 'the swap file is read and written synchronously; on newer kernels allow it with: sysctl kernel.io_uring_disabled=0'),
+  ];
+}
+
+function seccomp(): Finding {
+  const mode = readStatus('self')?.get('Seccomp') ?? '0';
+  if (mode === '0') return good('seccomp filter on leapd', 'none');
+  return less('seccomp filter on leapd', 'there is one', 'it has to let pass ptrace, pidfd_getfd, process_madvise, userfaultfd and io_uring');
+}
+
+function groups(): Finding {
+  const versions = memoryMounts(readText('/proc/self/mountinfo') ?? '').filter(({ version, point }) => version === 1 || (readText(`${point}/cgroup.controllers`) ?? '').includes('memory'));
+  if (versions.length === 0) return less('memory control groups', 'none found', 'whether the memory fits back is judged by the machine alone');
+  return good('memory control groups', versions.map(({ version, point }) => `version ${version} at ${point}`).join(', '));
+}
+
+function cpus({ calibration }: NativeProbe): Finding {
+  const count = availableParallelism();
+  if (!calibration) return count > 1 ? good('CPUs', String(count)) : less('CPUs', '1', 'leapd and the process take turns');
+  const { sameCpuBlocking, otherCpuSpinning, otherCpuBlocking } = calibration;
+  const costs = `a fault costs ${formatNs(sameCpuBlocking)} served on its own CPU, ${formatNs(otherCpuSpinning)} by one that spins, ${formatNs(otherCpuBlocking)} by one that sleeps`;
+  return good('CPUs', `${count}; ${costs}`);
+}
+
+const HALT_POLL_NS = 200_000;
+
+/** In a virtual machine a halted CPU is woken by its host. Polling a moment before the halt saves that. */
+function haltPolling(): Finding[] {
+  if (!/^flags\s*:.*\bhypervisor\b/m.test(readText('/proc/cpuinfo') ?? '')) return [];
+  const path = '/sys/module/haltpoll/parameters/guest_halt_poll_ns';
+  const polls = Number(readText(path)?.trim() ?? Number.NaN);
+  if (Number.isNaN(polls)) return [less('halt polling', 'virtual machine, no haltpoll', 'a fault served from another CPU costs several times more; try: modprobe cpuidle_haltpoll')];
+  if (polls >= HALT_POLL_NS) return [good('halt polling', `${polls} ns`)];
+  return [less('halt polling', `virtual machine, ${polls} ns`, `faster with: echo ${HALT_POLL_NS} > ${path}`)];
+}
+
+const FEW_MAPS = 65530;
+
+function mapLimit(): Finding {
+  const limit = Number(readText('/proc/sys/vm/max_map_count')?.trim() ?? 0);
+  if (limit >= FEW_MAPS) return good('mappings a process may have', String(limit));
+  return less('mappings a process may have', String(limit), `registering memory can split mappings; raise it with: sysctl vm.max_map_count=${FEW_MAPS}`);
+}
+
+const memory = (): Finding => good('free memory', formatBytes(freemem()));

@@ -1,0 +1,81 @@
+/** The command line of leapctl. */
+import yargs, { type Argv } from 'yargs';
+import { settable } from './commands.js';
+import { parseValue, refuseCommandLine } from './options.js';
+import { ExitCode, exitCodeTable, Refusal } from './exit-codes.js';
+
+export interface LeapctlOptions {
+  readonly command: 'status' | 'stats' | 'set' | 'detach' | 'doctor';
+  readonly pid: number | undefined;
+  readonly control: string | undefined;
+  readonly json: boolean;
+  readonly force: boolean;
+  readonly settings: Readonly<Record<string, string>>;
+}
+
+const pidArgument = (parser: Argv): Argv => parser.positional('pid', { describe: 'the paged process', type: 'string', demandOption: true });
+
+function commandLine(args: readonly string[]) {
+  return yargs([...args])
+    .scriptName('leapctl')
+    .usage('Usage: $0 <command> [options]\n\nLooks at a running leapd and tells it what to do.')
+    .parserConfiguration({ 'camel-case-expansion': false, 'dot-notation': false, 'boolean-negation': false, 'parse-numbers': false, 'parse-positional-numbers': false })
+    .command('status [pid]', 'who is under leapd, or the state of one process', (parser) => parser.positional('pid', { describe: 'the paged process; all when left out', type: 'string' }))
+    .command('stats <pid>', 'every counter of the pager', pidArgument)
+    .command('set <pid> <settings..>', `change ${settable.join(', ')} while it runs`, (parser) =>
+      pidArgument(parser).positional('settings', { describe: 'NAME=VALUE', type: 'string', array: true, demandOption: true }),
+    )
+    .command('detach <pid>', 'put all memory back and end leapd', (parser) =>
+      pidArgument(parser).option('force', { type: 'boolean', describe: 'even if the memory does not seem to fit' }),
+    )
+    .command('doctor', 'what this machine offers leapd, and what would make it faster')
+    .option('json', { type: 'boolean', describe: 'print one JSON object' })
+    .option('control', { type: 'string', requiresArg: true, describe: 'the socket of leapd, where it is not the usual one' })
+    .example('$0 status', 'all processes under leapd')
+    .example('$0 stats 1234 --json', 'counters for a script')
+    .example('$0 set 1234 local-memory=256M prefetch=leap', 'change two things at once')
+    .example('$0 detach 1234', 'the process goes on without leapd')
+    .example('$0 doctor', 'kernel, rights, userfaultfd, io_uring, control groups')
+    .demandCommand(1, 1, 'a command is missing', 'only one command at a time')
+    .version(false)
+    .help('help', 'show this help')
+    .alias('help', 'h')
+    .strict()
+    .exitProcess(false)
+    .wrap(Math.min(process.stdout.columns ?? 100, 110))
+    .epilogue(exitCodeTable())
+    .fail((message: string | null, error: Error | undefined) => {
+      refuseCommandLine('leapctl', args, message?.startsWith('Not enough non-option') ? 'the process, or what to set, is missing' : message, error);
+    });
+}
+
+/** @returns undefined when help was asked for, and has been printed. @throws Refusal. */
+export async function parseLeapctl(args: readonly string[]): Promise<LeapctlOptions | undefined> {
+  const argv = (await commandLine(args).parseAsync()) as Record<string, unknown>;
+  if (argv['help'] === true) return undefined;
+  const [command] = argv['_'] as LeapctlOptions['command'][];
+  for (const name of ['control', 'json', 'force']) {
+    if (Array.isArray(argv[name])) throw new Refusal(ExitCode.usage, `--${name} is given more than once`, 'give it once');
+  }
+  if (command === undefined) throw new Refusal(ExitCode.usage, 'a command is missing', 'see leapctl --help');
+  const pid = argv['pid'];
+  return {
+    command,
+    pid: pid === undefined ? undefined : parseValue('pid', String(pid)),
+    control: argv['control'] as string | undefined,
+    json: argv['json'] === true,
+    force: argv['force'] === true,
+    settings: parseSettings((argv['settings'] as string[] | undefined) ?? []),
+  };
+}
+
+export function parseSettings(words: readonly string[]): Record<string, string> {
+  const settings: Record<string, string> = {};
+  for (const word of words) {
+    const [, name, value] = /^([^=]+)=(.+)$/.exec(word) ?? [];
+    if (name === undefined || value === undefined) throw new Refusal(ExitCode.usage, `"${word}" is no NAME=VALUE`, `what can be set: ${settable.join(', ')}`);
+    if (name in settings) throw new Refusal(ExitCode.usage, `${name} is given twice`, 'give it once');
+    settings[name] = value;
+  }
+  return settings;
+}

@@ -1,0 +1,265 @@
+/**
+ * The engine over the addon: native/addon.cc does the work, and this file says what its functions are. Loaded in the pager's thread, and used by no
+ * other: ptrace belongs to the thread that attaches. Only `wakeFd` may be used from elsewhere (write 8 bytes, a counter that is not 0).
+ */
+import { createRequire } from 'node:module';
+import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Engine, Mapping } from '../src/engine.js';
+import { checkLayout } from '../src/layout.js';
+import type { FrameIndex, PageIndex, SpaceId, Vpn } from '../src/types.js';
+import { processOfThread } from './family-process.js';
+import { parseSmaps } from './smaps.js';
+
+export interface EngineOptions {
+  readonly pid: number;
+  readonly frames: number;
+  /** Must not exist, or be empty and ours alone. */
+  readonly swapFile: string;
+  /** UFFDIO_MOVE where the kernel has it. */
+  readonly allowMove?: boolean;
+  /** One madvise for many runs where the kernel has it. */
+  readonly allowVector?: boolean;
+  /** O_DIRECT where the file system has it. */
+  readonly directIo?: boolean;
+  /** io_uring where the kernel has it. */
+  readonly ring?: boolean;
+  /** Faults to order, for tests; each counts the requests that still go well. */
+  readonly inject?: { readonly failWriteAfter?: number; readonly failReadAfter?: number; readonly corruptReadAfter?: number };
+}
+
+/** What this machine offers. */
+export interface Probe {
+  readonly kernel: string;
+  readonly machine: string;
+  /** Names of the userfaultfd features. */
+  readonly features: readonly string[];
+  /** Why userfaultfd is refused to us; empty when it is not. */
+  readonly userfaultfd: string;
+  /** /dev/userfaultfd can be opened (Linux 6.1): attaching works without rights of the target's own. */
+  readonly userfaultfdDevice: boolean;
+  readonly ioUring: boolean;
+  readonly ioUringErrno: number;
+}
+
+/** p50 of one fault in ns, by where its handler runs; 0: not measured, there is one CPU. */
+export interface Calibration {
+  readonly sameCpuBlocking: number;
+  readonly otherCpuSpinning: number;
+  readonly otherCpuBlocking: number;
+}
+
+export interface Mechanism {
+  readonly vector: boolean;
+  readonly ring: boolean;
+  readonly direct: boolean;
+}
+
+export interface EngineStats {
+  readonly turns: number;
+  readonly waits: number;
+  readonly spins: number;
+  readonly helperBatches: number;
+  readonly pagesMoved: number;
+  readonly pagesDiscarded: number;
+  /** Maps that were refused because the target had discarded the page meanwhile. */
+  readonly staleMaps: number;
+  readonly ioOperations: number;
+  readonly ioRequests: number;
+  readonly pagesRead: number;
+  readonly pagesWritten: number;
+  readonly ioBacklogPeak: number;
+}
+
+/** An error of the addon: `kind` is a stable word, `code` an errno or 0. */
+export interface NativeError extends Error {
+  readonly kind: string;
+  readonly code: number;
+}
+
+export const isNativeError = (error: unknown): error is NativeError => error instanceof Error && 'kind' in error && typeof error.kind === 'string';
+
+/** What `create` returns. */
+interface NativeHandle extends Omit<Engine, 'adopt' | 'mappings'> {
+  readonly wakeFd: number;
+  detach(): void;
+  abandon(): void;
+  adopt(space: number, pid: number): void;
+  pidOf(space: number): number;
+  ownArea(space: number): { readonly start: number; readonly end: number };
+  place(cpu: number): number;
+  setSpin(ns: number): void;
+  wake(): void;
+  stats(): EngineStats;
+  mechanism(): Mechanism;
+}
+
+interface Addon {
+  readonly layout: Record<string, number>;
+  create(options: EngineOptions): NativeHandle;
+  probe(): Probe;
+  calibrate(): Calibration;
+  cpuOfThread(pid: number, tid: number): number;
+}
+
+let loaded: Addon | undefined;
+
+/** @throws Error when the addon is missing, or of another version than this file. */
+function addon(): Addon {
+  if (loaded) return loaded;
+  const root = findRoot(dirname(fileURLToPath(import.meta.url)));
+  const native = createRequire(import.meta.url)(join(root, 'build', 'Release', 'leap.node')) as Addon;
+  checkLayout(native.layout);
+  loaded = native;
+  return native;
+}
+
+/** The package's directory: this file is compiled to a directory below it, whose depth is the compiler's business. */
+function findRoot(from: string): string {
+  for (let at = from; at !== dirname(at); at = dirname(at)) {
+    try {
+      readFileSync(join(at, 'package.json'));
+      return at;
+    } catch {
+      // not here: further up
+    }
+  }
+  throw new Error(`no package.json above ${from}`);
+}
+
+export const probe = (): Probe => addon().probe();
+/** Takes about 30 ms. */
+export const calibrate = (): Calibration => addon().calibrate();
+
+/** Flags change without the list of mappings changing (mlock of a whole one): so often a full reading is made all the same. */
+const FULL_READING_EVERY = 20;
+
+interface SeenMappings {
+  readonly maps: string;
+  readonly parsed: Mapping[];
+  reused: number;
+}
+
+export class NativeEngine implements Engine {
+  readonly commands: Int32Array;
+  readonly events: Int32Array;
+  readonly clock: Float64Array;
+  readonly frameHashes: Int32Array;
+  readonly zeroHash: Int32Array;
+  readonly canMove: boolean;
+  readonly canPoison: boolean;
+  /** An eventfd: whoever writes to it ends the turn's wait. */
+  readonly wakeFd: number;
+  /** Bound directly to the addon: the hot path has nothing in between. */
+  readonly turn: (commandWords: number, waitNs: number) => number;
+
+  private readonly seen = new Map<SpaceId, SeenMappings>();
+
+  private constructor(
+    private readonly native: NativeHandle,
+    private readonly pid: number,
+  ) {
+    this.commands = native.commands;
+    this.events = native.events;
+    this.clock = native.clock;
+    this.frameHashes = native.frameHashes;
+    this.zeroHash = native.zeroHash;
+    this.canMove = native.canMove;
+    this.canPoison = native.canPoison;
+    this.wakeFd = native.wakeFd;
+    this.turn = native.turn;
+  }
+
+  /** Opens the swap file, then attaches. @throws NativeError; then the target is as it was, and no file is left. */
+  static attach(options: EngineOptions): NativeEngine {
+    return new NativeEngine(addon().create(options), options.pid);
+  }
+
+  register(space: SpaceId, start: Vpn, count: number): number {
+    return this.native.register(space, start, count);
+  }
+  unregister(space: SpaceId, start: Vpn, count: number): number {
+    return this.native.unregister(space, start, count);
+  }
+  bind(space: SpaceId, start: Vpn, count: number, first: PageIndex): void {
+    this.native.bind(space, start, count, first);
+  }
+  unbind(space: SpaceId, start: Vpn, count: number): void {
+    this.native.unbind(space, start, count);
+  }
+  residency(space: SpaceId, start: Vpn, count: number, out: Uint8Array): number {
+    return this.native.residency(space, start, count, out);
+  }
+  canEvict(space: SpaceId): boolean {
+    return this.native.canEvict(space);
+  }
+  isAlive(space: SpaceId): boolean {
+    return this.native.isAlive(space);
+  }
+  drop(space: SpaceId): void {
+    this.seen.delete(space);
+    this.native.drop(space);
+  }
+  peekFrame(frame: FrameIndex, out: Uint8Array): void {
+    this.native.peekFrame(frame, out);
+  }
+
+  /** The same array as last time when nothing seems to have changed. Our own pages in the target are left out. */
+  mappings(space: SpaceId): Mapping[] {
+    const pid = this.native.pidOf(space);
+    if (pid <= 0) return [];
+    try {
+      const maps = readFileSync(`/proc/${pid}/maps`, 'utf8');
+      const before = this.seen.get(space);
+      if (before && before.maps === maps && before.reused++ < FULL_READING_EVERY) return before.parsed;
+      const own = this.native.ownArea(space);
+      const parsed = parseSmaps(readFileSync(`/proc/${pid}/smaps`, 'utf8')).filter((mapping) => mapping.end <= own.start || mapping.start >= own.end);
+      this.seen.set(space, { maps, parsed, reused: 0 });
+      return parsed;
+    } catch {
+      return []; // it has exited
+    }
+  }
+
+  adopt(space: SpaceId, thread: number): boolean {
+    const pid = processOfThread(this.pid, thread);
+    if (pid === undefined) return false;
+    try {
+      this.native.adopt(space, pid);
+      return true;
+    } catch (error) {
+      if (isNativeError(error)) return false;
+      throw error;
+    }
+  }
+
+  /** Every page has been put back and every range unregistered: leaves the target as it was found. */
+  detach(): void {
+    this.native.detach();
+  }
+  /** Lets go without putting anything back: the target is gone, or is to wait for another leapd. */
+  abandon(): void {
+    this.native.abandon();
+  }
+  /** Runs this thread and the helpers on one CPU; -1: anywhere. @returns errno. */
+  place(cpu: number): number {
+    return this.native.place(cpu);
+  }
+  setSpin(ns: number): void {
+    this.native.setSpin(ns);
+  }
+  /** The CPU that a thread of the target ran on last; -1 when it is gone. */
+  sampleCpu(thread: number): number {
+    return addon().cpuOfThread(this.pid, thread);
+  }
+  wake(): void {
+    this.native.wake();
+  }
+  stats(): EngineStats {
+    return this.native.stats();
+  }
+  mechanism(): Mechanism {
+    return this.native.mechanism();
+  }
+}

@@ -1,0 +1,20 @@
+/** What the addon finds out about this machine, for the doctor: also where it is missing, or refused. */
+import type { Calibration, Probe } from './native-engine.js';
+
+export interface NativeProbe {
+  /** Why there is nothing else here. */
+  readonly problem?: string;
+  readonly probe?: Probe;
+  /** Not where userfaultfd is refused. */
+  readonly calibration?: Calibration;
+}
+
+export async function probeNative(): Promise<NativeProbe> {
+  try {
+    const { calibrate, probe } = await import('./native-engine.js');
+    const found = probe();
+    return found.userfaultfd === '' ? { probe: found, calibration: calibrate() } : { probe: found, problem: found.userfaultfd };
+  } catch (error) {
+    return { problem: error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error) };
+  }
+}

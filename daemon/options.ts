@@ -1,0 +1,233 @@
+/**
+ * The options of leapd as one typed table: groups of options, each with its parser, its help and an example for the group. yargs reads the
+ * command line and prints the help; what a value means is decided here, before anything is touched. `leapctl set` uses the same parsers.
+ */
+import yargs from 'yargs';
+import { BATCH_PAGES } from '../src/layout.js';
+import { DEFAULT_HISTORY, DEFAULT_WINDOW_MAX, PREFETCHERS, type PrefetcherName } from '../src/prefetch/index.js';
+import { DEFAULT_PREFETCH_BUFFER } from '../src/prefetch-buffer.js';
+import { DEFAULT_VICTIM_POLICY, VICTIM_POLICIES, type VictimPolicyName } from '../src/victim/index.js';
+import { ExitCode, exitCodeTable, Refusal } from './exit-codes.js';
+import { parseSize, type Size } from './size.js';
+
+export const evictNames = ['auto', 'move', 'discard', 'discard-single'] as const;
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
+
+export type EvictName = (typeof evictNames)[number];
+export type LogLevel = (typeof logLevels)[number];
+
+/** One option: how it is written, what it means. A parser throws a string that ends the sentence "--name ...". */
+interface Option<T> {
+  /** A switch stands alone; every other option has a value. */
+  readonly switch?: true;
+  readonly help: string;
+  readonly standard: string | undefined;
+  readonly parse: (text: string) => T;
+}
+
+interface Group {
+  readonly title: string;
+  readonly example: readonly [command: string, what: string];
+  readonly names: readonly OptionName[];
+}
+
+const wrong = (what: string): never => {
+  throw new Refusal(ExitCode.usage, what, 'see leapd --help');
+};
+
+const oneOf =
+  <T extends string>(choices: readonly T[]) =>
+  (text: string): T =>
+    choices.find((choice) => choice === text) ?? wrong(`"${text}" is none of ${choices.join(', ')}`);
+
+const integer =
+  (least: number, most: number) =>
+  (text: string): number => {
+    if (!/^-?\d+$/.test(text)) return wrong(`"${text}" is not a whole number`);
+    const value = Number(text);
+    return value >= least && value <= most ? value : wrong(`${text} is not between ${least} and ${most}`);
+  };
+
+const size = (text: string): Size => {
+  const parsed = parseSize(text) ?? wrong(`"${text}" is no amount of memory such as 512M, 2G or 50%`);
+  if (parsed.kind === 'percent' && parsed.percent > 100) return wrong(`${text} is more than the whole process (100%)`);
+  if ((parsed.kind === 'percent' ? parsed.percent : parsed.bytes) === 0) return wrong('0 leaves the process no memory to run in');
+  return parsed;
+};
+
+const path = (text: string): string => {
+  if (text.includes('\0')) return wrong('holds a zero byte');
+  return text;
+};
+
+const PID_MAX = 2 ** 22; // the kernel's own limit on 64-bit machines (PID_MAX_LIMIT)
+
+const table = {
+  pid: { help: 'number of the process to page', standard: undefined, parse: integer(1, PID_MAX) },
+  'local-memory': {
+    help: 'memory that stays local: 512M, 2G, or a share of what the process uses now, 50%',
+    standard: '50%',
+    parse: size,
+  },
+  'swap-file': { help: 'where the rest goes; made by leapd, removed at the end', standard: '/var/tmp/leap-PID.swap', parse: path },
+  'allow-pinned': { switch: true, help: 'page it although it does O_DIRECT or io_uring I/O from its memory', standard: undefined, parse: () => true },
+  force: { switch: true, help: 'at the end, put everything back even if it does not seem to fit', standard: undefined, parse: () => true },
+  prefetch: { help: `what to read ahead: ${PREFETCHERS.join(', ')}`, standard: 'leap', parse: oneOf(PREFETCHERS) },
+  history: { help: 'faults a thread that the trend is looked for in', standard: String(DEFAULT_HISTORY), parse: integer(4, 4096) },
+  'window-max': { help: 'the most pages to read ahead at a fault', standard: String(DEFAULT_WINDOW_MAX), parse: integer(1, BATCH_PAGES) },
+  'prefetch-buffer': { help: 'the most pages read ahead and not yet used', standard: String(DEFAULT_PREFETCH_BUFFER), parse: integer(0, 1 << 20) },
+  evict: { help: `how pages leave the process: ${evictNames.join(', ')}`, standard: 'auto', parse: oneOf(evictNames) },
+  victims: { help: `which pages leave first: ${VICTIM_POLICIES.join(', ')}`, standard: DEFAULT_VICTIM_POLICY, parse: oneOf(VICTIM_POLICIES) },
+  control: { help: 'socket for leapctl', standard: '/run/leap/PID.sock', parse: path },
+  'log-level': { help: `how much to say: ${logLevels.join(', ')}`, standard: 'info', parse: oneOf(logLevels) },
+  portal: { help: 'memory servers (not in this version)', standard: undefined, parse: path },
+  rdma: { switch: true, help: 'keep pages on memory servers (not in this version)', standard: undefined, parse: () => true },
+} satisfies Record<string, Option<unknown>>;
+
+export type OptionName = keyof typeof table;
+type Parsed = { readonly [Name in OptionName]?: ReturnType<(typeof table)[Name]['parse']> };
+
+const groups: readonly Group[] = [
+  {
+    title: 'Process and memory:',
+    example: ['leapd --pid 1234 --local-memory 512M', 'keep 512 MiB of process 1234 in memory'],
+    names: ['pid', 'local-memory', 'swap-file', 'allow-pinned', 'force'],
+  },
+  {
+    title: 'Prefetching:',
+    example: ['leapd --pid 1234 --history 64', 'look for trends in longer histories'],
+    names: ['prefetch', 'history', 'window-max', 'prefetch-buffer'],
+  },
+  {
+    title: 'Eviction:',
+    example: ['leapd --pid 1234 --evict discard', 'the way of kernels before 6.8'],
+    names: ['evict', 'victims'],
+  },
+  {
+    title: 'Control and logging:',
+    example: ['leapd --pid 1234 --log-level debug', 'say more'],
+    names: ['control', 'log-level'],
+  },
+  {
+    title: 'Remote memory (not in this version):',
+    example: ['leapd --pid 1234 --rdma', 'refused: there are no memory servers yet'],
+    names: ['portal', 'rdma'],
+  },
+];
+
+export interface LeapdOptions {
+  readonly pid: number;
+  readonly localMemory: Size;
+  readonly swapFile: string;
+  readonly allowPinned: boolean;
+  readonly force: boolean;
+  readonly prefetch: PrefetcherName;
+  readonly history: number;
+  readonly windowMax: number;
+  readonly prefetchBuffer: number;
+  readonly evict: EvictName;
+  readonly victims: VictimPolicyName;
+  readonly control: string;
+  readonly logLevel: LogLevel;
+}
+
+const isName = (name: string): name is OptionName => Object.hasOwn(table, name);
+const isSwitch = (name: OptionName): boolean => 'switch' in table[name];
+
+/** Reads one value by the table, so that every message begins with the option's name. */
+export function parseValue<Name extends OptionName>(name: Name, text: string): ReturnType<(typeof table)[Name]['parse']> {
+  const option: Option<unknown> = table[name];
+  try {
+    return option.parse(text) as ReturnType<(typeof table)[Name]['parse']>;
+  } catch (error) {
+    if (error instanceof Refusal) throw new Refusal(error.code, `--${name}: ${error.problem}`, error.remedy);
+    throw error;
+  }
+}
+
+function commandLine(args: readonly string[]) {
+  const parser = yargs([...args])
+    .scriptName('leapd')
+    .usage('Usage: $0 --pid PID [options]\n\nPages a running, unmodified process: its memory beyond --local-memory lives in a swap file. Ctrl-C puts it all back.')
+    .parserConfiguration({ 'camel-case-expansion': false, 'dot-notation': false, 'boolean-negation': false, 'parse-numbers': false })
+    .version(false)
+    .help(false)
+    .strict()
+    .exitProcess(false)
+    .wrap(Math.min(process.stdout.columns ?? 100, 110))
+    .epilogue(exitCodeTable())
+    .fail((message: string | null, error: Error | undefined) => refuseCommandLine('leapd', args, message, error));
+  for (const group of groups) {
+    for (const name of group.names) {
+      const option: Option<unknown> = table[name];
+      const base = { describe: option.help, group: group.title };
+      if (isSwitch(name)) parser.option(name, { ...base, type: 'boolean' });
+      else parser.option(name, { ...base, requiresArg: true, ...(option.standard && { defaultDescription: option.standard }) });
+    }
+    parser.example(group.example[0].replace('leapd', '$0'), group.example[1]);
+  }
+  return parser.help('help', 'show this help').alias('help', 'h').group('help', 'Control and logging:');
+}
+
+/** What yargs found wrong, in our words. @throws Refusal. */
+export function refuseCommandLine(program: string, args: readonly string[], message: string | null, error?: Error): never {
+  if (error instanceof Refusal) throw error;
+  throw new Refusal(ExitCode.usage, describeFailure(message ?? error?.message ?? 'the command line is wrong', args), `see ${program} --help`);
+}
+
+function describeFailure(message: string, args: readonly string[]): string {
+  const unknown = /^Unknown arguments?: (.*)$/.exec(message)?.[1]?.split(', ');
+  if (unknown) {
+    // yargs names options without their dashes; say them as they were typed.
+    const typed = unknown.map((name) => [`--${name}`, `-${name}`].find((flag) => args.some((arg) => arg === flag || arg.startsWith(`${flag}=`))) ?? name);
+    return `unknown ${typed[0]?.startsWith('-') ? 'option' : 'argument'}${typed.length > 1 ? 's' : ''} ${typed.join(', ')}`;
+  }
+  const noValue = /^Not enough arguments following: (.*)$/.exec(message);
+  if (noValue) return `--${noValue[1]} needs a value`;
+  return message;
+}
+
+/** The text of --help; undefined when the command line does not ask for it. */
+export function helpText(args: readonly string[]): Promise<string> | undefined {
+  return args.includes('--help') || args.includes('-h') ? commandLine([]).getHelp() : undefined;
+}
+
+/** @throws Refusal: an option is unknown, wrong, missing, given twice, or contradicts another. */
+export function parseOptions(args: readonly string[]): LeapdOptions {
+  const argv = commandLine(args).parseSync() as Record<string, unknown>;
+  const parsed: { [name: string]: unknown } = {};
+  for (const [name, raw] of Object.entries(argv)) {
+    if (!isName(name) || raw === undefined) continue;
+    if (Array.isArray(raw)) throw new Refusal(ExitCode.usage, `--${name} is given ${raw.length} times`, 'give it once');
+    if (isSwitch(name) && raw !== true) throw new Refusal(ExitCode.usage, `--${name} takes no value`, 'give it alone, or leave it out');
+    if (raw === '') throw new Refusal(ExitCode.usage, `--${name} needs a value`, 'see leapd --help');
+    parsed[name] = parseValue(name, String(raw));
+  }
+  return settle(parsed as Parsed);
+}
+
+/** Contradictions between options, and the values of those not given. */
+function settle(given: Parsed): LeapdOptions {
+  if (given.portal !== undefined || given.rdma) {
+    throw new Refusal(ExitCode.unsupported, `--${given.rdma ? 'rdma' : 'portal'}: this version has no memory servers`, 'leave it out to page to a swap file');
+  }
+  const pid = given.pid ?? wrong('--pid is missing');
+  const prefetch = given.prefetch ?? 'leap';
+  if (given['window-max'] !== undefined && prefetch === 'none') wrong('--window-max means nothing with --prefetch none');
+  if (given.history !== undefined && prefetch !== 'leap') wrong(`--history means nothing with --prefetch ${prefetch}: only leap looks for trends`);
+  return {
+    pid,
+    localMemory: given['local-memory'] ?? { kind: 'percent', percent: 50 },
+    swapFile: given['swap-file'] ?? `/var/tmp/leap-${pid}.swap`,
+    allowPinned: given['allow-pinned'] ?? false,
+    force: given.force ?? false,
+    prefetch,
+    history: given.history ?? DEFAULT_HISTORY,
+    windowMax: given['window-max'] ?? DEFAULT_WINDOW_MAX,
+    prefetchBuffer: given['prefetch-buffer'] ?? DEFAULT_PREFETCH_BUFFER,
+    evict: given.evict ?? 'auto',
+    victims: given.victims ?? DEFAULT_VICTIM_POLICY,
+    control: given.control ?? `/run/leap/${pid}.sock`,
+    logLevel: given['log-level'] ?? 'info',
+  };
+}

@@ -1,0 +1,56 @@
+/** What the main thread and the pager's worker thread say to each other. All of it is plain data. */
+import type { PagerStats } from '../src/counters.js';
+import type { PagerOptions } from '../src/options.js';
+import type { PrefetcherName } from '../src/prefetch/index.js';
+import type { EvictName } from './options.js';
+
+/** What the worker is started with. */
+export interface PagerSettings extends Omit<PagerOptions, 'evict' | 'frames' | 'notify'> {
+  readonly pid: number;
+  readonly swapFile: string;
+  readonly evict: EvictName;
+}
+
+/** What may be changed at run time. */
+export interface PagerChanges {
+  readonly localPages?: number;
+  readonly prefetch?: PrefetcherName;
+  readonly history?: number;
+  readonly windowMax?: number;
+  readonly prefetchBuffer?: number;
+  readonly evicting?: boolean;
+}
+
+export interface WorkerData {
+  readonly settings: PagerSettings;
+  /** Element MAIL is 1 while messages wait for the worker: it looks at its port only then. */
+  readonly mail: Int32Array;
+}
+export const MAIL = 0;
+
+export type ToPager =
+  | { readonly kind: 'stats'; readonly id: number }
+  | { readonly kind: 'change'; readonly id: number; readonly changes: PagerChanges }
+  | { readonly kind: 'detach' };
+
+export type LogKind = 'debug' | 'info' | 'warn' | 'error';
+
+/** How paging ended: asked for, or because the target is gone. */
+export type Ending = 'detached' | 'target-gone';
+
+/** How the engine went about it, for the log and for `leapctl status`. */
+export interface AttachFacts {
+  /** "move", "discard", "discard-single". */
+  readonly evict: string;
+  readonly attachMs: number;
+}
+
+export type FromPager =
+  | { readonly kind: 'wakeable'; readonly wakeFd: number }
+  | { readonly kind: 'attached'; readonly facts: AttachFacts }
+  /** The target is as it was. */
+  | { readonly kind: 'refused'; readonly reason: string; readonly message: string }
+  | { readonly kind: 'stats'; readonly id: number; readonly stats: PagerStats }
+  | { readonly kind: 'changed'; readonly id: number; readonly error?: string }
+  | { readonly kind: 'log'; readonly level: LogKind; readonly message: string; readonly facts?: Readonly<Record<string, unknown>> }
+  | { readonly kind: 'ended'; readonly ending: Ending };

@@ -1,0 +1,133 @@
+/**
+ * The pager's thread: attaches, and then runs the synchronous loop until the pager has ended. Nothing in it waits for the main thread; between
+ * turns it looks at one shared word, and reads its mail when that is set.
+ */
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { framesFor } from '../src/options.js';
+import { Pager } from '../src/pager.js';
+import { calibrate, isNativeError, NativeEngine, type Calibration } from './native-engine.js';
+import { MAIL, type FromPager, type PagerChanges, type ToPager, type WorkerData } from './pager-messages.js';
+import { Placer } from './placement.js';
+
+/** How long an idle turn waits; whatever matters ends the wait. */
+const TURN_NS = 250e6;
+/** How often the pager looks at the mappings. */
+const TICK_NS = 250e6;
+
+if (parentPort === null) throw new Error('the pager runs in a worker thread');
+const port = parentPort;
+const { settings, mail } = workerData as WorkerData;
+
+const send = (message: FromPager): void => port.postMessage(message);
+
+function handle(pager: Pager, message: ToPager): void {
+  switch (message.kind) {
+    case 'stats':
+      return send({ kind: 'stats', id: message.id, stats: pager.stats() });
+    case 'change':
+      try {
+        change(pager, message.changes);
+        return send({ kind: 'changed', id: message.id });
+      } catch (error) {
+        return send({ kind: 'changed', id: message.id, error: error instanceof Error ? error.message : String(error) });
+      }
+    case 'detach':
+      return pager.requestDetach();
+  }
+}
+
+function change(pager: Pager, changes: PagerChanges): void {
+  if (changes.localPages !== undefined) pager.setLocalLimit(changes.localPages);
+  if (changes.prefetch !== undefined) pager.setPrefetch(changes.prefetch);
+  if (changes.history !== undefined) pager.setHistory(changes.history);
+  if (changes.windowMax !== undefined) pager.setWindowMax(changes.windowMax);
+  if (changes.prefetchBuffer !== undefined) pager.setPrefetchBuffer(changes.prefetchBuffer);
+  if (changes.evicting !== undefined) pager.setEvicting(changes.evicting);
+}
+
+/** Clears the flag before it reads, so that what comes meanwhile sets it again. */
+function readMail(pager: Pager): void {
+  Atomics.store(mail, MAIL, 0);
+  for (let received = receiveMessageOnPort(port); received; received = receiveMessageOnPort(port)) handle(pager, received.message as ToPager);
+}
+
+function loop(engine: NativeEngine, pager: Pager, placer: Placer): void {
+  let nextTick = 0;
+  while (pager.step(TURN_NS)) {
+    if (Atomics.load(mail, MAIL) === 1) readMail(pager);
+    const now = engine.clock[0] ?? 0;
+    placer.turn(now, pager.faultCount, pager.lastThread);
+    if (now < nextTick && !pager.wantsTick) continue;
+    nextTick = now + TICK_NS;
+    pager.tick();
+  }
+}
+
+/** @returns undefined when the target could not be attached to; it is as it was. */
+function attach(): { engine: NativeEngine; pager: Pager } | undefined {
+  const frames = framesFor(settings.prefetchBuffer);
+  const { pid, swapFile, evict } = settings;
+  const begin = performance.now();
+  let engine: NativeEngine;
+  try {
+    engine = NativeEngine.attach({ pid, frames, swapFile, allowMove: evict === 'auto' || evict === 'move', allowVector: evict !== 'discard-single' });
+  } catch (error) {
+    if (!isNativeError(error)) throw error; // a bug, not a refusal
+    send({ kind: 'refused', reason: error.kind, message: error.message });
+    return undefined;
+  }
+  const pager = new Pager(engine, {
+    ...settings,
+    evict: evict === 'discard-single' ? 'discard' : evict,
+    frames,
+    notify: (level, message, facts) => send({ kind: 'log', level, message, facts }),
+  });
+  send({ kind: 'wakeable', wakeFd: engine.wakeFd });
+  pager.attach();
+  send({ kind: 'attached', facts: { evict: engine.canMove ? 'move' : 'discard', attachMs: performance.now() - begin } });
+  return { engine, pager };
+}
+
+/** Where userfaultfd is refused to us nothing is measured; the target may still grant it. */
+function measure(): Calibration | undefined {
+  try {
+    return calibrate();
+  } catch (error) {
+    if (isNativeError(error)) return undefined;
+    throw error;
+  }
+}
+
+const LEAVE_TRIES = 25;
+const LEAVE_PAUSE_MS = 200;
+
+/** All pages are back and no range is registered. What is left is to stop a thread for a moment, and to close what we opened in the target. */
+function leave(engine: NativeEngine): void {
+  const never = new Int32Array(new SharedArrayBuffer(4));
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return engine.detach();
+    } catch (error) {
+      if (!isNativeError(error)) throw error;
+      if (attempt === LEAVE_TRIES) {
+        send({ kind: 'log', level: 'warn', message: `${error.message}; it has all its memory back, and keeps one descriptor of ours open` });
+        return engine.abandon();
+      }
+    }
+    Atomics.wait(never, 0, 0, LEAVE_PAUSE_MS);
+  }
+}
+
+function main(): void {
+  const calibration = measure(); // before the attach: faults would wait for it
+  const attached = attach();
+  if (attached === undefined) return;
+  const { engine, pager } = attached;
+  loop(engine, pager, new Placer(engine, calibration));
+  const gone = pager.stats().spaces === 0;
+  if (gone) engine.abandon();
+  else leave(engine);
+  send({ kind: 'ended', ending: gone ? 'target-gone' : 'detached' });
+}
+
+main();

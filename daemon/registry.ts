@@ -1,0 +1,135 @@
+/**
+ * What stands written down about each process under leapd: /run/leap/PID.json. It is how a second leapd knows of the first, leapctl finds the
+ * socket, and a later leapd knows what became of an earlier one.
+ *
+ *   target    leapd     the record means
+ *   alive     alive     active     under leapd
+ *   alive     dead      orphaned   leapd was killed: pages are out and nobody serves them; take nothing away
+ *   gone      alive     ending     leapd is clearing up
+ *   gone      dead      stale      nobody needs anything any more: remove swap file, socket and record
+ */
+import { linkSync, mkdirSync, readdirSync, rmSync, statSync, unlinkSync, utimesSync, writeFileSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
+import { isSame, readText, type ProcessId } from './process-info.js';
+
+export const RUN_DIRECTORY = '/run/leap';
+export const RECORD_VERSION = 1;
+
+/** How often a living leapd touches its record, so that a later one can say when it was last seen. */
+export const SIGN_OF_LIFE_MS = 10_000;
+
+export interface Claim {
+  readonly version: number;
+  readonly target: ProcessId & { readonly name: string };
+  readonly leapd: ProcessId;
+  readonly startedAt: string;
+  readonly swapFile: string;
+  readonly control: string;
+  /** False until the target has been attached to: a leapd that died before has left nothing behind in it. */
+  readonly attached: boolean;
+  /** Why leapd ended, when it lived to write that down. */
+  readonly failure?: string;
+}
+
+export type Condition = 'active' | 'orphaned' | 'ending' | 'stale';
+
+export function judge(claim: Claim, lives: (id: ProcessId) => boolean = isSame): Condition {
+  const leapd = lives(claim.leapd);
+  if (lives(claim.target)) return leapd ? 'active' : claim.attached ? 'orphaned' : 'stale';
+  return leapd ? 'ending' : 'stale';
+}
+
+const isId = (value: unknown): value is ProcessId => {
+  const id = value as Partial<ProcessId> | null | undefined;
+  return Number.isSafeInteger(id?.pid) && Number.isSafeInteger(id?.startTime);
+};
+
+/** @returns undefined when the text is no record of this version: half written, or somebody else's. */
+export function parseClaim(text: string): Claim | undefined {
+  let value: Partial<Claim>;
+  try {
+    value = JSON.parse(text) as Partial<Claim>;
+  } catch {
+    return undefined;
+  }
+  if (value === null || typeof value !== 'object' || value.version !== RECORD_VERSION) return undefined;
+  if (!isId(value.target) || !isId(value.leapd) || typeof value.swapFile !== 'string' || typeof value.control !== 'string') return undefined;
+  return value as Claim;
+}
+
+export class Registry {
+  constructor(private readonly directory = RUN_DIRECTORY) {}
+
+  pathOf(pid: number): string {
+    return join(this.directory, `${pid}.json`);
+  }
+
+  read(pid: number): Claim | undefined {
+    const text = readText(this.pathOf(pid));
+    return text === undefined ? undefined : parseClaim(text);
+  }
+
+  lastSeen(pid: number): Date | undefined {
+    try {
+      return statSync(this.pathOf(pid)).mtime;
+    } catch {
+      return undefined;
+    }
+  }
+
+  all(): Claim[] {
+    let names: string[];
+    try {
+      names = readdirSync(this.directory);
+    } catch {
+      return [];
+    }
+    return names.flatMap((name) => (/^\d+\.json$/.test(name) ? (this.read(Number.parseInt(name, 10)) ?? []) : []));
+  }
+
+  /** Writes the record unless there is one already. The link makes it appear whole, and once. @returns false when there is one. */
+  claim(claim: Claim): boolean {
+    mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+    const draft = this.draft(claim);
+    try {
+      linkSync(draft, this.pathOf(claim.target.pid));
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+      throw error;
+    } finally {
+      unlinkSync(draft);
+    }
+  }
+
+  /** Replaces our own record. */
+  update(claim: Claim): void {
+    renameSync(this.draft(claim), this.pathOf(claim.target.pid));
+  }
+
+  signOfLife(pid: number): void {
+    const now = new Date();
+    utimesSync(this.pathOf(pid), now, now);
+  }
+
+  release(pid: number): void {
+    rmSync(this.pathOf(pid), { force: true });
+  }
+
+  /** Clears up after every leapd that was killed and whose target is gone too. @returns what was cleared. */
+  sweep(): Claim[] {
+    const stale = this.all().filter((claim) => judge(claim) === 'stale');
+    for (const claim of stale) {
+      rmSync(claim.swapFile, { force: true });
+      rmSync(claim.control, { force: true });
+      this.release(claim.target.pid);
+    }
+    return stale;
+  }
+
+  private draft(claim: Claim): string {
+    const path = join(this.directory, `${claim.target.pid}.json.${claim.leapd.pid}`);
+    writeFileSync(path, `${JSON.stringify(claim, null, 2)}\n`, { mode: 0o600 });
+    return path;
+  }
+}

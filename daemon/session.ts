@@ -1,0 +1,198 @@
+/**
+ * The life of one leapd: claim, attach, serve, drain, clean up. From the moment of the attach there are two ways out, the pager's own end and its
+ * failure. Everything else (signals, a closed terminal, a bug in this thread) at most asks for the first of them: leapd never leaves while
+ * pages are out.
+ *
+ *     start --(refusal)--> undone in reverse, exit code
+ *     start --> paging --(signal, detach)--> detaching --> ended: clean, 0
+ *                 \--(target exits or execs)-----------> ended: clean, 0
+ *                  \--(pager fails)--> record says why, swap file kept, 70
+ */
+import { resolve } from 'node:path';
+import type { PagerStats } from '../src/counters.js';
+import { checkClaims, claimTarget } from './claim.js';
+import { answerWith } from './commands.js';
+import { ControlServer } from './control-server.js';
+import { ExitCode, Refusal } from './exit-codes.js';
+import { checkHost } from './host.js';
+import type { Log } from './log.js';
+import { roomFor, whyNoFit } from './memory-fit.js';
+import type { LeapdOptions } from './options.js';
+import { PagerClient } from './pager-client.js';
+import type { AttachFacts, Ending } from './pager-messages.js';
+import { PinWatch } from './pin-watch.js';
+import { openProgress } from './progress.js';
+import { Registry, SIGN_OF_LIFE_MS, type Claim } from './registry.js';
+import { pagesToBytes } from './size.js';
+import { checkSwapPath, removeSwapFile } from './swap-path.js';
+import { checkTarget, localLimit, type Target } from './target.js';
+
+const PROGRESS_MS = 200;
+
+export class Session {
+  private readonly startedAt = Date.now();
+  private attached = false;
+  private draining: Promise<Ending> | undefined;
+  private code: ExitCode = ExitCode.ok;
+  /** A signal that came before there was anything to detach from. */
+  private early: string | undefined;
+
+  private constructor(
+    readonly options: LeapdOptions,
+    readonly target: Target,
+    readonly pager: PagerClient,
+    private readonly log: Log,
+  ) {}
+
+  /** Runs a leapd from its checks to its end. @throws Refusal before the attach, and after a failed one: the target is as it was. */
+  static async run(options: LeapdOptions, openLog: () => Log): Promise<ExitCode> {
+    checkHost();
+    const registry = new Registry();
+    const swept = registry.sweep();
+    checkClaims(registry, options.pid);
+    const target = checkTarget(options.pid, options.allowPinned);
+    const limit = localLimit(options.localMemory, target);
+
+    const undo: (() => unknown)[] = [];
+    try {
+      const draft = claimTarget(registry, target, resolve(options.swapFile), resolve(options.control));
+      undo.push(() => registry.release(target.pid));
+      checkSwapPath(draft.swapFile, target.usedPages - ('pages' in limit ? limit.pages : Math.floor(target.usedPages * limit.share)));
+      undo.push(() => removeSwapFile(draft.swapFile));
+      let session: Session | undefined;
+      const server = await ControlServer.open(draft.control, (request, progress) => answerWith(session, request, progress));
+      undo.push(() => server.close());
+
+      const log = openLog();
+      for (const old of swept) log.info({ swapFile: old.swapFile }, `cleared up after leapd ${old.leapd.pid}, which was killed; its process ${old.target.pid} is gone too`);
+      const claim = { ...draft, attached: true };
+      registry.update(claim);
+      const pager = new PagerClient({ ...settingsOf(options), localLimit: limit, swapFile: claim.swapFile }, log);
+      session = new Session({ ...options, swapFile: claim.swapFile, control: claim.control }, target, pager, log);
+      session.listen();
+      return await session.serve(registry, claim, await pager.attach(), server);
+    } catch (error) {
+      if (error instanceof PagerFailure) return ExitCode.internal; // said and written down already; what the target needs stays
+      for (const step of undo.reverse()) await step();
+      throw error;
+    }
+  }
+
+  private async serve(registry: Registry, claim: Claim, facts: AttachFacts, server: ControlServer): Promise<ExitCode> {
+    const { log, target, options } = this;
+    this.attached = true;
+    const timers = [setInterval(() => registry.signOfLife(target.pid), SIGN_OF_LIFE_MS)];
+    if (!options.allowPinned) timers.push(new PinWatch(target.pid, this.pager, log).start());
+    log.info({ ...facts, swapFile: options.swapFile, control: options.control }, `paging process ${target.pid} (${target.name}); end it with Ctrl-C or: leapctl detach ${target.pid}`);
+    if (this.early !== undefined) this.ask(this.early);
+    try {
+      const ending = await this.pager.ended;
+      log.info({ seconds: this.uptimeSeconds }, ending === 'detached' ? `process ${target.pid} has all its memory back` : `process ${target.pid} is gone`);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      log.fatal({ err: error }, `the pager failed: process ${target.pid} waits wherever it touches a page that is out; they are in ${options.swapFile}`);
+      registry.update({ ...claim, failure: reason });
+      await server.close();
+      throw new PagerFailure(reason);
+    } finally {
+      timers.forEach((timer) => clearInterval(timer));
+    }
+    await server.close();
+    removeSwapFile(options.swapFile);
+    registry.release(target.pid);
+    return this.code;
+  }
+
+  get uptimeSeconds(): number {
+    return Math.round((Date.now() - this.startedAt) / 100) / 10;
+  }
+
+  get state(): 'attaching' | 'paging' | 'detaching' {
+    return !this.attached ? 'attaching' : this.draining ? 'detaching' : 'paging';
+  }
+
+  /**
+   * Puts everything back and ends. A second call joins the first.
+   * @throws Refusal when it does not fit into memory and `force` is not given; then nothing has changed.
+   */
+  async detach(force: boolean, onProgress?: (done: number, total: number) => void): Promise<Ending> {
+    if (!this.draining) {
+      const stats = await this.pager.stats();
+      const problem = whyNoFit(pagesToBytes(pagesOut(stats)), roomFor(this.target.pid));
+      if (problem !== undefined && !force) {
+        throw new Refusal(ExitCode.refused, `not detached: ${problem}`, `free memory, or take the risk with: leapctl detach ${this.target.pid} --force`);
+      }
+      if (problem !== undefined) this.log.warn(`detaching although it may not fit: ${problem}`);
+      this.draining ??= this.drain(pagesOut(stats));
+    }
+    const follower = onProgress && setInterval(() => onProgress(this.done, this.total), PROGRESS_MS);
+    try {
+      return await this.draining;
+    } finally {
+      clearInterval(follower);
+    }
+  }
+
+  private done = 0;
+  private total = 0;
+
+  private async drain(total: number): Promise<Ending> {
+    this.total = total;
+    const progress = openProgress('putting pages back', (text) => this.log.info(text));
+    const timer = setInterval(() => {
+      this.pager.stats().then((stats) => {
+        this.done = Math.max(this.done, total - pagesOut(stats));
+        progress.update(this.done, total);
+      }, () => undefined); // it has just ended: the last word comes from `ended`
+    }, PROGRESS_MS);
+    this.pager.requestDetach();
+    try {
+      const ending = await this.pager.ended;
+      this.done = total;
+      progress.update(total, total);
+      return ending;
+    } finally {
+      clearInterval(timer);
+      progress.stop();
+    }
+  }
+
+  /** Asks for the end on behalf of nobody who could be answered. */
+  private ask(why: string): void {
+    if (!this.attached) {
+      this.early = why;
+      return;
+    }
+    this.detach(this.options.force).catch((error: unknown) => {
+      if (error instanceof Refusal) this.log.error(`${why}: ${error.message}; paging goes on`);
+    });
+  }
+
+  private listen(): void {
+    const { log } = this;
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const) {
+      process.on(signal, () => {
+        if (this.draining) log.warn(`${signal}: still putting pages back, ${this.total - this.done} of ${this.total} are out; leaving now would make the process wait for ever`);
+        else this.ask(signal);
+      });
+    }
+    process.on('SIGTSTP', () => log.warn('SIGTSTP: leapd does not stop, the process would stand still with it'));
+    // A bug in this thread does not touch the pager's: the pages go back first.
+    const bug = (error: unknown): void => {
+      this.code = ExitCode.internal;
+      log.fatal({ err: error }, 'a bug in leapd; putting all pages back');
+      this.ask('a bug');
+    };
+    process.on('uncaughtException', bug);
+    process.on('unhandledRejection', bug);
+  }
+}
+
+class PagerFailure extends Error {}
+
+/** Pages that have to go back, wherever they are. */
+export const pagesOut = (stats: PagerStats): number => stats.storedPages + stats.bufferedPages;
+
+function settingsOf({ pid, prefetch, history, windowMax, prefetchBuffer, evict, victims }: LeapdOptions) {
+  return { pid, prefetch, history, windowMax, prefetchBuffer, evict, victims };
+}

@@ -1,0 +1,120 @@
+/** Everything that can be known of a target before it is touched: is it one that leapd can page, and how large is it. */
+import { closeSync, openSync, readSync } from 'node:fs';
+import type { PagerOptions } from '../src/options.js';
+import { ExitCode, Refusal } from './exit-codes.js';
+import { findPins } from './pinned.js';
+import { readStat, readStatus, readText, type ProcessStat } from './process-info.js';
+import { bytesToPages, formatBytes, formatPages, type Size } from './size.js';
+
+export interface Target {
+  readonly pid: number;
+  readonly startTime: number;
+  readonly name: string;
+  /** Private anonymous memory in use, in memory or in the kernel's swap. */
+  readonly usedPages: number;
+  /** Private anonymous memory that is mapped, in use or not. */
+  readonly mappedPages: number;
+}
+
+/** The smallest local memory: one batch of pages can leave while as many again are being worked on. */
+export const LEAST_LOCAL_PAGES = 16;
+
+const refuse = (problem: string, remedy: string): never => {
+  throw new Refusal(ExitCode.target, problem, remedy);
+};
+
+/** @throws Refusal. Nothing is changed, whatever comes out. */
+export function checkTarget(pid: number, allowPinned: boolean): Target {
+  if (pid === process.pid) refuse(`process ${pid} is this leapd`, 'name another process: leapd cannot page itself');
+  const stat = readStat(pid) ?? refuse(`there is no process ${pid}`, 'look it up with: pgrep -a NAME');
+  const status = readStatus(pid) ?? refuse(`there is no process ${pid} any more`, 'it ended just now');
+  checkKind(pid, stat, status);
+  checkExecutable(pid);
+  if (!allowPinned) {
+    const pins = findPins(pid);
+    if (pins.length > 0) {
+      refuse(
+        `devices may write into the memory of process ${pid} (${stat.name}): ${pins.slice(0, 3).join(', ')}${pins.length > 3 ? `, and ${pins.length - 3} more` : ''}`,
+        'give --allow-pinned if none of that memory is in use by a device while it is paged',
+      );
+    }
+  }
+  const kilobytes = (key: string): number => Number.parseInt(status.get(key) ?? '0', 10);
+  const maps = readText(`/proc/${pid}/maps`) ?? '';
+  return {
+    pid,
+    startTime: stat.startTime,
+    name: stat.name,
+    usedPages: bytesToPages((kilobytes('RssAnon') + kilobytes('VmSwap')) * 1024),
+    mappedPages: anonymousPages(maps),
+  };
+}
+
+function checkKind(pid: number, stat: ProcessStat, status: ReadonlyMap<string, string>): void {
+  if (stat.state === 'Z' || stat.state === 'X') refuse(`process ${pid} (${stat.name}) has ended already`, 'its parent has only not yet collected it');
+  if (stat.kernelThread) refuse(`process ${pid} (${stat.name}) is a kernel thread`, 'only user processes have memory to page');
+  const leader = Number(status.get('Tgid') ?? pid);
+  if (leader !== pid) refuse(`${pid} is a thread of process ${leader} (${stat.name})`, `page the whole process: leapd --pid ${leader}`);
+  const tracer = Number(status.get('TracerPid') ?? 0);
+  if (tracer !== 0) {
+    refuse(
+      `process ${pid} (${stat.name}) is traced by process ${tracer} (${readStat(tracer)?.name ?? 'gone'})`,
+      'end the debugger or detach it first; it may attach again afterwards',
+    );
+  }
+}
+
+const ELF_CLASS_64 = 2;
+const EM_X86_64 = 62;
+
+function checkExecutable(pid: number): void {
+  const header = Buffer.alloc(20);
+  try {
+    const fd = openSync(`/proc/${pid}/exe`, 'r');
+    try {
+      readSync(fd, header, 0, header.length, 0);
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === 'EACCES' || code === 'EPERM') {
+      const remedy = process.getuid?.() === 0 ? `it has rights that leapd has not: compare CapEff in /proc/${pid}/status` : 'run leapd as root';
+      throw new Refusal(ExitCode.rights, `process ${pid} may not be looked into (${code})`, remedy);
+    }
+    refuse(`process ${pid} shows no program of its own (${code})`, 'it is ending, or was made without one');
+  }
+  if (header[4] !== ELF_CLASS_64) refuse(`process ${pid} is a 32-bit program`, 'leapd pages 64-bit programs only');
+  if (header.readUInt16LE(18) !== EM_X86_64) refuse(`process ${pid} is not an x86-64 program`, 'leapd pages x86-64 programs only');
+}
+
+/** The mappings that leapd pages: private, writable, of no file, and not the main stack. */
+export function anonymousPages(maps: string): number {
+  let bytes = 0;
+  for (const line of maps.split('\n')) {
+    const match = /^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ (\d+)\s*(.*)$/.exec(line);
+    if (!match) continue;
+    const [, start = '', end = '', permissions = '', inode, name = ''] = match;
+    if (!/^.w.p$/.test(permissions) || inode !== '0') continue;
+    if (name.startsWith('[') && name !== '[heap]' && !name.startsWith('[anon:')) continue;
+    bytes += Number.parseInt(end, 16) - Number.parseInt(start, 16);
+  }
+  return bytesToPages(bytes);
+}
+
+/** What a size means as a limit for this target. @throws Refusal. */
+export function localLimit(size: Size, target: Target): PagerOptions['localLimit'] {
+  if (size.kind === 'percent') return { share: size.percent / 100 };
+  const pages = bytesToPages(size.bytes);
+  if (pages < LEAST_LOCAL_PAGES) {
+    throw new Refusal(ExitCode.usage, `--local-memory: ${formatBytes(size.bytes)} is too little`, `give at least ${formatPages(LEAST_LOCAL_PAGES)}`);
+  }
+  if (pages > target.mappedPages) {
+    throw new Refusal(
+      ExitCode.usage,
+      `--local-memory: ${formatBytes(size.bytes)} is above the size of process ${target.pid}, which has ${formatPages(target.mappedPages)} that can be paged`,
+      'give less, or a share such as 50%',
+    );
+  }
+  return { pages };
+}

@@ -1,0 +1,160 @@
+#include "engine.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "uffd.h"
+
+namespace leap {
+namespace {
+
+// Every command may give as many events as it has pages (kEvicted, each page with a status of its own), and a harvest needs room besides.
+constexpr size_t kHarvestRoom = 4096;
+constexpr size_t kEventRecords = static_cast<size_t>(kMaxCommands) * kBatchPages + kHarvestRoom;
+
+}  // namespace
+
+Engine::Engine(const EngineOptions& options)
+    : options_(options),
+      frames_(options.frames, options.seed),
+      swap_(options.swap, frames_.at(0), options.frames),
+      commands_(new int32_t[kMaxCommands * kCommandWords]),
+      events_(kEventRecords) {
+  pending_.reserve(kHarvestRoom);
+  removed_.reserve(kHarvestRoom);
+  wakeFd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (wakeFd_ < 0) {
+    int error = errno;
+    swap_.undo();
+    throw Error("memory", "no event descriptor", error);
+  }
+}
+
+Engine::~Engine() {
+  abandon();
+  close(wakeFd_);
+}
+
+void Engine::attach(pid_t pid) {
+  spaces_[0].attached = leap::attach(pid, options_.attach);
+  spaces_[0].used = true;
+  spacesEnd_ = 1;
+}
+
+void Engine::detach() {
+  for (uint32_t i = spacesEnd_; i-- > 0;) {
+    if (!spaces_[i].used) continue;
+    Helper::Area area = areaOf(i);  // TEMP
+    if (area.end > area.start) uffd::unregisterRange(spaces_[i].attached.uffd, area.start, area.end - area.start);  // TEMP
+    leap::detach(spaces_[i].attached);
+    spaces_[i] = Space{};
+  }
+  spacesEnd_ = 0;
+}
+
+void Engine::abandon() {
+  for (uint32_t i = 0; i < spacesEnd_; i++) drop(i);
+  spacesEnd_ = 0;
+  for (int fd : orphans_) close(fd);
+  orphans_.clear();
+}
+
+void Engine::drop(uint32_t space) {
+  if (!known(space)) return;
+  leap::abandon(spaces_[space].attached);
+  spaces_[space] = Space{};
+  ranges_.drop(space);
+  pending_.erase(std::remove_if(pending_.begin(), pending_.end(), [space](const Message& message) { return message.space == space; }), pending_.end());
+  while (spacesEnd_ > 0 && !spaces_[spacesEnd_ - 1].used) spacesEnd_--;
+}
+
+void Engine::adopt(uint32_t space, pid_t pid) {
+  if (!known(space) || space == 0) throw Error("gone", "no such forked child", ESRCH);
+  const Space& parent = spaces_[spaces_[space].parent];
+  if (!parent.used) throw Error("gone", "the process that forked it is gone", ESRCH);
+  spaces_[space].attached = leap::adopt(pid, spaces_[space].attached.uffd, parent.attached, options_.attach);
+}
+
+int Engine::registerRange(uint32_t space, uint64_t start, uint64_t count) {
+  return known(space) ? uffd::registerRange(spaces_[space].attached.uffd, start * kPageSize, count * kPageSize) : ESRCH;
+}
+
+int Engine::unregisterRange(uint32_t space, uint64_t start, uint64_t count) {
+  return known(space) ? uffd::unregisterRange(spaces_[space].attached.uffd, start * kPageSize, count * kPageSize) : ESRCH;
+}
+
+void Engine::bind(uint32_t space, uint64_t start, uint64_t count, uint32_t first) {
+  if (known(space)) ranges_.bind(space, start, count, first);
+}
+
+void Engine::unbind(uint32_t space, uint64_t start, uint64_t count) {
+  ranges_.unbind(space, start, count);
+  if (known(space)) uffd::wake(spaces_[space].attached.uffd, start * kPageSize, count * kPageSize);
+}
+
+// One word a page; 0 absent, 1 present, 2 swapped (Residency in src/engine.ts).
+int Engine::residency(uint32_t space, uint64_t start, uint64_t count, uint8_t* out) {
+  constexpr uint64_t kChunk = 512;
+  if (!known(space) || spaces_[space].attached.pid <= 0) return ESRCH;
+  std::string path = "/proc/" + std::to_string(spaces_[space].attached.pid) + "/pagemap";
+  int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return errno == ENOENT ? ESRCH : errno;
+  uint64_t entries[kChunk];
+  int error = 0;
+  for (uint64_t at = 0; at < count && error == 0;) {
+    uint64_t want = std::min(kChunk, count - at);
+    ssize_t got = pread(fd, entries, want * sizeof *entries, static_cast<off_t>((start + at) * sizeof *entries));
+    if (got <= 0) error = got < 0 ? errno : ESRCH;  // nothing to read: the address space is gone
+    for (uint64_t i = 0; error == 0 && i < static_cast<uint64_t>(got) / sizeof *entries; i++) {
+      out[at + i] = entries[i] >> 63 & 1 ? 1 : entries[i] >> 62 & 1 ? 2 : 0;
+    }
+    if (error == 0) at += static_cast<uint64_t>(got) / sizeof *entries;
+  }
+  close(fd);
+  return error;
+}
+
+bool Engine::isAlive(uint32_t space) {
+  if (!known(space) || spaces_[space].gone) return false;
+  const Attached& attached = spaces_[space].attached;
+  if (uffd::probe(attached.uffd) == ESRCH) return false;
+  if (attached.pidfd < 0) return true;
+  pollfd exit{attached.pidfd, POLLIN, 0};
+  if (poll(&exit, 1, 0) == 1) return false;
+  // The helper keeps the address space alive after exec, so a process that is alive in another one has called it.
+  if (!attached.helper) return true;
+  return syscall(SYS_kcmp, attached.pid, attached.helper->pid(), KCMP_VM, 0, 0) == 0;
+}
+
+void Engine::placeHelpers(int cpu) {
+  for (uint32_t i = 0; i < spacesEnd_; i++) {
+    if (canEvict(i)) spaces_[i].attached.helper->place(cpu);
+  }
+}
+
+void Engine::wake() const {
+  uint64_t one = 1;
+  [[maybe_unused]] ssize_t written = write(wakeFd_, &one, sizeof one);  // full only when it is awake anyway
+}
+
+uint32_t Engine::turn(uint32_t commandWords, int64_t waitNs) {
+  counters_.turns++;
+  events_.clear();
+  if (commandWords > 0) {
+    execute(std::min(commandWords / kCommandWords, kMaxCommands));
+    clockNs_[1] = static_cast<double>(nowNs());
+  }
+  removed_.clear();
+  swap_.flush();
+  harvest(events_.empty() && waitNs > 0, waitNs);
+  return events_.usedWords();
+}
+
+}  // namespace leap

@@ -1,0 +1,156 @@
+// The engine: carries out what the pager commands and tells it what has happened. Mechanism only: nothing is retried or decided here.
+//
+//   turn:  commands, in order  ->  swap file requests handed over  ->  harvest  ->  (nothing? spin, then sleep, and harvest again)
+//
+// Order of one turn's events: the commands' results; then what changes what a page *is* (remove, unmap, remap, fork); then faults; then swap file
+// completions; then exits and wakes. So when the pager comes to a fault or a completion it knows already that the page has been discarded.
+// A reader that decides while it reads can still be overtaken (a kMapped answered with a new kMap, then a kRemove): the next turn refuses, with
+// EAGAIN, to copy a frame into a page whose kRemove was delivered together with what led to the command.
+//
+// One thread creates an engine and calls it: ptrace and the ring both belong to a thread.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <poll.h>
+#include <string>
+#include <vector>
+
+#include "attach.h"
+#include "event_buffer.h"
+#include "frames.h"
+#include "helper.h"
+#include "ranges.h"
+#include "swapfile.h"
+
+namespace leap {
+
+// The most commands in one turn; more would be a bug in the pager.
+inline constexpr uint32_t kMaxCommands = 1024;
+inline constexpr uint32_t kClockWords = 2;
+
+struct EngineOptions {
+  uint32_t frames = 0;
+  uint64_t seed = 0;
+  SwapFileOptions swap;
+  AttachOptions attach;
+};
+
+class Engine final : private SwapFile::Sink, private Helper::Sink {
+ public:
+  struct Counters {
+    uint64_t turns = 0, waits = 0, spins = 0, helperBatches = 0, pagesMoved = 0, pagesDiscarded = 0, staleMaps = 0;
+  };
+
+  // Creates the arena and the swap file. Throws Error, and then has left nothing behind.
+  explicit Engine(const EngineOptions& options);
+  // Without detach() before it: as abandon().
+  ~Engine();
+
+  // Makes the process space 0. Throws Error, the process as it was.
+  void attach(pid_t pid);
+  // Leaves every process as it was found: the pager has put all pages back and unregistered its ranges.
+  void detach();
+  // Lets go of everything here, and leaves the userfaultfd to the target: threads that touch a stored page wait for whoever comes next.
+  void abandon();
+
+  uint32_t turn(uint32_t commandWords, int64_t waitNs);
+
+  int registerRange(uint32_t space, uint64_t start, uint64_t count);
+  int unregisterRange(uint32_t space, uint64_t start, uint64_t count);
+  void bind(uint32_t space, uint64_t start, uint64_t count, uint32_t first);
+  void unbind(uint32_t space, uint64_t start, uint64_t count);
+  int residency(uint32_t space, uint64_t start, uint64_t count, uint8_t* out);
+  bool canEvict(uint32_t space) const { return known(space) && spaces_[space].attached.helper != nullptr; }
+  bool isAlive(uint32_t space);
+  void drop(uint32_t space);
+
+  // Tells whose address space a forked child's is, and gives it a helper. Throws Error, the space as it was.
+  void adopt(uint32_t space, pid_t pid);
+  pid_t pidOf(uint32_t space) const { return known(space) ? spaces_[space].attached.pid : 0; }
+
+  // Our own pages in the space, which are nobody's to register; all zeros when it has no helper.
+  Helper::Area areaOf(uint32_t space) const { return canEvict(space) ? spaces_[space].attached.helper->area() : Helper::Area{}; }
+  bool canMove() const { return canEvict(0) && spaces_[0].attached.helper->canMove(); }
+  bool canVector() const { return canEvict(0) && spaces_[0].attached.helper->canVector(); }
+
+  void setSpin(int64_t ns) { spinNs_ = ns; }
+  void placeHelpers(int cpu);
+  void wake() const;
+  int wakeFd() const { return wakeFd_; }
+
+  int32_t* commands() const { return commands_.get(); }
+  EventBuffer& events() { return events_; }
+  double* clock() { return clockNs_; }  // kClockWords of them: see src/engine.ts
+  Frames& frames() { return frames_; }
+  const SwapFile& swapFile() const { return swap_; }
+  const Counters& counters() const { return counters_; }
+  uint64_t features() const { return spaces_[0].attached.features; }
+
+ private:
+  struct Space {
+    bool used = false;
+    bool gone = false;      // kTargetExit has been or will be delivered
+    bool announce = false;  // ... will be
+    bool changing = false;  // a message of `pending_` says that the mappings change: nothing may be mapped before the pager has seen it
+    uint32_t parent = 0;    // the space that it was forked from
+    Attached attached;
+  };
+  struct Message {
+    uint32_t space;
+    uffd_msg body;
+  };
+  struct Removed {
+    uint32_t space;
+    uint64_t start, end;
+  };
+
+  bool known(uint32_t space) const { return space < kMaxSpaces && spaces_[space].used; }
+
+  // engine_commands.cc
+  void execute(uint32_t words);
+  void fill(Command command, uint32_t page, int32_t frame, uint32_t count);
+  void touch(Command command, uint32_t page, uint32_t count);
+  uint32_t evict(const int32_t* commands, uint32_t left);
+  void transfer(bool write, int32_t slot, int32_t frame, uint32_t count);
+  const Range* resolve(uint32_t page, uint32_t count) const;
+  bool wasRemoved(const Range& range, uint32_t page, uint32_t count) const;
+  void noteGone(uint32_t space, int error);
+  void done(const SwapFile::Request& request, int error) override;
+
+  // engine_harvest.cc
+  void harvest(bool wait, int64_t waitNs);
+  void look(int64_t timeoutNs);
+  void readMessages(uint32_t space);
+  void deliver();
+  void deliverPending();
+  void deliverChange(const Message& message);
+  void deliverFault(const Message& message);
+  void deliverFork(const Message& message);
+  void deliverRest();
+  void message(const uffd_msg& message) override;
+  int64_t nowNs() const;
+
+  EngineOptions options_;
+  Frames frames_;
+  SwapFile swap_;
+  Ranges ranges_;
+  std::array<Space, kMaxSpaces> spaces_;
+  uint32_t spacesEnd_ = 0;      // one past the highest space in use
+  std::vector<int> orphans_;    // descriptors of children beyond kMaxSpaces, kept open: closing one would turn its stored pages to zeros
+
+  std::unique_ptr<int32_t[]> commands_;
+  EventBuffer events_;
+  double clockNs_[kClockWords] = {};
+  std::vector<Message> pending_;    // read, not delivered yet
+  std::vector<Removed> removed_;    // delivered by the last turn
+  uint32_t batchSpace_ = 0;         // whose messages message() receives
+  bool woken_ = false;
+  int wakeFd_ = -1;
+  int64_t spinNs_ = 0;
+  uint32_t looksSkipped_ = 0;
+  std::array<pollfd, 2 + 2 * kMaxSpaces> polled_;
+  Counters counters_;
+};
+
+}  // namespace leap

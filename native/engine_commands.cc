@@ -1,0 +1,167 @@
+// The engine's commands: what each does, and the event that says how it went.
+#include <cerrno>
+#include <cstring>
+
+#include "engine.h"
+#include "uffd.h"
+
+namespace leap {
+namespace {
+
+uint64_t addressOf(const Range& range, uint32_t page) { return (range.start + (page - range.first)) * kPageSize; }
+
+}  // namespace
+
+void Engine::execute(uint32_t count) {
+  for (uint32_t i = 0; i < count;) {
+    const int32_t* words = &commands_[static_cast<size_t>(i) * kCommandWords];
+    auto command = static_cast<Command>(words[0]);
+    auto page = static_cast<uint32_t>(words[1]);
+    auto pages = static_cast<uint32_t>(words[3]);
+    uint32_t taken = 1;
+    switch (command) {
+      case Command::kMap:
+      case Command::kZero:
+      case Command::kPoison:
+        fill(command, page, command == Command::kMap ? words[2] : -1, pages);
+        break;
+      case Command::kWake:
+      case Command::kUnprotect:
+        touch(command, page, pages);
+        break;
+      case Command::kMoveOut:
+      case Command::kDiscard:
+        taken = evict(words, count - i);
+        break;
+      case Command::kRead:
+      case Command::kWrite:
+        transfer(command == Command::kWrite, words[1], words[2], pages);
+        break;
+    }
+    i += taken;
+  }
+}
+
+// The range of a run, or null when any of it is unbound.
+const Range* Engine::resolve(uint32_t page, uint32_t count) const {
+  const Range* range = ranges_.ofPage(page);
+  return range && count > 0 && page - range->first + static_cast<uint64_t>(count) <= range->count ? range : nullptr;
+}
+
+bool Engine::wasRemoved(const Range& range, uint32_t page, uint32_t count) const {
+  uint64_t start = range.start + (page - range.first);
+  for (const Removed& removed : removed_) {
+    if (removed.space == range.space && start < removed.end && removed.start < start + count) return true;
+  }
+  return false;
+}
+
+void Engine::noteGone(uint32_t space, int error) {
+  if (error != ESRCH || spaces_[space].gone) return;
+  spaces_[space].gone = spaces_[space].announce = true;
+}
+
+void Engine::fill(Command command, uint32_t page, int32_t frame, uint32_t count) {
+  const Range* range = resolve(page, count);
+  uint64_t bytes = static_cast<uint64_t>(count) * kPageSize, done = 0;
+  int error = ENOENT;
+  if (command == Command::kMap && !frames_.holds(frame, count)) {
+    error = EINVAL;
+  } else if (range && spaces_[range->space].changing) {
+    error = EAGAIN;
+  } else if (range && command == Command::kMap && !removed_.empty() && wasRemoved(*range, page, count)) {
+    error = EAGAIN;
+    counters_.staleMaps++;
+  } else if (range) {
+    int fd = spaces_[range->space].attached.uffd;
+    uint64_t to = addressOf(*range, page);
+    if (command == Command::kMap) {
+      error = uffd::copy(fd, to, frames_.at(static_cast<uint32_t>(frame)), bytes, &done);
+    } else {
+      error = command == Command::kZero ? uffd::zero(fd, to, bytes, &done) : uffd::poison(fd, to, bytes, &done);
+    }
+    noteGone(range->space, error);
+  }
+  events_.add(Event::kMapped, static_cast<int32_t>(page), frame, static_cast<int32_t>(done / kPageSize), error, static_cast<int32_t>(count));
+}
+
+void Engine::touch(Command command, uint32_t page, uint32_t count) {
+  const Range* range = resolve(page, count);
+  int error = ENOENT;
+  if (range) {
+    int fd = spaces_[range->space].attached.uffd;
+    uint64_t start = addressOf(*range, page), bytes = static_cast<uint64_t>(count) * kPageSize;
+    error = command == Command::kWake ? uffd::wake(fd, start, bytes) : uffd::unprotect(fd, start, bytes);
+    noteGone(range->space, error);
+  }
+  if (command == Command::kUnprotect) events_.add(Event::kUnprotected, static_cast<int32_t>(page), -1, static_cast<int32_t>(count), error);
+}
+
+void Engine::transfer(bool write, int32_t slot, int32_t frame, uint32_t count) {
+  int error = 0;
+  if (slot < 0 || count == 0 || count > kBatchPages || !frames_.holds(frame, count)) {
+    error = EINVAL;
+  } else if (!swap_.request({write, static_cast<uint32_t>(slot), static_cast<uint32_t>(frame), count})) {
+    error = EBUSY;
+  }
+  if (error) events_.add(write ? Event::kWriteDone : Event::kReadDone, slot, frame, static_cast<int32_t>(count), error);
+}
+
+void Engine::done(const SwapFile::Request& request, int error) {
+  if (error == 0 && !request.write) frames_.hash(request.frame, request.count);
+  events_.add(request.write ? Event::kWriteDone : Event::kReadDone, static_cast<int32_t>(request.slot), static_cast<int32_t>(request.frame),
+              static_cast<int32_t>(request.count), error);
+}
+
+// One trip of the helper: this command and those right behind it that are of its kind and space, up to kBatchPages pages. Returns how many commands.
+uint32_t Engine::evict(const int32_t* words, uint32_t left) {
+  Helper::Run runs[kBatchPages];
+  int status[kBatchPages];
+  uint32_t taken = 0, pages = 0, space = 0;
+  for (; taken < left && words[taken * kCommandWords] == words[0]; taken++) {
+    const int32_t* next = &words[taken * kCommandWords];
+    auto page = static_cast<uint32_t>(next[1]);
+    auto count = static_cast<uint32_t>(next[3]);
+    const Range* range = resolve(page, count);
+    if (!range || count > kBatchPages || !frames_.holds(next[2], count)) {
+      if (taken > 0) break;
+      events_.add(Event::kEvicted, next[1], next[2], next[3], range ? EINVAL : ENOENT, words[0]);
+      return 1;
+    }
+    if (taken == 0) space = range->space;
+    if (range->space != space || pages + count > kBatchPages) break;
+    runs[taken] = {addressOf(*range, page), count, frames_.at(static_cast<uint32_t>(next[2]))};
+    pages += count;
+  }
+
+  bool moves = static_cast<Command>(words[0]) == Command::kMoveOut;
+  Attached& attached = spaces_[space].attached;
+  int otherwise = spaces_[space].changing ? EAGAIN : attached.helper ? ESRCH : EINVAL;
+  for (uint32_t i = 0; i < pages; i++) status[i] = otherwise;
+  if (attached.helper && !spaces_[space].changing) {
+    batchSpace_ = space;
+    counters_.helperBatches++;
+    bool lives = moves ? attached.helper->moveOut(runs, taken, status) : attached.helper->discard(runs, taken, status, *this);
+    if (!lives) {
+      attached.helper.reset();
+      events_.add(Event::kHelperLost, static_cast<int32_t>(space));
+    }
+  }
+
+  for (uint32_t i = 0, at = 0; i < taken; at += runs[i].pages, i++) {
+    const int32_t* command = &words[i * kCommandWords];
+    for (uint32_t from = 0, to; from < runs[i].pages; from = to) {
+      int result = status[at + from];
+      for (to = from + 1; to < runs[i].pages && status[at + to] == result;) to++;
+      if (result == 0) {
+        frames_.hash(static_cast<uint32_t>(command[2]) + from, to - from);
+        (moves ? counters_.pagesMoved : counters_.pagesDiscarded) += to - from;
+      }
+      events_.add(Event::kEvicted, command[1] + static_cast<int32_t>(from), command[2] + static_cast<int32_t>(from), static_cast<int32_t>(to - from), result,
+                  words[0]);
+    }
+  }
+  return taken;
+}
+
+}  // namespace leap

@@ -1,0 +1,128 @@
+// moveOut: UFFDIO_MOVE victims to the arena, read the arena, empty the arena.
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include <cerrno>
+#include <initializer_list>
+
+#include "helper.h"
+
+namespace leap {
+namespace {
+constexpr int kUndecided = -1;
+}
+
+// The arena is emptied at the head of the next batch's program, which saves a trip. While it is registered a discard of it would raise an event that
+// somebody must read; so it is not registered for that moment. Nobody but us knows its address: nothing can fault in it.
+void Helper::pushEmptying() {
+  const uint64_t arena = parts_.area.arena, size = kBatchPages * static_cast<uint64_t>(kPageSize);
+  Step& unregister = push(SYS_ioctl, static_cast<uint64_t>(parts_.uffdInside), UFFDIO_UNREGISTER);
+  unregister.call.arguments[2] = requestAddress();
+  unregister.range = {arena, size};
+  push(SYS_madvise, arena, size, MADV_DONTNEED);
+  Step& reregister = push(SYS_ioctl, static_cast<uint64_t>(parts_.uffdInside), UFFDIO_REGISTER);
+  reregister.call.arguments[2] = requestAddress();
+  reregister.registration = {{arena, size}, UFFDIO_REGISTER_MODE_MISSING, 0};
+}
+
+void Helper::moveRound(const Piece* pieces, size_t count, int* status) {
+  steps_ = 0;
+  if (arenaUsed_ && firstRound_) pushEmptying();
+  const size_t head = steps_;
+  for (size_t i = 0; i < count; i++) {
+    Step& step = push(SYS_ioctl, static_cast<uint64_t>(parts_.uffdInside), UFFDIO_MOVE);
+    step.call.arguments[2] = requestAddress();
+    step.move = {parts_.area.arena + pieces[i].first * static_cast<uint64_t>(kPageSize), pieces[i].address,
+                 pieces[i].pages * static_cast<uint64_t>(kPageSize), 0, 0};
+  }
+  if (!start() || !finish()) return;
+  firstRound_ = false;
+  arenaUsed_ = true;
+  if (!allZero_) fetchResults();
+  for (size_t i = 0; i < count; i++) {
+    const Step& step = program_[head + i];
+    uint32_t moved = pieces[i].pages;
+    int stopped = 0;
+    if (!allZero_ && step.call.result != 0) {
+      // Moved in part: `move` has the bytes, and why it stopped is not told. Not at all: `move` has the error; before 6.15 not when it is EAGAIN.
+      moved = step.move.move > 0 ? static_cast<uint32_t>(step.move.move / kPageSize) : 0;
+      stopped = moved ? kUndecided : static_cast<int>(step.move.move < 0 ? -step.move.move : -step.call.result);
+    }
+    for (uint32_t page = 0; page < pieces[i].pages; page++) {
+      status[pieces[i].first + page] = page < moved ? 0 : page == moved ? stopped : kUndecided;
+    }
+  }
+}
+
+bool Helper::moveOut(const Run* runs, size_t count, int* status) {
+  Piece pieces[kBatchPages];
+  uint32_t total = 0;
+  for (size_t i = 0; i < count; total += runs[i].pages, i++) pieces[i] = {runs[i].address, total, runs[i].pages};
+  for (uint32_t page = 0; page < total; page++) status[page] = lost_ ? EIO : kUndecided;
+  if (lost_ || total == 0) return !lost_;
+
+  // Whole runs; then, where a run stopped, what is left of it page by page; then once more those that were busy for the moment.
+  firstRound_ = true;
+  moveRound(pieces, count, status);
+  for (const int again : {kUndecided, EAGAIN}) {
+    size_t left = 0;
+    uint32_t page = 0;
+    for (size_t i = 0; i < count; i++) {
+      for (uint32_t k = 0; k < runs[i].pages; k++, page++) {
+        if (status[page] == again) pieces[left++] = {runs[i].address + k * static_cast<uint64_t>(kPageSize), page, 1};
+      }
+    }
+    if (left && !lost_) moveRound(pieces, left, status);
+  }
+  if (lost_) judgeLost(total, status);
+  readArena(runs, count, status);
+  return !lost_;
+}
+
+// The helper died in the midst of a program: what it did is seen from what it left in the arena. If it never came to empty that, or if the program never
+// reached it, the pages there are old ones.
+void Helper::judgeLost(uint32_t total, int* status) {
+  const bool emptying = firstRound_ && arenaUsed_;
+  if (written_) fetchResults();
+  const bool ran = written_ && (!emptying || program_[1].call.result == 0);
+  const uint64_t filled = ran ? presentMask(parts_.area.arena, total) : 0;
+  for (uint32_t page = 0; page < total; page++) {
+    if (status[page] == kUndecided || status[page] == EAGAIN) status[page] = filled >> page & 1 ? 0 : EIO;
+  }
+}
+
+// Only pages that were filled are touched: any other would be a fault in the arena, which nobody serves.
+void Helper::readArena(const Run* runs, size_t count, int* status) {
+  iovec local[kBatchPages], remote[kBatchPages];
+  size_t segments = 0, bytes = 0;
+  uint32_t page = 0;
+  for (size_t i = 0; i < count; i++) {
+    bool joined = false;
+    for (uint32_t k = 0; k < runs[i].pages; k++, page++) {
+      if (status[page] != 0) {
+        joined = false;
+      } else if (joined) {
+        local[segments - 1].iov_len += kPageSize;
+        remote[segments - 1].iov_len += kPageSize;
+      } else {
+        local[segments] = {runs[i].into + k * static_cast<size_t>(kPageSize), kPageSize};
+        remote[segments] = {reinterpret_cast<void*>(parts_.area.arena + page * static_cast<uint64_t>(kPageSize)), kPageSize};
+        segments++;
+        joined = true;
+      }
+      bytes += status[page] == 0 ? kPageSize : 0;
+    }
+  }
+  if (segments == 0) return;
+  if (!dead_ && process_vm_readv(parts_.pid, local, segments, remote, segments, 0) == static_cast<ssize_t>(bytes)) return;
+  for (size_t i = 0; i < segments; i++) {
+    // The helper is gone; the open /proc/PID/mem still reaches the memory as long as the target lives. If not even that, nobody needs the bytes.
+    const auto from = reinterpret_cast<uint64_t>(remote[i].iov_base);
+    if (pread(memory_, local[i].iov_base, local[i].iov_len, static_cast<off_t>(from)) == static_cast<ssize_t>(local[i].iov_len)) continue;
+    const uint64_t first = (from - parts_.area.arena) / kPageSize;
+    for (uint64_t k = 0; k < local[i].iov_len / kPageSize; k++) status[first + k] = EIO;
+  }
+}
+
+}  // namespace leap

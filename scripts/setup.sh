@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Makes a checkout ready: Debian packages, npm packages, native addon, TypeScript. Safe to run again, and quick then.
+#   scripts/setup.sh          what building and running needs
+#   scripts/setup.sh --tests  also the programs that the tests page
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+# --- the machine -------------------------------------------------------------------------------------------------------------------------------
+[ "$(uname -s)" = Linux ] || die "this is $(uname -s); leap runs on Linux"
+[ "$(uname -m)" = x86_64 ] || die "this machine is $(uname -m); leap runs on x86_64 only"
+command -v node >/dev/null || die "node is missing: install Node.js 20 or newer with npm, then run this again"
+node_major=$(node -p 'process.versions.node.split(".")[0]')
+[ "$node_major" -ge 20 ] || die "node is version $(node -v); Node.js 20 or newer is needed"
+command -v npm >/dev/null || die "npm is missing: install it beside Node.js, then run this again"
+
+# --- Debian packages ---------------------------------------------------------------------------------------------------------------------------
+packages=(gcc g++ make python3 liburing-dev libxxhash-dev)
+[ "${1:-}" = --tests ] && packages+=(gdb memtester redis-server redis-tools stress-ng util-linux)
+
+installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
+
+need=()
+if command -v dpkg-query >/dev/null; then
+  for package in "${packages[@]}"; do installed "$package" || need+=("$package"); done
+else
+  # Not Debian: the compiler and the two libraries may be there all the same.
+  for program in gcc g++ make python3; do command -v "$program" >/dev/null || need+=("$program"); done
+  for header in liburing.h xxhash.h; do
+    echo "#include <$header>" | gcc -E -x c - >/dev/null 2>&1 || need+=("$header")
+  done
+  [ ${#need[@]} -eq 0 ] || die "missing: ${need[*]}. This is no Debian system, so install them your way, then run this again"
+fi
+
+if [ ${#need[@]} -gt 0 ]; then
+  as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || die "missing Debian packages: ${need[*]}. Install them as root: apt-get install ${need[*]}"
+    as_root=(sudo)
+  fi
+  say "installing ${need[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  running_redis=$(pgrep -x redis-server || echo none)
+  log=$(mktemp)
+  trap 'rm -f "$log"' EXIT
+  apt_install() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${need[@]}" >"$log" 2>&1; }
+  # The package lists of a fresh machine are empty or old: fetch them only when the first try fails.
+  apt_install || { "${as_root[@]}" apt-get update >/dev/null 2>&1 && apt_install; } || {
+    tail -n 15 "$log" >&2
+    die "apt could not install: ${need[*]}. Install them by hand, then run this again"
+  }
+  # The tests start a redis of their own; the service that the package starts is not wanted, unless it ran before.
+  if [ "$running_redis" = none ] && pgrep -x redis-server >/dev/null; then
+    "${as_root[@]}" systemctl disable --now redis-server >/dev/null 2>&1 || "${as_root[@]}" service redis-server stop >/dev/null 2>&1 || say "a redis-server was started by its package and could not be stopped"
+  fi
+fi
+
+# --- npm packages ------------------------------------------------------------------------------------------------------------------------------
+stamp=node_modules/.leap-stamp
+wanted="$(sha256sum package-lock.json) node $node_major"
+if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
+  say "installing npm packages"
+  npm ci --ignore-scripts --no-audit --no-fund || die "npm ci failed, see above; it needs the npm registry that npm is configured with"
+  printf '%s\n' "$wanted" >"$stamp"
+fi
+
+exec scripts/build.sh

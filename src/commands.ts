@@ -1,0 +1,40 @@
+/**
+ * Writes the command records of the next turn; native/layout.h says what each holds. Neighbours are joined: a page (slot, frame) that follows
+ * the last record's in every number it has lengthens that record instead of starting one.
+ */
+import { BATCH_PAGES, Command, COMMAND_WORDS } from './layout.js';
+
+export class CommandWriter {
+  words = 0;
+
+  constructor(private readonly buffer: Int32Array) {}
+
+  /** Records that still fit. */
+  get room(): number {
+    return ((this.buffer.length - this.words) / COMMAND_WORDS) | 0;
+  }
+
+  /**
+   * @param first page or slot  @param frame frame, or 0 for commands without one  @param join false: start a record of its own (a region begins here)
+   * @throws Error when the buffer is full: callers look at `room` first.
+   */
+  put(command: number, first: number, frame: number, join: boolean): void {
+    const buffer = this.buffer;
+    const last = this.words - COMMAND_WORDS;
+    if (join && last >= 0 && buffer[last] === command) {
+      const count = buffer[last + 3];
+      const frameFollows = command === Command.zero || buffer[last + 2] + count === frame;
+      if (frameFollows && count < BATCH_PAGES && buffer[last + 1] + count === first) {
+        buffer[last + 3] = count + 1;
+        return;
+      }
+    }
+    const at = this.words;
+    if (at + COMMAND_WORDS > buffer.length) throw new Error('command buffer overrun');
+    buffer[at] = command;
+    buffer[at + 1] = first;
+    buffer[at + 2] = frame;
+    buffer[at + 3] = 1;
+    this.words = at + COMMAND_WORDS;
+  }
+}

@@ -1,0 +1,82 @@
+/** What the pager counts, and the latency of the faults it served. */
+import * as hdr from 'hdr-histogram-js';
+import type { Histogram } from 'hdr-histogram-js';
+
+export class Counters {
+  faults = 0;
+  demandReads = 0;
+  prefetchIssued = 0;
+  prefetchHits = 0;
+  prefetchUnused = 0;
+  mappedAhead = 0;
+  evictions = 0;
+  cleanEvictions = 0;
+  /** Pages that were all zeros when they were evicted: stored nowhere. */
+  zeroPages = 0;
+  /** Pages that were shared after a fork, or pinned, when UFFDIO_MOVE came. */
+  busyEvictions = 0;
+  /** Faults on pages that had just been evicted and were still in a frame. */
+  secondChances = 0;
+  /** Pages read from, written to the store. */
+  swapReads = 0;
+  swapWrites = 0;
+  readErrors = 0;
+  writeErrors = 0;
+  /** Pages whose bytes came back with another hash; never mapped. */
+  hashMismatches = 0;
+  lostPages = 0;
+  forks = 0;
+
+  readonly faultLatency: Histogram = hdr.build({
+    bitBucketSize: 32,
+    lowestDiscernibleValue: 1,
+    highestTrackableValue: 2 ** 31 - 1, // ns: 2.1 s; longer ones are counted as that
+    numberOfSignificantValueDigits: 2,
+    useWebAssembly: false,
+  });
+
+  recordLatency(ns: number): void {
+    this.faultLatency.recordValue(ns < 1 ? 1 : ns > 2147483647 ? 2147483647 : ns | 0);
+  }
+}
+
+/** What `leapctl stats` prints, beside what the daemon adds (pid, uptime). Pages are 4 KiB. */
+export interface PagerStats {
+  readonly state: 'paging' | 'detaching' | 'ended';
+  readonly localLimitPages: number;
+  readonly registeredPages: number;
+  readonly residentPages: number;
+  readonly storedPages: number;
+  readonly bufferedPages: number;
+  readonly zeroPages: number;
+  readonly spaces: number;
+  readonly prefetch: string;
+  readonly history: number;
+  readonly prefetchBuffer: number;
+  readonly windowMax: number;
+  readonly faults: number;
+  readonly faultLatencyNs: { readonly p50: number; readonly p99: number; readonly p999: number; readonly max: number };
+  readonly demandReads: number;
+  readonly prefetchIssued: number;
+  readonly prefetchHits: number;
+  readonly prefetchUnused: number;
+  readonly mappedAhead: number;
+  readonly trendsFound: number;
+  readonly trendsTried: number;
+  readonly evictions: number;
+  readonly cleanEvictions: number;
+  readonly busyEvictions: number;
+  readonly secondChances: number;
+  readonly swapReads: number;
+  readonly swapWrites: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  readonly readErrors: number;
+  readonly writeErrors: number;
+  readonly hashMismatches: number;
+  readonly lostPages: number;
+  readonly forks: number;
+  readonly framesFree: number;
+  readonly frames: number;
+  readonly evictionStalled: boolean;
+}

@@ -1,0 +1,183 @@
+/**
+ * Eviction: keeps the resident pages at or below the limit, ahead of need. It starts when fewer than `margin` pages are left below the limit and
+ * stops at twice that, so that in the steady state a fault finds room and never waits for it.
+ *
+ * Two ways out of the target (native/helper.h): *move* takes a page away at once and refuses one that is pinned or shared since a fork; *discard*
+ * write-protects, copies and drops it. A page that the first refuses as shared goes the second way in a later turn.
+ */
+import type { Family } from './family.js';
+import { FrameState } from './frame-table.js';
+import { BATCH_PAGES, Command, Errno, HASH_WORDS } from './layout.js';
+import { PageFlag, State } from './page-table.js';
+import { PageQueue } from './page-queue.js';
+import { type FrameIndex, NONE, type PageIndex, frameIndex, pageIndex } from './types.js';
+import type { WriteBack } from './write-back.js';
+
+const MARGIN_MAX = 256;
+/** After as many victims in a row as this share of the residents could not be evicted, the limit gives way until something changes. */
+const STALL_SHARE = 1;
+
+export class Evictor {
+  /** The discard path may be used for pages that UFFDIO_MOVE refuses: nothing in the target can have pinned them. */
+  discardRefused = true;
+  /** Switched off while something in the target has its memory pinned. */
+  enabled = true;
+  /** No frame could be had for victims: io in flight will free some. */
+  starved = false;
+  private readonly victim = new Int32Array(BATCH_PAGES);
+  /** Pages that UFFDIO_MOVE refused. */
+  private readonly refused = new PageQueue();
+  private failedInARow = 0;
+  private readonly useMove: boolean;
+
+  constructor(
+    private readonly family: Family,
+    private readonly writeBack: WriteBack,
+    private readonly reserve: number,
+  ) {
+    const { evict } = family.options;
+    this.useMove = evict !== 'discard' && family.engine.canMove;
+  }
+
+  private get margin(): number {
+    return Math.max(1, Math.min(MARGIN_MAX, this.family.limit >> 4));
+  }
+
+  /** Whether there is something to evict now. */
+  get due(): boolean {
+    const { family } = this;
+    return this.enabled && !family.detaching && !family.evictionStalled && family.room < this.margin && family.resident > 0 && !this.writeBack.failing;
+  }
+
+  /** Commands one batch of victims, when eviction is due and frames can be had. */
+  run(): void {
+    this.starved = false;
+    if (!this.due) return;
+    const { family } = this;
+    const { frames } = family;
+    let want = Math.min(BATCH_PAGES, 2 * this.margin - family.room, family.resident, family.commands.room - 2);
+    if (frames.free < want + this.reserve) family.reclaim(want + this.reserve);
+    want = Math.min(want, frames.free - this.reserve);
+    this.starved = want <= 0;
+    if (this.starved) return;
+    if (this.takeRefused(want)) return;
+    const count = this.pick(want);
+    if (count > 0) this.command(this.useMove ? Command.moveOut : Command.discard, count);
+    else this.failed(1);
+  }
+
+  /** Asks the policy for victims, and gives back at once what a thread is waiting for or a command is touching. */
+  private pick(want: number): number {
+    const { pages, victims } = this.family;
+    const offered = victims.next(want, this.victim);
+    let count = 0;
+    for (let i = 0; i < offered; i++) {
+      const page = pageIndex(this.victim[i]);
+      if (pages.has(page, PageFlag.waiting | PageFlag.mapping)) victims.restored(page);
+      else this.victim[count++] = page;
+    }
+    return count;
+  }
+
+  private takeRefused(want: number): boolean {
+    const { pages, victims } = this.family;
+    let count = 0;
+    while (this.refused.length > 0 && count < want) {
+      const page = this.refused.shift();
+      if (pages.state[page] !== State.resident || pages.has(page, PageFlag.waiting | PageFlag.mapping | PageFlag.fixed)) continue;
+      victims.removed(page);
+      this.victim[count++] = page;
+    }
+    if (count > 0) this.command(Command.discard, count);
+    return count > 0;
+  }
+
+  private command(command: number, count: number): void {
+    const { family, victim } = this;
+    const { pages, frames } = family;
+    sort(victim, count);
+    let frame: FrameIndex = frameIndex(NONE);
+    let left = 0;
+    for (let i = 0; i < count; i++) {
+      const page = pageIndex(victim[i]);
+      if (left === 0) {
+        frame = frames.takeRun(count - i, FrameState.evicting);
+        left = frames.runLength;
+      }
+      pages.setState(page, State.evicting);
+      frames.assign(frame, page, pages.slotOf(page));
+      pages.locate(page, frame);
+      family.command(command, page, frame);
+      frame = frameIndex(frame + 1);
+      left--;
+    }
+  }
+
+  /** The result for a run of victims. */
+  evicted(firstPage: number, firstFrame: number, count: number, errno: number, command: number): void {
+    for (let i = 0; i < count; i++) this.evictedOne(pageIndex(firstPage + i), frameIndex(firstFrame + i), errno, command);
+    if (errno === Errno.ok || errno === Errno.ENOENT || (errno === Errno.EBUSY && command === Command.moveOut)) this.failedInARow = 0;
+    else this.failed(count);
+  }
+
+  private evictedOne(page: PageIndex, frame: FrameIndex, errno: number, command: number): void {
+    const { family } = this;
+    const { pages, frames, victims, counters, engine } = family;
+    const slot = frames.slotOf(frame);
+    if (errno === Errno.ok && !isZero(engine.frameHashes, engine.zeroHash, frame)) {
+      pages.setState(page, State.buffered);
+      family.resident--;
+      counters.evictions++;
+      this.writeBack.keep(page, frame);
+      return;
+    }
+    frames.release(frame);
+    if (errno === Errno.ok || errno === Errno.ENOENT) {
+      // All zeros, or not there: dropped by the target, or never touched since it was registered. Nothing is stored.
+      pages.setState(page, State.empty);
+      pages.locate(page, NONE);
+      if (slot !== NONE) this.writeBack.release(slot);
+      family.resident--;
+      if (errno === Errno.ok) {
+        counters.zeroPages++;
+        counters.evictions++;
+      }
+      return;
+    }
+    pages.setState(page, State.resident);
+    pages.locate(page, slot);
+    victims.restored(page);
+    if (errno === Errno.EBUSY) counters.busyEvictions++;
+    if (errno === Errno.EBUSY && command === Command.moveOut && this.discardRefused) this.refused.push(page);
+    if (errno === Errno.ESRCH) family.rescan = true;
+  }
+
+  private failed(pages: number): void {
+    this.failedInARow += pages;
+    const { family } = this;
+    if (this.failedInARow <= family.resident * STALL_SHARE + BATCH_PAGES || family.evictionStalled) return;
+    family.evictionStalled = true;
+    family.notify('warn', 'no resident page can be evicted now; the limit is exceeded until one can', { resident: family.resident, limit: family.limit });
+  }
+
+  /** Something has changed, or time has passed: try again. */
+  retry(): void {
+    this.failedInARow = 0;
+    this.family.evictionStalled = !this.enabled || this.writeBack.failing;
+  }
+}
+
+/** Insertion sort of at most a batch: victims come in runs already, and a library sort would allocate. */
+function sort(values: Int32Array, count: number): void {
+  for (let i = 1; i < count; i++) {
+    const value = values[i];
+    let at = i;
+    for (; at > 0 && values[at - 1] > value; at--) values[at] = values[at - 1];
+    values[at] = value;
+  }
+}
+
+function isZero(hashes: Int32Array, zero: Int32Array, frame: FrameIndex): boolean {
+  for (let word = 0; word < HASH_WORDS; word++) if (hashes[frame * HASH_WORDS + word] !== zero[word]) return false;
+  return true;
+}

@@ -1,0 +1,155 @@
+/**
+ * The family: the target, its forked children, and where each of their pages is. The tables and the few moves that keep them consistent with
+ * one another; the policies and paths (faults, eviction, write-back, fork, detach) stand on it, each in a module of its own.
+ */
+import { CommandWriter } from './commands.js';
+import { Counters } from './counters.js';
+import type { Engine } from './engine.js';
+import { FrameTable } from './frame-table.js';
+import { Command } from './layout.js';
+import type { PagerOptions } from './options.js';
+import { PageFlag, PageTable, State } from './page-table.js';
+import { PrefetchBuffer } from './prefetch-buffer.js';
+import { RegionTable } from './regions.js';
+import { SlotTable } from './slot-table.js';
+import { type FrameIndex, NONE, type PageIndex, type SpaceId, spaceId } from './types.js';
+import { createVictimPolicy } from './victim/index.js';
+import type { VictimPolicy } from './victim/victim.js';
+
+/** Indices that are added at once when spare slots run out. */
+const SPARE_SLOTS = 256;
+
+export class Family {
+  readonly pages = new PageTable();
+  readonly regions = new RegionTable();
+  readonly counters = new Counters();
+  readonly frames: FrameTable;
+  readonly slots: SlotTable;
+  readonly commands: CommandWriter;
+  readonly victims: VictimPolicy;
+  /** Prefetched pages that nobody has used yet, oldest first. */
+  readonly prefetched: PrefetchBuffer;
+  /** Evicted pages whose slot has their bytes: kept until the frame is needed. */
+  readonly evicted: PrefetchBuffer;
+  /** Source frames of slots still to be written. */
+  readonly dirty: PrefetchBuffer;
+  /** Spaces that are alive. */
+  readonly spaces: SpaceId[] = [spaceId(0)];
+
+  /** Resident pages that count against the limit: those of spaces that can be evicted from. */
+  resident = 0;
+  /** Pages in map and zero commands of this step: they will be resident. */
+  mapping = 0;
+  limit = Number.MAX_SAFE_INTEGER;
+  /** When the events now being digested were harvested, ns. */
+  now = 0;
+  detaching = false;
+  /** Nothing could be evicted lately: the limit gives way rather than the target. */
+  evictionStalled = false;
+  /** The mappings have to be read again soon. */
+  rescan = false;
+
+  constructor(
+    readonly engine: Engine,
+    readonly options: PagerOptions,
+  ) {
+    this.frames = new FrameTable(options.frames);
+    this.slots = new SlotTable(engine.frameHashes, () => this.takeSpares());
+    this.commands = new CommandWriter(engine.commands);
+    this.victims = createVictimPolicy(options.victims);
+    this.prefetched = new PrefetchBuffer(options.frames, options.prefetchBuffer);
+    this.evicted = new PrefetchBuffer(options.frames, options.frames);
+    this.dirty = new PrefetchBuffer(options.frames, options.frames);
+  }
+
+  notify(level: 'info' | 'warn' | 'error', message: string, facts: Record<string, unknown> = {}): void {
+    this.options.notify?.(level, message, facts);
+  }
+
+  /** Makes every table large enough for the indices given out so far. */
+  reserve(): void {
+    if (this.regions.indexEnd <= this.pages.capacity) return;
+    const capacity = Math.ceil(this.regions.indexEnd * 1.25) + SPARE_SLOTS;
+    this.pages.reserve(capacity);
+    this.slots.reserve(capacity);
+    this.victims.reserve(capacity);
+  }
+
+  /** Pages that may still be mapped before the limit is reached. */
+  get room(): number {
+    return this.limit - this.resident - this.mapping;
+  }
+
+  /** Whether this page may be mapped now; while it may not, the evictor makes room. */
+  mayMap(page: PageIndex): boolean {
+    return this.room > 0 || this.evictionStalled || this.detaching || this.pages.has(page, PageFlag.fixed);
+  }
+
+  /** Writes a command for one page; joined with the record before it except across the edge of a region. */
+  command(command: number, page: PageIndex, frame: FrameIndex | 0): void {
+    this.commands.put(command, page, frame, this.regions.find(page)?.first !== page);
+  }
+
+  map(page: PageIndex, frame: FrameIndex): void {
+    this.pages.raise(page, PageFlag.mapping);
+    this.mapping++;
+    this.command(Command.map, page, frame);
+  }
+
+  zero(page: PageIndex): void {
+    this.pages.raise(page, PageFlag.mapping);
+    this.mapping++;
+    this.command(Command.zero, page, 0);
+  }
+
+  /** Any state with nothing kept elsewhere -> RESIDENT. The caller has set the location. */
+  becomeResident(page: PageIndex, ahead: boolean): void {
+    this.pages.setState(page, State.resident);
+    if (this.pages.has(page, PageFlag.fixed)) return;
+    this.resident++;
+    this.victims.inserted(page, ahead);
+  }
+
+  /** RESIDENT -> EMPTY or UNUSED follows; takes the page off the count and out of the victim policy. */
+  leaveResident(page: PageIndex): void {
+    if (this.pages.has(page, PageFlag.fixed)) return;
+    this.resident--;
+    this.victims.removed(page);
+  }
+
+  /** Takes a frame out of whichever list it stands in. */
+  unlist(frame: FrameIndex): void {
+    if (!this.prefetched.remove(frame)) this.evicted.remove(frame);
+  }
+
+  /**
+   * Sees to it that `want` frames are free, by giving up clean ones: evicted pages first, then prefetched ones that nobody used.
+   * @returns whether that many are free now.
+   */
+  reclaim(want: number): boolean {
+    while (this.frames.free < want) {
+      const frame = this.evicted.size > 0 ? this.evicted.reclaim() : this.prefetched.reclaim();
+      if (frame === NONE) return false;
+      this.giveUp(frame);
+    }
+    return true;
+  }
+
+  /** BUFFERED -> STORED: the page stays in its slot (or its slot's source) only. The frame is in no list any more. */
+  giveUp(frame: FrameIndex): void {
+    const page = this.frames.pageOf(frame);
+    if (this.pages.has(page, PageFlag.prefetched)) {
+      this.pages.lower(page, PageFlag.prefetched);
+      this.counters.prefetchUnused++;
+    }
+    this.pages.setState(page, State.stored);
+    this.pages.locate(page, this.frames.slotOf(frame));
+    this.frames.release(frame);
+  }
+
+  private takeSpares(): readonly [number, number] {
+    const first = this.regions.takeIndices(SPARE_SLOTS);
+    this.reserve();
+    return [first, SPARE_SLOTS];
+  }
+}

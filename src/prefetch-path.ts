@@ -1,0 +1,139 @@
+/**
+ * What a fault brings besides its own page: asks the prefetch policy, carries its plan out inside the region, maps ahead.
+ *
+ * Map-ahead: with a trusted trend the pages of the plan that have arrived are mapped in the same copy as the page that faulted, and the first that
+ * has not stays out as the marker. Its fault says that the trend goes on; by then the window after it is on its way. One fault a window.
+ */
+import type { Family } from './family.js';
+import type { Fetcher } from './fetcher.js';
+import { PageFlag, State } from './page-table.js';
+import { FaultKind, Plan, type Prefetcher } from './prefetch/prefetcher.js';
+import { createPrefetcher } from './prefetch/index.js';
+import type { Region } from './regions.js';
+import { SlotState } from './slot-table.js';
+import { Streams } from './streams.js';
+import { type PageIndex, pageIndex } from './types.js';
+
+/** The largest plan carried out, whatever a policy asks for. */
+const PLAN_MAX = 1024;
+/** Pages looked at for each page planned: those that are resident already are stepped over. */
+const STEPS_PER_PAGE = 4;
+
+export class PrefetchPath {
+  policy: Prefetcher;
+  history: number;
+  windowMax: number;
+  private readonly plan = new Plan();
+  private readonly streams = new Streams();
+  private readonly chosen = new Int32Array(PLAN_MAX);
+
+  constructor(
+    private readonly family: Family,
+    private readonly fetcher: Fetcher,
+  ) {
+    const { prefetch, history, windowMax } = family.options;
+    this.history = history;
+    this.windowMax = windowMax;
+    this.policy = createPrefetcher(prefetch, { history, windowMax });
+  }
+
+  configure(options: { prefetch?: string; history?: number; windowMax?: number }): void {
+    this.history = options.history ?? this.history;
+    this.windowMax = options.windowMax ?? this.windowMax;
+    if (options.prefetch !== undefined && options.prefetch !== this.policy.name) {
+      this.policy = createPrefetcher(options.prefetch, { history: this.history, windowMax: this.windowMax });
+    } else this.policy.configure({ history: this.history, windowMax: this.windowMax });
+  }
+
+  /** A thread has faulted on `page`, which is being served; `kind` says how it was found. */
+  fault(page: PageIndex, thread: number, kind: number): void {
+    const { family, plan } = this;
+    const confirmed = this.streams.confirm(thread, page);
+    family.counters.prefetchHits += kind === FaultKind.zero ? 0 : confirmed;
+    plan.clear();
+    this.policy.fault(page, thread, kind, confirmed, plan);
+    if (plan.count <= 0 || family.detaching) return;
+    const region = family.regions.find(page);
+    if (region === undefined) return;
+    if (kind === FaultKind.zero) {
+      if (plan.mapAhead) this.zeroAhead(page, thread, plan.stride, Math.min(plan.count, PLAN_MAX), region);
+      return;
+    }
+    const state = family.pages.state[page];
+    let from = plan.start;
+    if (plan.mapAhead) {
+      if (state === State.buffered) from = this.mapAhead(page, thread, plan.stride, region);
+      else if (state === State.fetching) {
+        const frame = family.pages.frameOf(page);
+        family.frames.aheadStride[frame] = plan.stride;
+        family.frames.aheadThread[frame] = thread;
+      }
+    }
+    this.prefetch(page, from, region);
+  }
+
+  /** The page that a thread waited for has arrived, with its neighbours perhaps: they are mapped ahead now. */
+  arrived(page: PageIndex, thread: number, stride: number): void {
+    const region = this.family.regions.find(page);
+    if (region !== undefined) this.mapAhead(page, thread, stride, region);
+  }
+
+  /**
+   * Maps the pages that stand ready in frames along the stride behind `page`, up to the first that does not: the marker. Some were prefetched; some
+   * have only just been evicted.
+   * @returns the marker
+   */
+  private mapAhead(page: PageIndex, thread: number, stride: number, region: Region): PageIndex {
+    const { family } = this;
+    const { pages } = family;
+    const last = region.first + region.count;
+    let at: number = page + stride;
+    let mapped = 0;
+    for (let steps = this.windowMax * STEPS_PER_PAGE; steps > 0 && at >= region.first && at < last; steps--, at += stride) {
+      const state = pages.state[at];
+      if (state === State.resident) continue;
+      const here = pageIndex(at);
+      const ready = state === State.buffered && !pages.has(here, PageFlag.mapping | PageFlag.waiting);
+      if (!ready || mapped >= this.windowMax || family.room <= 0 || family.commands.room < 2) break;
+      const frame = pages.frameOf(here);
+      family.unlist(frame);
+      family.map(here, frame);
+      mapped++;
+    }
+    family.counters.mappedAhead += mapped;
+    this.streams.set(thread, pageIndex(at), mapped);
+    return pageIndex(at);
+  }
+
+  private zeroAhead(page: PageIndex, thread: number, stride: number, count: number, region: Region): void {
+    const { family } = this;
+    const { pages } = family;
+    const last = region.first + region.count;
+    let at: number = page + stride;
+    let mapped = 0;
+    while (mapped < count && at >= region.first && at < last && pages.state[at] === State.empty && family.room > 1 && family.commands.room > 2) {
+      const here = pageIndex(at);
+      if (pages.has(here, PageFlag.mapping | PageFlag.waiting)) break;
+      family.zero(here);
+      mapped++;
+      at += stride;
+    }
+    this.streams.set(thread, pageIndex(at), mapped);
+  }
+
+  private prefetch(page: PageIndex, from: number, region: Region): void {
+    const { family, plan, chosen } = this;
+    const { pages, slots } = family;
+    const last = region.first + region.count;
+    const want = Math.min(plan.count, PLAN_MAX);
+    let count = 0;
+    let at = from;
+    for (let steps = want; steps > 0 && at >= region.first && at < last; steps--, at += plan.stride) {
+      if (at === page || pages.state[at] !== State.stored) continue;
+      const here = pageIndex(at);
+      if (pages.has(here, PageFlag.lost) || slots.state[pages.slotOf(here)] !== SlotState.valid) continue;
+      chosen[count++] = at;
+    }
+    if (count > 0) this.fetcher.prefetch(chosen, count);
+  }
+}

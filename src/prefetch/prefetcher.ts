@@ -1,0 +1,66 @@
+/**
+ * A prefetch policy: pure, told of every fault, answers with a plan. `leap`, `readahead`, `stride`, `next-n` and `none` are the policies.
+ * All run on the fault path: no allocation, no clock, no system call.
+ */
+import type { PageIndex } from '../types.js';
+
+/** What the pager found when the fault came. */
+export const FaultKind = {
+  /** The page was in the store: a demand read. */
+  miss: 0,
+  /** The page had been prefetched and was in the buffer, or on its way. */
+  prefetchHit: 1,
+  /** The page was in the buffer because it had just been evicted. */
+  evictedHit: 2,
+  /** Never written: zeros. */
+  zero: 3,
+} as const;
+
+/**
+ * The answer to a fault at page P: prefetch P + stride, P + 2 stride, ... P + count * stride. Made once and filled again at each fault.
+ * The pager cuts it at the region's edges, skips pages that are not in the store, and tells the policy what came of it with `planned`.
+ */
+export class Plan {
+  /** Pages between one prefetched page and the next; never 0 when count > 0. */
+  stride = 1;
+  /** How many pages to prefetch, the demand page not counted. */
+  count = 0;
+  /** First page of the plan. Leap: demand page + stride. Readahead: the aligned cluster's start; the demand page is skipped where it is met. */
+  start = 0;
+  /** The trend is trusted: pages of the plan that have arrived may be mapped before they are touched, up to the marker. */
+  mapAhead = false;
+
+  clear(): void {
+    this.count = 0;
+    this.mapAhead = false;
+  }
+}
+
+export interface PrefetchCounters {
+  /** Faults on which a trend was found / looked for. */
+  trendsFound: number;
+  trendsTried: number;
+}
+
+export interface Prefetcher {
+  readonly name: string;
+  readonly counters: PrefetchCounters;
+  /**
+   * @param page the faulting page
+   * @param thread thread id of the fault, 0 when unknown
+   * @param kind a FaultKind
+   * @param ahead pages that were mapped ahead on this thread's stream and whose use this fault confirms (it came at the stream's marker);
+   *        they count as hits. 0 otherwise.
+   * @param plan filled with the answer
+   */
+  fault(page: PageIndex, thread: number, kind: number, ahead: number, plan: Plan): void;
+  /** Run-time knobs (Leap's): history size in faults, largest window in pages. */
+  configure(options: PrefetchOptions): void;
+}
+
+export interface PrefetchOptions {
+  /** Entries of the access history per thread. */
+  history: number;
+  /** Largest window in pages. */
+  windowMax: number;
+}

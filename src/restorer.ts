@@ -1,0 +1,65 @@
+/**
+ * Detach: every stored page goes back into the target, then its ranges are unregistered. Faults are served all the while.
+ * Nothing is unregistered before the last page is back: a missing page of a range without a handler reads as zeros.
+ */
+import type { Family } from './family.js';
+import type { FaultPath } from './fault-path.js';
+import { BATCH_PAGES } from './layout.js';
+import { PageFlag, State } from './page-table.js';
+import { SlotState } from './slot-table.js';
+import { pageIndex } from './types.js';
+
+/** Pages looked at in one turn. */
+const LOOK_PAGES = 4096;
+/** Pages wanted in one turn. */
+const WANT_PAGES = 4 * BATCH_PAGES;
+
+export class Restorer {
+  private regionAt = 0;
+  private offset = 0;
+
+  constructor(
+    private readonly family: Family,
+    private readonly faults: FaultPath,
+  ) {}
+
+  /** Pages still out of the target. */
+  get left(): number {
+    const { counts } = this.family.pages;
+    return counts[State.evicting] + counts[State.buffered] + counts[State.fetching] + counts[State.stored];
+  }
+
+  /** Asks for the next pages, as if threads waited for them. The caller serves. */
+  run(): void {
+    const { family, faults } = this;
+    const { pages, regions, slots } = family;
+    let looked = 0;
+    let wanted = faults.waiting;
+    while (looked < LOOK_PAGES && wanted < WANT_PAGES && faults.fetcher.inFlight < WANT_PAGES) {
+      const region = regions.all()[this.regionAt];
+      if (region === undefined) {
+        this.regionAt = 0;
+        this.offset = 0;
+        return;
+      }
+      if (this.offset >= region.count) {
+        this.regionAt++;
+        this.offset = 0;
+        continue;
+      }
+      const page = pageIndex(region.first + this.offset++);
+      looked++;
+      const state = pages.state[page];
+      if ((state !== State.stored && state !== State.buffered) || pages.has(page, PageFlag.waiting | PageFlag.mapping)) continue;
+      if (state === State.stored && slots.state[pages.slotOf(page)] === SlotState.free) throw new Error(`page ${page} is STORED in a free slot`);
+      faults.restore(page);
+      wanted++;
+    }
+  }
+
+  /** Everything is back: gives the ranges up. */
+  finish(): void {
+    const { family } = this;
+    for (const region of family.regions.all()) family.engine.unregister(region.space, region.start, region.count);
+  }
+}

@@ -1,0 +1,255 @@
+/**
+ * The address spaces: which mappings are paged, and what the target does to them. Events come from the kernel (userfaultfd(2)); new mappings have
+ * none and are found by reading /proc/PID/smaps.
+ */
+import { Residency, type Mapping } from './engine.js';
+import type { Family } from './family.js';
+import type { Fetcher } from './fetcher.js';
+import { Errno } from './layout.js';
+import { PageFlag, State } from './page-table.js';
+import type { Region } from './regions.js';
+import { NONE, type PageIndex, type SpaceId, type Vpn, pageIndex, vpn } from './types.js';
+import type { WriteBack } from './write-back.js';
+
+/** VmFlags of mappings that are left alone: locked, huge, shared, io, pfn, device, wiped or not copied on fork, grows down, shadow stack. */
+const SKIPPED_FLAGS = ['lo', 'ht', 'sh', 'io', 'pf', 'mm', 'wf', 'dc', 'gd', 'ss'] as const;
+const RECHECK_MAX = 1024;
+
+/** Whether a mapping is private anonymous memory that can be paged: heap, mmap, thread stacks. */
+export function isPageable(mapping: Mapping): boolean {
+  if (mapping.inode !== 0 || mapping.permissions[1] !== 'w' || mapping.permissions[3] !== 'p') return false;
+  if (mapping.path !== '' && mapping.path !== '[heap]' && !mapping.path.startsWith('[anon:') && !mapping.path.startsWith('[stack:')) return false;
+  return !SKIPPED_FLAGS.some((flag) => mapping.flags.includes(flag));
+}
+
+export class Spaces {
+  /** What was seen of each space last; the same array means that nothing has changed. */
+  private readonly seen = new Map<SpaceId, Mapping[]>();
+  /** Ranges that somebody else has registered with a userfaultfd of their own, by start. */
+  private readonly foreign = new Set<string>();
+  /** Ranges that were removed: with MADV_FREE their pages may still be there, to be counted again. */
+  private rechecks: { space: SpaceId; start: number; end: number }[] = [];
+  private readonly adoptTried = new Set<SpaceId>();
+
+  constructor(
+    private readonly family: Family,
+    private readonly fetcher: Fetcher,
+    private readonly writeBack: WriteBack,
+  ) {}
+
+  /** Finds mappings that are new or have grown, registers them, and learns what is resident in them. */
+  scan(space: SpaceId): void {
+    const { family } = this;
+    const { engine, regions } = family;
+    const mappings = engine.mappings(space);
+    if (mappings.length === 0 || mappings === this.seen.get(space)) return;
+    this.seen.set(space, mappings);
+    this.forgetVanished(space, mappings);
+    for (const mapping of mappings) {
+      const ours = mapping.flags.includes('um') && regions.inside(space, mapping.start, mapping.end).length > 0;
+      if (!isPageable(mapping) && !ours) continue;
+      for (const [start, end] of regions.gaps(space, mapping.start, mapping.end)) this.take(space, vpn(start), end - start);
+    }
+  }
+
+  private take(space: SpaceId, start: Vpn, count: number): void {
+    const { family } = this;
+    const errno = family.engine.register(space, start, count);
+    if (errno !== Errno.ok) {
+      const key = `${space}:${start}:${count}`;
+      if (this.foreign.has(key)) return;
+      this.foreign.add(key);
+      const busy = errno === Errno.EBUSY;
+      family.notify(busy ? 'info' : 'warn', busy ? 'the target uses userfaultfd on a range itself: left alone' : 'a mapping could not be registered: left alone', {
+        start: `0x${(start * 4096).toString(16)}`,
+        pages: count,
+        errno,
+      });
+      return;
+    }
+    const region = family.regions.add(space, start, count);
+    family.reserve();
+    for (let i = 0; i < count; i++) {
+      const page = pageIndex(region.first + i);
+      family.pages.setState(page, State.empty);
+      if (!family.engine.canEvict(space)) family.pages.raise(page, PageFlag.fixed);
+    }
+    family.engine.bind(space, start, count, region.first);
+    this.learn(region);
+  }
+
+  /** EMPTY pages of the region that are there all the same become RESIDENT. */
+  private learn(region: Region): void {
+    const { family } = this;
+    const there = new Uint8Array(region.count);
+    if (family.engine.residency(region.space, region.start, region.count, there) !== Errno.ok) return;
+    for (let i = 0; i < region.count; i++) {
+      const page = pageIndex(region.first + i);
+      if (there[i] === Residency.absent || family.pages.state[page] !== State.empty || family.pages.has(page, PageFlag.mapping)) continue;
+      family.pages.locate(page, NONE);
+      family.becomeResident(page, true);
+    }
+  }
+
+  /** Regions of which no mapping is left: their event has been missed, or is still to come. */
+  private forgetVanished(space: SpaceId, mappings: readonly Mapping[]): void {
+    for (const region of this.family.regions.of(space)) {
+      let at: number = region.start;
+      const end = region.start + region.count;
+      for (const mapping of mappings) {
+        if (mapping.end <= at) continue;
+        if (mapping.start >= end) break;
+        if (mapping.start > at) this.unmapped(space, at, mapping.start);
+        at = mapping.end;
+      }
+      if (at < end) this.unmapped(space, at, end);
+    }
+  }
+
+  /** A fault at an address that is registered but unknown: a mapping grew in place. */
+  grown(space: SpaceId): void {
+    this.seen.delete(space);
+    this.scan(space);
+  }
+
+  /** MADV_DONTNEED or MADV_FREE: from now on these pages are zeros. */
+  removed(space: SpaceId, start: number, end: number): void {
+    for (const part of this.family.regions.inside(space, start, end)) {
+      for (let i = 0; i < part.count; i++) this.empty(pageIndex(part.first + i));
+    }
+    if (this.rechecks.length < RECHECK_MAX) this.rechecks.push({ space, start, end });
+    else this.rechecks = [...this.spansOfAll()];
+  }
+
+  unmapped(space: SpaceId, start: number, end: number): void {
+    const { family } = this;
+    for (const part of family.regions.remove(space, start, end)) {
+      for (let i = 0; i < part.count; i++) this.forget(pageIndex(part.first + i));
+      family.engine.unbind(space, part.start, part.count);
+    }
+  }
+
+  moved(space: SpaceId, from: Vpn, to: Vpn, count: number): void {
+    const { family } = this;
+    this.unmapped(space, to, to + count); // MREMAP_FIXED over a mapping of ours
+    for (const part of family.regions.move(space, from, to, count)) {
+      family.engine.unbind(space, part.start, part.count);
+      family.engine.bind(space, vpn(to + (part.start - from)), part.count, part.first);
+    }
+    family.rescan = true;
+  }
+
+  /** The target has forked: the child has the same regions; what is stored is shared, slot by slot. */
+  forked(parent: SpaceId, child: SpaceId): void {
+    const { family } = this;
+    const { regions, engine } = family;
+    if (child < 0) {
+      family.notify('error', 'the target has forked more children than can be followed: a child that touches a stored page waits for ever', {});
+      return;
+    }
+    family.spaces.push(child);
+    family.counters.forks++;
+    for (const region of regions.of(parent)) {
+      const copy = regions.add(child, region.start, region.count);
+      family.reserve();
+      for (let i = 0; i < region.count; i++) this.inherit(pageIndex(region.first + i), pageIndex(copy.first + i));
+      engine.bind(child, region.start, region.count, copy.first);
+    }
+    family.notify('info', 'the target has forked; the child is paged too', { spaces: family.spaces.length });
+  }
+
+  private inherit(from: PageIndex, to: PageIndex): void {
+    const { pages, frames, slots } = this.family;
+    const state = pages.state[from];
+    pages.flags[to] = PageFlag.fixed | (pages.flags[from] & PageFlag.lost);
+    if (state === State.resident || state === State.empty) {
+      pages.setState(to, state);
+      const slot = state === State.resident ? pages.slotOf(from) : NONE;
+      pages.locate(to, slot !== NONE && slots.share(pages.slotOf(from)) ? slot : NONE);
+      return;
+    }
+    const slot = state === State.stored ? pages.slotOf(from) : frames.slotOf(pages.frameOf(from));
+    if (!slots.share(slot)) throw new Error(`slot ${slot} is shared by more processes than can be counted`);
+    pages.setState(to, State.stored);
+    pages.locate(to, slot);
+  }
+
+  /** A fault of a child that cannot be evicted from yet: give it a helper, and count its pages. */
+  adopt(space: SpaceId, thread: number): void {
+    if (this.adoptTried.has(space)) return;
+    this.adoptTried.add(space);
+    const { family } = this;
+    if (!family.engine.adopt(space, thread)) return;
+    for (const region of family.regions.of(space)) {
+      for (let i = 0; i < region.count; i++) {
+        const page = pageIndex(region.first + i);
+        family.pages.lower(page, PageFlag.fixed);
+        if (family.pages.state[page] !== State.resident) continue;
+        family.resident++;
+        family.victims.inserted(page, true);
+      }
+    }
+  }
+
+  /** The process is gone, or has called exec. */
+  gone(space: SpaceId): void {
+    const { family } = this;
+    const at = family.spaces.indexOf(space);
+    if (at < 0) return;
+    family.spaces.splice(at, 1);
+    for (const region of family.regions.of(space)) this.unmapped(space, region.start, region.start + region.count);
+    this.seen.delete(space);
+    this.adoptTried.delete(space);
+    this.rechecks = this.rechecks.filter((range) => range.space !== space);
+    family.engine.drop(space);
+  }
+
+  /** Now and then: are the spaces alive, what is new in them, what came of the ranges that were removed. */
+  tick(): void {
+    const { family } = this;
+    for (const space of [...family.spaces]) if (!family.engine.isAlive(space)) this.gone(space);
+    for (const space of family.spaces) this.scan(space);
+    const due = this.rechecks;
+    this.rechecks = [];
+    for (const { space, start, end } of due) for (const part of family.regions.inside(space, start, end)) this.learn(part);
+    family.rescan = false;
+  }
+
+  /** RESIDENT, BUFFERED, FETCHING, STORED -> EMPTY: nothing is kept of the page. A thread that waits for it gets zeros. */
+  private empty(page: PageIndex): void {
+    const { family } = this;
+    const { pages } = family;
+    const state = pages.state[page];
+    if (state === State.empty) return;
+    this.dropCopies(page, state);
+    pages.setState(page, State.empty);
+    pages.locate(page, NONE);
+    pages.lower(page, PageFlag.prefetched | PageFlag.lost);
+  }
+
+  private forget(page: PageIndex): void {
+    const { pages } = this.family;
+    this.dropCopies(page, pages.state[page]);
+    pages.setState(page, State.unused);
+    pages.locate(page, NONE);
+    pages.flags[page] &= PageFlag.queued; // its entry in the queue of faults finds it UNUSED
+  }
+
+  private dropCopies(page: PageIndex, state: number): void {
+    const { family } = this;
+    const { pages } = family;
+    if (state === State.resident) {
+      family.leaveResident(page);
+      const slot = pages.slotOf(page);
+      if (slot !== NONE) this.writeBack.release(slot);
+    } else if (state === State.stored) this.writeBack.release(pages.slotOf(page));
+    else if (state === State.buffered) this.writeBack.leave(pages.frameOf(page), false);
+    else if (state === State.fetching) this.fetcher.orphan(page, pages.frameOf(page));
+    else if (state === State.evicting) throw new Error(`page ${page} is removed while it is EVICTING`);
+    this.fetcher.forget(page);
+  }
+
+  private *spansOfAll(): Generator<{ space: SpaceId; start: number; end: number }> {
+    for (const region of this.family.regions.all()) yield { space: region.space, start: region.start, end: region.start + region.count };
+  }
+}

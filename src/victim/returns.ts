@@ -1,0 +1,181 @@
+/**
+ * Evict from where pages do not come back.
+ *
+ * A pager in user space cannot see touches of mapped pages; all it learns is which of the pages it evicted are wanted again, and how soon. So:
+ *
+ * 1. Residents are kept in classes by what is known of them: how far apart their last eviction and return were, in evictions, compared with the
+ *    number of residents R. A page that never returned is `fresh`.
+ *        fresh | < R/4 | < R/2 | < R | >= R
+ * 2. Each class is a list in order of arrival, and can be evicted from at either end: that makes two *arms* a class. Old end first is FIFO; new
+ *    end first keeps a part of a loop that is larger than memory.
+ * 3. For each arm it is measured how many of its victims come back within a horizon of R/16 evictions. That is long enough to tell hot from cold,
+ *    and short enough for most returns to be cheap: the victim is still in a frame.
+ * 4. Each victim comes from an arm drawn at random, with weight  residents of the class / (return rate + DOUBT)^3.
+ *
+ * Where the arms do as well as each other, this is FIFO and random replacement mixed. Where one class returns ten times as often, it is evicted
+ * from hundreds of times more seldom, but never left alone: what was hot once shows that it is cold now. A page that has just arrived waits in a
+ * nursery before either end can take it. The measurements against FIFO and S3-FIFO are in docs/victims.md.
+ *
+ * 10 bytes a page, and a constant number of steps for each page that comes or goes.
+ */
+import type { PageIndex } from '../types.js';
+import { PageLists } from './lists.js';
+import type { VictimPolicy } from './victim.js';
+
+// What is known of a page: its class while it is resident, and also the number of its list...
+const FRESH = 0;
+const CLASSES = 5;
+/** ... or that it is out, with the clock of its eviction as its note. */
+const GHOST = CLASSES;
+/** The list of pages that have just arrived, of any class. */
+const NURSERY = CLASSES;
+const LISTS = CLASSES + 1;
+/** Arm c takes class c at its old end, arm CLASSES + c at its new end. */
+const ARMS = 2 * CLASSES;
+
+/** The nursery and the horizon, as shares of the residents: 1/16. */
+const SHARE_SHIFT = 4;
+const HORIZON_MIN = 32;
+/** Victims observed at a time; of a longer horizon every n-th one is. */
+const SAMPLES = 2048;
+/** Weight of the newest observation in an arm's return rate. */
+const LEARNING = 1 / 64;
+/** Added to each rate, so that differences within the noise of so few observations do not count. */
+const DOUBT = 0.01;
+/** What to believe before anything was seen: a page that came back after d evictions will be back within the horizon h with a chance of h / d. */
+const PRIOR_RATES = [0.01, 1 / 4, 1 / 8, 1 / 16, 1 / 32];
+
+export class ReturnsPolicy implements VictimPolicy {
+  readonly name = 'returns';
+  private readonly lists = new PageLists(LISTS);
+  private classes = new Uint8Array(0);
+  private residents = 0;
+  /** Evictions, modulo 2^32. */
+  private clock = 0;
+  private seed = 1;
+  private readonly rates = Float64Array.from([...PRIOR_RATES, ...PRIOR_RATES]);
+  /** For each arm 1 / (rate + DOUBT)^3. */
+  private readonly values = this.rates.map(valueOf);
+  // The victims under observation: a ring, oldest at `head`.
+  private readonly samplePages = new Int32Array(SAMPLES);
+  private readonly sampleClocks = new Int32Array(SAMPLES);
+  private readonly sampleArms = new Uint8Array(SAMPLES);
+  private head = 0;
+  private observed = 0;
+
+  reserve(pages: number): void {
+    if (pages <= this.classes.length) return;
+    this.lists.reserve(pages);
+    const wider = new Uint8Array(pages);
+    wider.set(this.classes);
+    this.classes = wider;
+  }
+
+  inserted(page: PageIndex): void {
+    const { lists, classes } = this;
+    if (lists.listOf(page) >= 0) return;
+    if (classes[page] === GHOST) classes[page] = this.classAt((this.clock - lists.noteOf(page)) | 0);
+    lists.push(NURSERY, page);
+    this.residents++;
+    if (lists.size(NURSERY) > this.residents >> SHARE_SHIFT) this.graduate();
+  }
+
+  removed(page: PageIndex): void {
+    if (this.lists.listOf(page) >= 0) {
+      this.lists.remove(page);
+      this.residents--;
+    }
+    // Whatever stands at this index later is another page.
+    this.classes[page] = FRESH;
+  }
+
+  next(want: number, out: Int32Array): number {
+    const horizon = Math.max(HORIZON_MIN, this.residents >> SHARE_SHIFT);
+    const every = Math.ceil(horizon / SAMPLES);
+    const count = Math.min(want, this.residents);
+    for (let i = 0; i < count; i++) {
+      const arm = this.chooseArm();
+      const page = arm < CLASSES ? this.lists.shift(arm) : this.lists.pop(arm - CLASSES);
+      this.learn(horizon);
+      if (this.clock % every === 0 && this.observed < SAMPLES) this.observe(page, arm);
+      this.classes[page] = GHOST;
+      this.lists.setNote(page, this.clock);
+      this.clock = (this.clock + 1) | 0;
+      this.residents--;
+      out[i] = page;
+    }
+    return count;
+  }
+
+  /** It counts as a victim that came back at once: an arm whose victims cannot be taken is no better than one whose victims return. */
+  restored(page: PageIndex): void {
+    this.inserted(page);
+  }
+
+  private classAt(distance: number): number {
+    const residents = this.residents;
+    return distance * 4 < residents ? 1 : distance * 2 < residents ? 2 : distance < residents ? 3 : 4;
+  }
+
+  /** The nursery's oldest page joins its class. */
+  private graduate(): void {
+    const page = this.lists.shift(NURSERY);
+    this.lists.push(this.classes[page], page);
+  }
+
+  /** There is at least one resident. */
+  private chooseArm(): number {
+    const { lists, values } = this;
+    if (lists.size(NURSERY) === this.residents) this.graduate();
+    let total = 0;
+    for (let c = 0; c < CLASSES; c++) total += lists.size(c) * (values[c] + values[c + CLASSES]);
+    let at = this.random() * total;
+    let last = 0;
+    for (let arm = 0; arm < ARMS; arm++) {
+      const weight = lists.size(arm % CLASSES) * values[arm];
+      if (weight === 0) continue;
+      last = arm;
+      at -= weight;
+      if (at < 0) break;
+    }
+    return last;
+  }
+
+  private observe(page: number, arm: number): void {
+    const at = (this.head + this.observed++) % SAMPLES;
+    this.samplePages[at] = page;
+    this.sampleClocks[at] = this.clock;
+    this.sampleArms[at] = arm;
+  }
+
+  /** Victims that have been out for the horizon, or have come back within it, tell of the arm that took them. */
+  private learn(horizon: number): void {
+    while (this.observed > 0 && ((this.clock - this.sampleClocks[this.head]) | 0) >= horizon) {
+      const page = this.samplePages[this.head];
+      const arm = this.sampleArms[this.head];
+      const stillOut = this.classes[page] === GHOST && this.lists.noteOf(page) === this.sampleClocks[this.head];
+      const forgotten = this.classes[page] === FRESH && this.lists.listOf(page) < 0;
+      if (!forgotten) {
+        this.rates[arm] += ((stillOut ? 0 : 1) - this.rates[arm]) * LEARNING;
+        this.values[arm] = valueOf(this.rates[arm]);
+      }
+      this.head = (this.head + 1) % SAMPLES;
+      this.observed--;
+    }
+  }
+
+  /** In [0, 1): xorshift, so that a run can be repeated. */
+  private random(): number {
+    let x = this.seed;
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    this.seed = x;
+    return (x >>> 0) / 2 ** 32;
+  }
+}
+
+function valueOf(rate: number): number {
+  const cost = rate + DOUBT;
+  return 1 / (cost * cost * cost);
+}

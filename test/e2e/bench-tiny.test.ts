@@ -1,0 +1,41 @@
+/** The benchmark, as small as it goes: it must run and produce every row, whatever the figures. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import type { Row } from '../../bench/rows.js';
+
+const bench = fileURLToPath(new URL('../../bench/bench.js', import.meta.url));
+const TIMEOUT_MS = 120_000;
+
+const patterns = ['seq', 'stride', 'random', 'write', 'zipf'];
+const expectedIds = [
+  ...['same', 'other'].flatMap((placement) => ['p50', 'p99'].map((name) => `floor.${placement}.${name}`)),
+  ...['disk', 'memory'].flatMap((store) => ['50', '25'].flatMap((share) => patterns.map((pattern) => `paging.${store}.${share}.${pattern}`))),
+  ...['disk', 'memory'].flatMap((store) => [`paging.misses.${store}`, `paging.read.${store}`]),
+  ...['attach', 'shrink', 'detach', 'idle', 'memory', 'frames'].map((name) => `own.${name}`),
+];
+
+test('the benchmark runs tiny and produces every row', { timeout: TIMEOUT_MS }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'leap-bench-test-'));
+  try {
+    const json = join(folder, 'bench.json');
+    const { stdout } = await promisify(execFile)(process.execPath, [bench, '--tiny', '--json', json], { timeout: TIMEOUT_MS });
+    const { rows, machine } = JSON.parse(readFileSync(json, 'utf8')) as { rows: Row[]; machine: Record<string, unknown> };
+    assert.deepEqual(rows.map((row) => row.id).sort(), [...expectedIds].sort());
+    for (const row of rows) {
+      assert.ok(stdout.includes(row.what), `the table lacks ${row.what}`);
+      assert.ok(row.leap !== undefined || row.reason !== undefined, `${row.id} has neither a figure nor a reason`);
+      // What the kernel cannot do here is a reason; leapd has to run wherever its tests run.
+      if (process.getuid?.() === 0 && !row.id.startsWith('floor.other')) assert.ok(row.leap !== undefined, `${row.id}: ${row.reason}`);
+      if (row.leap !== undefined) assert.ok(Number.isFinite(row.leap.value) && row.leap.value >= 0, `${row.id} is ${row.leap.value}`);
+    }
+    for (const fact of ['cpu', 'cores', 'kernel', 'disk', 'date']) assert.ok(machine[fact] !== undefined, `the machine's ${fact} is missing`);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});

@@ -1,0 +1,205 @@
+/** One simulated run: a target, a pager, an engine between them, and everything that can be checked from outside. */
+import type { Engine } from '../../src/engine.js';
+import { Pager } from '../../src/pager.js';
+import { Calls } from './calls.js';
+import { drawConfig, POLICIES, Program, type Config } from './schedule.js';
+import { SimEngine } from './sim-engine.js';
+import { SimKernel } from './sim-kernel.js';
+import { SimStore } from './sim-store.js';
+import { Bit, SimSpace, WINDOW } from './space.js';
+import { Random, SimFailure, World } from './world.js';
+
+/** Turns that a thread may wait for its page or its event. Time is not counted: a turn is when the pager can act. */
+const PATIENCE = 3000;
+/** Turns that the pager may be above its limit with pages that it could evict. */
+const OVER_LIMIT_PATIENCE = 3000;
+/** After a failed write the pager may leave eviction alone for a while. */
+const WRITE_PAUSE_NS = 3e9;
+const DETACH_PATIENCE = 40_000;
+const WAITS_NS = [0, 0, 1000, 50_000, 5_000_000];
+
+export interface RunResult {
+  readonly seed: number;
+  readonly steps: number;
+  readonly turns: number;
+  readonly traceHash: number;
+  readonly coverage: ReadonlyMap<string, number>;
+  readonly config: Config;
+}
+
+export interface RunOptions {
+  /** Puts something between the pager and the engine: a mutant that the simulator must find. */
+  readonly wrap?: (engine: Engine, world: World) => Engine;
+  readonly change?: (config: Config) => Config;
+}
+
+/** @throws SimFailure */
+export function runSeed(seed: number, steps: number, options: RunOptions = {}): RunResult {
+  const random = new Random(seed);
+  const drawn = drawConfig(random);
+  const config = options.change?.(drawn) ?? drawn;
+  const world = new World(seed, steps, config, random);
+  const run = new Run(world, options.wrap);
+  try {
+    run.execute();
+  } catch (error) {
+    if (error instanceof SimFailure) throw error;
+    world.fail(`the pager throws: ${error instanceof Error ? error.stack : String(error)}`);
+  }
+  return { seed, steps: world.step, turns: world.turn, traceHash: world.trace.hash >>> 0, coverage: world.coverage, config };
+}
+
+class Run {
+  private readonly store: SimStore;
+  private readonly kernel: SimKernel;
+  private readonly calls: Calls;
+  private readonly program: Program;
+  private readonly target: SimSpace;
+  private readonly pager: Pager;
+  private limit: number;
+  private overLimitSince = -1;
+  private checkedAt = 0;
+
+  constructor(
+    private readonly world: World,
+    wrap: ((engine: Engine, world: World) => Engine) | undefined,
+  ) {
+    const { config } = world;
+    this.store = new SimStore(world, config.frames);
+    this.kernel = new SimKernel(world, this.store);
+    this.calls = new Calls(this.kernel);
+    this.program = new Program(world, this.kernel, this.calls);
+    this.target = new SimSpace(world);
+    this.kernel.spaces.push(this.target);
+    this.program.populate(this.target);
+    const engine = new SimEngine(world, this.kernel, this.store, this.program, this.target);
+    this.limit = config.limit;
+    this.pager = new Pager(wrap?.(engine, world) ?? engine, {
+      localLimit: { pages: config.limit },
+      frames: config.frames,
+      prefetchBuffer: Math.min(config.prefetchBuffer, config.frames),
+      prefetch: config.prefetch,
+      history: config.history,
+      windowMax: config.windowMax,
+      victims: config.victims,
+      evict: config.useMove ? 'auto' : 'discard',
+      notify: (level, message) => world.hit(`${level}: ${message}`),
+    });
+    this.pager.setDiscardRefused(config.weights.pin === 0);
+  }
+
+  execute(): void {
+    const { world, pager, program } = this;
+    const { random } = world;
+    // The target has lived for a while before anybody attaches.
+    for (let i = random.below(1500); i > 0; i--) program.step();
+    pager.attach();
+    while (world.step < world.steps) {
+      this.control();
+      if (!pager.step(random.pick(WAITS_NS))) world.fail('the pager has stopped while the target lives');
+      this.check(32);
+    }
+    this.check(0);
+    if (world.config.endsWithExit) this.exit();
+    else this.detach();
+  }
+
+  /** What the daemon and its operator do between two turns. */
+  private control(): void {
+    const { world, pager } = this;
+    const { random, config } = world;
+    if (pager.wantsTick ? random.chance(0.3) : random.chance(0.01)) pager.tick();
+    if (!random.chance(0.003)) return;
+    switch (random.below(5)) {
+      case 0:
+        this.limit = random.chance(0.5) ? random.between(4, 40) : random.between(4, 400);
+        this.overLimitSince = -1;
+        world.note('limit', this.limit);
+        world.hit('control:limit');
+        return pager.setLocalLimit(this.limit);
+      case 1:
+        world.hit('control:prefetch');
+        return pager.setPrefetch(random.pick(POLICIES));
+      case 2:
+        return pager.setHistory(random.between(1, 64));
+      case 3:
+        return pager.setWindowMax(random.between(1, 64));
+      default:
+        world.hit('control:buffer');
+        return pager.setPrefetchBuffer(random.below(config.frames));
+    }
+  }
+
+  private check(every: number): void {
+    const { world, pager } = this;
+    if (world.turn - this.checkedAt < every) return;
+    this.checkedAt = world.turn;
+    pager.checkInvariants();
+    this.program.checkLiveness(PATIENCE);
+    const resident = this.kernel.evictable(world.config.weights.pin === 0);
+    const pausing = (world.now - this.store.writeFailedAt) * world.config.nsPerStep < WRITE_PAUSE_NS;
+    if (resident <= this.limit || pausing || world.turn < world.excusedUntil) this.overLimitSince = -1;
+    else if (this.overLimitSince < 0) this.overLimitSince = world.turn;
+    else if (world.turn - this.overLimitSince > OVER_LIMIT_PATIENCE) {
+      const { evictionStalled, residentPages, framesFree } = pager.stats();
+      world.fail(
+        `${resident} evictable pages are resident since turn ${this.overLimitSince}, over the limit of ${this.limit}; ` +
+          `the pager counts ${residentPages}, stalled: ${evictionStalled}, free frames: ${framesFree}`,
+      );
+    }
+  }
+
+  private exit(): void {
+    const { world, pager, kernel } = this;
+    for (const space of [...kernel.spaces]) if (space.isAlive) this.calls.exit(space);
+    for (let turns = 0; pager.step(world.random.pick(WAITS_NS)); turns++) {
+      if (turns > PATIENCE) world.fail('every process has exited, and the pager goes on');
+      if (world.random.chance(0.05)) pager.tick();
+    }
+    if (kernel.spaces.length > 0) world.fail('a space that is gone was not dropped');
+    world.hit('end:exit');
+  }
+
+  private detach(): void {
+    const { world, pager, kernel, store, program } = this;
+    const { random } = world;
+    if (random.chance(0.5)) {
+      store.calm = true;
+      kernel.calm = true;
+    }
+    world.note('detach');
+    pager.requestDetach();
+    for (let turns = 0; pager.step(random.pick(WAITS_NS)); turns++) {
+      if (turns === 1000) {
+        // A store that fails for ever, or a program that never rests, is no reason to fail.
+        store.calm = true;
+        kernel.calm = true;
+        program.settled = true;
+      }
+      if (turns > DETACH_PATIENCE) world.fail('the detach does not end');
+      if (pager.wantsTick ? random.chance(0.3) : random.chance(0.01)) pager.tick();
+      if (turns % 32 === 0) {
+        pager.checkInvariants();
+        program.checkLiveness(PATIENCE);
+      }
+    }
+    world.hit('end:detach');
+    this.checkDetached();
+  }
+
+  private checkDetached(): void {
+    const { kernel, program } = this;
+    // What is registered still (a mapping that has grown in place and that nobody touched) ends with the descriptor.
+    for (const space of kernel.spaces) kernel.close(space);
+    // The program goes on by itself.
+    for (let i = 0; i < 500; i++) program.step();
+    for (const space of kernel.spaces) {
+      if (!space.isAlive) continue;
+      for (let page = 0; page < WINDOW; page++) {
+        if (space.tag[page] === 0) continue;
+        if (space.has(page, Bit.poison) && this.store.lost.has(space.oracle.value[page])) continue;
+        space.oracle.read(page, space.content[page]);
+      }
+    }
+  }
+}

@@ -1,0 +1,390 @@
+/** The schedule of a run: what the seed chooses, and the program that lives in the simulated target. */
+import { Access, ANONYMOUS, APART, Bit, HEAP, KINDS, ThreadState, WINDOW, type Area, type SimSpace, type SimThread } from './space.js';
+import { VICTIM_POLICIES } from '../../src/victim/index.js';
+import type { Calls } from './calls.js';
+import type { SimKernel } from './sim-kernel.js';
+import type { Random, World } from './world.js';
+
+const CALLS = [
+  'dontneed', 'free', 'munmap', 'mmap', 'heap', 'move', 'grow', 'shrink', 'protect', 'fork', 'exit', 'pin', 'spawn',
+] as const;
+type CallName = (typeof CALLS)[number];
+
+export const POLICIES = ['leap', 'leap', 'readahead', 'stride', 'next-n', 'none'] as const;
+
+export interface Config {
+  /** UFFDIO_MOVE where true, write-protect and discard where false. */
+  readonly useMove: boolean;
+  readonly zeroPageMoves: boolean;
+  readonly frames: number;
+  readonly limit: number;
+  readonly prefetchBuffer: number;
+  readonly prefetch: string;
+  readonly victims: string;
+  readonly history: number;
+  readonly windowMax: number;
+  readonly commandRecords: number;
+  /** Simulated time that a step takes. */
+  readonly nsPerStep: number;
+  /** Messages read in one turn at most. */
+  readonly harvest: number;
+  /** Steps of the target between two turns, at most. */
+  readonly pace: number;
+  readonly syncStore: boolean;
+  readonly storeDelay: number;
+  readonly threads: number;
+  readonly spaces: number;
+  readonly regions: readonly number[];
+  /** Share of a thread's actions that are calls, and of what kind. */
+  readonly callRate: number;
+  /** How often a thread goes where another one is. */
+  readonly crowding: number;
+  readonly weights: Readonly<Record<CallName, number>>;
+  // Chances of trouble.
+  readonly eagain: number;
+  readonly partial: number;
+  readonly busy: number;
+  readonly registerError: number;
+  readonly interrupt: number;
+  readonly reclaim: number;
+  readonly helperLost: number;
+  readonly readError: number;
+  readonly writeError: number;
+  readonly writeOutage: number;
+  readonly corruptRead: number;
+  readonly damage: number;
+  /** The target exits at the end; otherwise the pager detaches. */
+  readonly endsWithExit: boolean;
+}
+
+/** Half of the runs know nothing of a given trouble, so that each also meets each other one alone. */
+const sometimes = (random: Random, most: number): number => (random.chance(0.5) ? 0 : (random.below(1000) / 1000) * most);
+
+export function drawConfig(random: Random): Config {
+  const weights = {} as Record<CallName, number>;
+  for (const call of CALLS) weights[call] = random.chance(0.4) ? 0 : random.below(100);
+  const useMove = random.chance(0.6);
+  // A device that writes to a page that was discarded writes elsewhere: the daemon refuses such targets where it must discard.
+  if (!useMove) weights.pin = 0;
+  const regions: number[] = [];
+  for (let n = random.between(1, 4), left = 600; n > 0 && left > 8; n--) {
+    const pages = Math.min(left, random.chance(0.5) ? random.between(8, 40) : random.between(40, 300));
+    regions.push(pages);
+    left -= pages;
+  }
+  return {
+    useMove,
+    zeroPageMoves: random.chance(0.5),
+    frames: random.chance(0.5) ? random.between(8, 24) : random.between(24, 160),
+    limit: random.chance(0.5) ? random.between(4, 24) : random.between(24, 300),
+    prefetchBuffer: random.pick([0, 1, 4, 16, 64]),
+    prefetch: random.pick(POLICIES),
+    victims: random.pick(VICTIM_POLICIES),
+    history: random.between(2, 40),
+    windowMax: random.pick([1, 4, 8, 32, 64]),
+    commandRecords: random.pick([512, 1024, 4096]),
+    nsPerStep: random.pick([1000, 100_000, 1_000_000]),
+    harvest: random.pick([1, 3, 8, 64, 64]),
+    pace: random.pick([1, 3, 10, 40]),
+    syncStore: random.chance(0.15),
+    storeDelay: random.pick([2, 10, 50]),
+    threads: random.between(1, 5),
+    spaces: random.between(1, 5),
+    regions,
+    callRate: random.pick([0, 0.003, 0.01, 0.04, 0.15]),
+    crowding: random.pick([0, 0, 0.5, 1]),
+    weights,
+    eagain: sometimes(random, 0.1),
+    partial: sometimes(random, 0.1),
+    busy: sometimes(random, 0.1),
+    registerError: sometimes(random, 0.3),
+    interrupt: sometimes(random, 0.05),
+    reclaim: sometimes(random, 0.1),
+    helperLost: random.chance(0.1) ? 0.0005 : 0,
+    readError: sometimes(random, 0.05),
+    writeError: sometimes(random, 0.05),
+    writeOutage: random.chance(0.2) ? 0.002 : 0,
+    corruptRead: sometimes(random, 0.02),
+    damage: random.chance(0.1) ? 0.003 : 0,
+    endsWithExit: random.chance(0.15),
+  };
+}
+
+const STRIDES = [1, 1, 1, -1, 2, 3, 10];
+const MOST_MAPPED = 1100;
+
+/** The program: threads that walk over their memory, and now and then change what it is. It is correct: it touches nothing that it may not. */
+export class Program {
+  /** No calls that change the address space: for the end of a run. */
+  settled = false;
+  private readonly totalWeight: number;
+
+  constructor(
+    private readonly world: World,
+    private readonly kernel: SimKernel,
+    private readonly calls: Calls,
+  ) {
+    this.totalWeight = CALLS.reduce((sum, call) => sum + world.config.weights[call], 0);
+  }
+
+  /** Lays out a process: its areas with holes between, and the mappings that must be left alone. */
+  populate(space: SimSpace): void {
+    const { random, config } = this.world;
+    let at = random.between(2, 20);
+    for (const pages of config.regions) {
+      this.calls.map(space, at, pages, random.pick([ANONYMOUS, ANONYMOUS, APART, HEAP]), Access.write);
+      at += pages + (random.chance(0.3) ? 0 : random.between(1, 60));
+    }
+    at = WINDOW - 200;
+    for (let tag = 4; tag < KINDS.length; tag++) {
+      // The foreign mapping is used like any other; the rest is only there.
+      if (KINDS[tag].foreign) this.calls.map(space, at, 8, tag, Access.write);
+      else space.map(at, 8, tag, Access.write);
+      at += random.chance(0.5) ? 8 : 12;
+    }
+    for (let i = 0; i < config.threads; i++) this.calls.spawn(space);
+  }
+
+  /** One step of the simulated world outside the pager. */
+  step(): void {
+    const { world, kernel } = this;
+    const { random, config } = world;
+    world.step++;
+    world.now++;
+    const space = kernel.spaces[random.below(kernel.spaces.length)];
+    if (space === undefined || !space.isAlive || space.threads.length === 0) return;
+    if (config.reclaim > 0 && random.chance(config.reclaim)) kernel.reclaim(space);
+    if (space.pins.length > 0) this.unpin(space);
+    const thread = random.pick(space.threads);
+    switch (thread.state) {
+      case ThreadState.running:
+        if (thread.page >= 0) kernel.tryAccess(thread);
+        else if (!random.chance(config.callRate) || this.settled || !this.makeCall(thread)) this.walk(thread);
+        break;
+      case ThreadState.faulting:
+        if (random.chance(config.interrupt)) kernel.interrupt(thread);
+        break;
+      case ThreadState.calling:
+        if (random.chance(0.3)) this.calls.goOn(thread);
+        break;
+    }
+  }
+
+  /** Whether a step could change anything: when not, time may pass in one leap. */
+  isIdle(): boolean {
+    for (const space of this.kernel.spaces) {
+      if (!space.isAlive) continue;
+      for (const thread of space.threads) {
+        if (thread.state === ThreadState.running || thread.state === ThreadState.calling) return false;
+      }
+    }
+    return true;
+  }
+
+  /** Finds threads that have waited too long. */
+  checkLiveness(patience: number): void {
+    const { world } = this;
+    if (world.turn < world.excusedUntil) return;
+    for (const space of this.kernel.spaces) {
+      for (const thread of space.threads) {
+        if (thread.state !== ThreadState.faulting && thread.state !== ThreadState.waiting) continue;
+        if (world.turn - Math.max(thread.since, world.excusedUntil) < patience) continue;
+        const forWhat = thread.state === ThreadState.faulting ? `page +${thread.page}` : `its event (${thread.call?.name})`;
+        world.fail(`thread ${thread.id} of space ${space.id} has waited for ${forWhat} since turn ${thread.since}: a lost wake-up?`);
+      }
+    }
+  }
+
+  private walk(thread: SimThread): void {
+    const { random } = this.world;
+    const { space } = thread;
+    if (thread.left === 0) {
+      if (space.areas.length === 0) return;
+      const area = random.pick(space.areas);
+      thread.cursor = this.nearAnother(space) ?? area.start + random.below(area.count);
+      thread.stride = random.chance(0.2) ? random.between(-20, 20) : random.pick(STRIDES);
+      thread.left = random.chance(0.3) ? random.between(1, 5) : random.between(5, 120);
+      thread.writes = random.pick([0, 0, 0.2, 0.5, 1]);
+    }
+    const page = thread.cursor;
+    thread.left--;
+    thread.cursor += thread.stride;
+    const isWrite = random.chance(thread.writes);
+    const needed = isWrite ? Access.write : Access.read;
+    if (page < 0 || page >= WINDOW || space.tag[page] === 0 || (space.access[page] & needed) !== needed || !this.isOurs(space, page)) {
+      thread.left = 0;
+      return;
+    }
+    thread.page = page;
+    thread.isWrite = isWrite;
+    this.kernel.tryAccess(thread);
+  }
+
+  /** A place close to where some thread is, if this run is a crowded one. */
+  private nearAnother(space: SimSpace): number | null {
+    const { random, config } = this.world;
+    if (config.crowding === 0 || !random.chance(config.crowding)) return null;
+    const { page, cursor } = random.pick(space.threads);
+    return (page >= 0 ? page : cursor) + random.between(-2, 2);
+  }
+
+  private isOurs(space: SimSpace, page: number): boolean {
+    for (const area of space.areas) if (page >= area.start && page < area.start + area.count) return true;
+    return false;
+  }
+
+  private part(space: SimSpace, area: Area): Area {
+    const { random } = this.world;
+    if (random.chance(0.3)) return { ...area };
+    const near = this.nearAnother(space);
+    const start = near !== null && near >= area.start && near < area.start + area.count ? near - area.start : random.below(area.count);
+    const most = area.count - start;
+    return { start: area.start + start, count: 1 + random.below(random.chance(0.5) ? Math.min(most, 6) : most) };
+  }
+
+  /** @returns false when the call chosen is not possible now. */
+  private makeCall(thread: SimThread): boolean {
+    const { random, config } = this.world;
+    const { space } = thread;
+    if (this.totalWeight === 0) return false;
+    let roll = random.below(this.totalWeight);
+    const name = CALLS.find((call) => (roll -= config.weights[call]) < 0)!;
+    if (name === 'mmap') return this.mapMore(space);
+    if (name === 'fork') return this.fork(thread);
+    if (name === 'exit') return this.exit(space);
+    if (name === 'spawn') return space.threads.length < config.threads && this.calls.spawn(space) !== undefined;
+    if (space.areas.length === 0) return false;
+    const area = random.pick(space.areas);
+    const part = this.part(space, area);
+    const { start, count } = part;
+    const isForeign = KINDS[space.tag[start]].foreign;
+    switch (name) {
+      case 'dontneed':
+      case 'free':
+        if (!space.isUnpinned(start, count) || isForeign || !this.mayDiscard(space, part)) return false;
+        this.calls.discard(thread, start, count, name === 'free');
+        return true;
+      case 'pin':
+        return this.pin(space, start, Math.min(count, 6));
+      case 'heap':
+        return this.growHeap(space);
+      default:
+        return !isForeign && this.changeLayout(thread, name, area, part);
+    }
+  }
+
+  /** madvise on a range that another thread's layout call is at work on would be an error of the program; two of them at once are not. */
+  private mayDiscard(space: SimSpace, { start, count }: Area): boolean {
+    return !space.threads.some(({ call }) => call?.name === 'mremap' && call.start < start + count && start < call.start + call.count);
+  }
+
+  private changeLayout(thread: SimThread, name: CallName, area: Area, part: Area): boolean {
+    const { random } = this.world;
+    const { space } = thread;
+    const { start, count } = part;
+    const end = area.start + area.count;
+    if (name === 'grow') {
+      const more = random.between(1, 20);
+      for (let at = end; at < end + more; at++) if (at >= WINDOW || space.tag[at] !== 0) return false;
+      if (this.mapped(space) > MOST_MAPPED || !space.isQuiet(area.start, area.count, thread)) return false;
+      this.calls.growInPlace(space, area, more);
+      return true;
+    }
+    if (!space.isQuiet(start, count, thread)) return false;
+    switch (name) {
+      case 'munmap':
+        if (this.mapped(space) - count < 16) return false;
+        this.calls.unmap(thread, start, count);
+        return true;
+      case 'shrink':
+        if (area.count < 9 || !space.isQuiet(end - 4, 4, thread)) return false;
+        this.calls.unmap(thread, end - 4, 4, 'mremap shrinks');
+        return true;
+      case 'protect':
+        this.calls.protect(space, start, count, random.pick([Access.none, Access.read, Access.write, Access.write]));
+        return true;
+      case 'move': {
+        // mremap works within one mapping.
+        if (space.mappingEnd(start) < start + count) return false;
+        const newCount = count + (random.chance(0.3) && this.mapped(space) < MOST_MAPPED ? random.between(1, 20) : 0);
+        const to = space.findHole(newCount, random.below(WINDOW - 300));
+        if (to < 0 || to >= WINDOW - 300) return false;
+        this.calls.move(thread, start, count, to, newCount);
+        return true;
+      }
+      default:
+        return false;
+    }
+  }
+
+  private mapped(space: SimSpace): number {
+    return space.areas.reduce((sum, area) => sum + area.count, 0);
+  }
+
+  private mapMore(space: SimSpace): boolean {
+    const { random } = this.world;
+    if (this.mapped(space) > MOST_MAPPED) return false;
+    const count = random.between(1, 80);
+    // Often right behind another area: the kernel puts new mappings next to old ones.
+    const near = space.areas.length > 0 && random.chance(0.6) ? random.pick(space.areas) : null;
+    const at = space.findHole(count, near === null ? random.below(WINDOW - 300) : near.start + near.count);
+    if (at < 0) return false;
+    this.calls.map(space, at, count, random.pick([ANONYMOUS, APART]), random.chance(0.1) ? Access.none : Access.write);
+    return true;
+  }
+
+  /** brk: more pages behind the heap, which are a mapping of their own until somebody registers them. */
+  private growHeap(space: SimSpace): boolean {
+    const { random } = this.world;
+    const heap = space.areas.find((area) => space.tag[area.start] === HEAP);
+    if (heap === undefined || this.mapped(space) > MOST_MAPPED) return false;
+    const end = heap.start + heap.count;
+    const more = random.between(1, 16);
+    for (let at = end; at < end + more; at++) if (at >= WINDOW || space.tag[at] !== 0) return false;
+    this.world.hit('call:brk');
+    this.calls.map(space, end, more, HEAP, Access.write);
+    return true;
+  }
+
+  private fork(thread: SimThread): boolean {
+    const { kernel, world } = this;
+    const unborn = kernel.spaces.reduce((sum, space) => sum + space.threads.filter((other) => other.unborn !== null).length, 0);
+    if (kernel.spaces.length + unborn >= world.config.spaces) return false;
+    this.calls.fork(thread);
+    return true;
+  }
+
+  private exit(space: SimSpace): boolean {
+    if (space.id === 0) return false;
+    this.calls.exit(space);
+    return true;
+  }
+
+  /** A device is given some pages, which must be in memory and writable, and writes to them when it is done. */
+  private pin(space: SimSpace, start: number, count: number): boolean {
+    for (let at = start; at < start + count; at++) {
+      if (!space.has(at, Bit.present) || space.has(at, Bit.protected) || space.access[at] !== Access.write) return false;
+    }
+    if (!space.isQuiet(start, count, null)) return false;
+    this.world.hit('call:pin');
+    for (let at = start; at < start + count; at++) {
+      // Taking a page for writing is a write fault: it breaks sharing.
+      this.kernel.writePage(space, at);
+      space.bits[at] |= Bit.pinned;
+    }
+    space.pins.push({ start, count, until: this.world.now + this.world.random.between(20, 2000) });
+    return true;
+  }
+
+  private unpin(space: SimSpace): void {
+    const at = space.pins.findIndex((pin) => pin.until <= this.world.now);
+    if (at < 0) return;
+    const { start, count } = space.pins[at];
+    for (let page = start; page < start + count; page++) {
+      if (!space.has(page, Bit.pinned)) this.world.fail(`page +${page} was taken away while a device was writing to it`);
+      this.kernel.writePage(space, page);
+      space.bits[page] &= ~Bit.pinned;
+    }
+    space.pins.splice(at, 1);
+  }
+}

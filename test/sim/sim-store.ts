@@ -1,0 +1,181 @@
+/**
+ * The fake store: slots that hold contents, reads and writes that complete in any order after any time, and everything a disk does wrong.
+ * Nothing is copied before it completes, so a frame that is changed while an operation on it is in flight is found.
+ */
+import { Errno } from '../../src/layout.js';
+import type { World } from './world.js';
+
+/** The frame holds no page: never filled, or half filled by a read that failed. */
+export const GARBAGE = -1;
+
+export interface Transfer {
+  readonly isWrite: boolean;
+  readonly slot: number;
+  readonly frame: number;
+  readonly count: number;
+  readonly due: number;
+  /** What a write found in its frames when it was submitted. */
+  readonly contents: readonly number[];
+}
+
+export class SimStore {
+  readonly frames: Int32Array;
+  readonly reading: Uint8Array;
+  readonly writing: Uint8Array;
+  /** Contents that the store has lost for good: their pages, and no others, may be poisoned. */
+  readonly lost = new Set<number>();
+  /** When a write failed last: the pager may pause after that. */
+  writeFailedAt = -Infinity;
+  /** No failure is injected any more. */
+  calm = false;
+  private readonly slots = new Map<number, number>();
+  private readonly failures = new Map<number, number>();
+  private readonly flight: Transfer[] = [];
+  private nextGarbage = -2;
+  private outageUntil = 0;
+
+  constructor(
+    private readonly world: World,
+    frames: number,
+  ) {
+    this.frames = new Int32Array(frames).fill(GARBAGE);
+    this.reading = new Uint8Array(frames);
+    this.writing = new Uint8Array(frames);
+  }
+
+  get inFlight(): number {
+    return this.flight.length;
+  }
+
+  private checkRun(slot: number, frame: number, count: number): void {
+    if (count < 1 || slot < 0 || frame < 0 || frame + count > this.frames.length) {
+      this.world.fail(`bad transfer: slot ${slot}, frame ${frame}, count ${count}`);
+    }
+  }
+
+  /** About to put something into the frame. */
+  claim(frame: number, forWhat: string): void {
+    if (this.reading[frame]) this.world.fail(`frame ${frame} is filled by ${forWhat} while a read into it is in flight`);
+    if (this.writing[frame]) this.world.fail(`frame ${frame} is filled by ${forWhat} while a write from it is in flight`);
+  }
+
+  /** About to use what the frame holds. */
+  use(frame: number, forWhat: string): number {
+    if (frame < 0 || frame >= this.frames.length) this.world.fail(`${forWhat} names frame ${frame}, which does not exist`);
+    if (this.reading[frame]) this.world.fail(`${forWhat} uses frame ${frame} before its read is complete`);
+    const content = this.frames[frame];
+    if (content === GARBAGE) this.world.fail(`${forWhat} uses frame ${frame}, which was never filled`);
+    return content;
+  }
+
+  read(slot: number, frame: number, count: number): void {
+    this.checkRun(slot, frame, count);
+    for (let i = 0; i < count; i++) {
+      this.claim(frame + i, 'a read');
+      this.reading[frame + i] = 1;
+      this.frames[frame + i] = GARBAGE;
+    }
+    this.submit(false, slot, frame, count, []);
+  }
+
+  write(slot: number, frame: number, count: number): void {
+    this.checkRun(slot, frame, count);
+    const contents: number[] = [];
+    for (let i = 0; i < count; i++) {
+      contents.push(this.use(frame + i, 'a write'));
+      this.writing[frame + i]++;
+    }
+    for (const other of this.flight) {
+      if (other.isWrite && other.slot < slot + count && slot < other.slot + other.count) {
+        this.world.fail(`two writes to slots ${slot}+${count} and ${other.slot}+${other.count} are in flight at once`);
+      }
+    }
+    this.submit(true, slot, frame, count, contents);
+  }
+
+  private submit(isWrite: boolean, slot: number, frame: number, count: number, contents: readonly number[]): void {
+    const { random, config, now } = this.world;
+    const due = config.syncStore ? now : now + 1 + random.below(random.chance(0.1) ? config.storeDelay * 8 : config.storeDelay);
+    this.flight.push({ isWrite, slot, frame, count, due, contents });
+  }
+
+  /** Completes what is due, in any order. */
+  harvest(done: (transfer: Transfer, errno: number) => void, most: number): void {
+    for (let i = this.flight.length - 1; i >= 0 && most > 0; i--) {
+      const transfer = this.flight[i];
+      if (transfer.due > this.world.now) continue;
+      this.flight[i] = this.flight[this.flight.length - 1];
+      this.flight.pop();
+      done(transfer, transfer.isWrite ? this.completeWrite(transfer) : this.completeRead(transfer));
+      most--;
+    }
+  }
+
+  isDue(): boolean {
+    return this.flight.some((transfer) => transfer.due <= this.world.now);
+  }
+
+  nextDue(): number {
+    return this.flight.reduce((least, transfer) => Math.min(least, transfer.due), Infinity);
+  }
+
+  private completeWrite({ slot, frame, count, contents }: Transfer): number {
+    const { random, config } = this.world;
+    const errno = this.writeErrno();
+    if (errno !== 0) this.writeFailedAt = this.world.now;
+    for (let i = 0; i < count; i++) {
+      this.writing[frame + i]--;
+      if (this.frames[frame + i] !== contents[i]) this.world.fail(`frame ${frame + i} changed while a write from it was in flight`);
+      if (errno === 0) this.slots.set(slot + i, contents[i]);
+      // A write that failed leaves the old bytes, the new ones, or a mixture.
+      else if (errno === Errno.EIO && random.chance(0.5)) this.slots.set(slot + i, random.chance(0.5) ? contents[i] : this.nextGarbage--);
+      if (errno === 0 && contents[i] !== 0 && !this.calm && random.chance(config.damage)) {
+        this.world.hit('store:damaged');
+        this.lost.add(contents[i]);
+        this.slots.set(slot + i, this.nextGarbage--);
+      }
+    }
+    return errno;
+  }
+
+  private writeErrno(): number {
+    const { random, config, now } = this.world;
+    if (this.calm) return 0;
+    if (now < this.outageUntil) return Errno.ENOSPC;
+    if (random.chance(config.writeOutage)) {
+      this.outageUntil = now + random.between(50, 3000);
+      this.world.excusedUntil = Math.max(this.world.excusedUntil, this.world.turn + 6000);
+      return Errno.ENOSPC;
+    }
+    return random.chance(config.writeError) ? Errno.EIO : 0;
+  }
+
+  private completeRead({ slot, frame, count }: Transfer): number {
+    const { random, config } = this.world;
+    let repeats = 0;
+    for (let i = 0; i < count; i++) repeats = Math.max(repeats, this.failures.get(slot + i) ?? 0);
+    let errno = 0;
+    // At most twice in a row for one slot: what goes on for ever is a loss, and is declared as one.
+    if (!this.calm && repeats < 2 && random.chance(config.readError)) {
+      errno = Errno.EIO;
+      for (let i = 0; i < count; i++) this.failures.set(slot + i, repeats + 1);
+    }
+    const whole = errno === 0 ? count : random.below(count + 1);
+    for (let i = 0; i < count; i++) {
+      this.reading[frame + i] = 0;
+      let content = i < whole ? (this.slots.get(slot + i) ?? this.nextGarbage--) : GARBAGE;
+      const racing = this.flight.find((other) => other.isWrite && slot + i >= other.slot && slot + i < other.slot + other.count);
+      if (racing !== undefined && random.chance(0.5)) content = racing.contents[slot + i - racing.slot];
+      const corrupted = this.failures.get(slot + i) ?? 0;
+      if (!this.calm && errno === 0 && corrupted < 2 && random.chance(config.corruptRead)) {
+        this.world.hit('store:corrupt read');
+        this.failures.set(slot + i, corrupted + 1);
+        content = this.nextGarbage--;
+      } else if (errno === 0) {
+        this.failures.delete(slot + i);
+      }
+      this.frames[frame + i] = content;
+    }
+    return errno;
+  }
+}

@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { checkClaims, claimTarget } from '../../daemon/claim.js';
+import { ExitCode, Refusal } from '../../daemon/exit-codes.js';
+import { identify, type ProcessId } from '../../daemon/process-info.js';
+import { judge, parseClaim, Registry, RECORD_VERSION, type Claim } from '../../daemon/registry.js';
+
+const self = identify(process.pid)!;
+const dead: ProcessId = { pid: self.pid, startTime: self.startTime - 1 }; // the number is in use again by another process
+
+function scratch(test: TestContext): { registry: Registry; directory: string } {
+  const directory = mkdtempSync(join(tmpdir(), 'leap-unit-'));
+  test.after(() => rmSync(directory, { recursive: true }));
+  return { registry: new Registry(join(directory, 'run')), directory };
+}
+
+const claimOf = (target: ProcessId, leapd: ProcessId, more: Partial<Claim> = {}): Claim => ({
+  version: RECORD_VERSION,
+  target: { ...target, name: 'prey' },
+  leapd,
+  startedAt: '2026-01-02T03:04:05.000Z',
+  swapFile: '/nowhere/leap.swap',
+  control: '/nowhere/leap.sock',
+  attached: true,
+  ...more,
+});
+
+test('every cell of the table', () => {
+  const alive: ProcessId = { pid: 1, startTime: 1 };
+  const gone: ProcessId = { pid: 2, startTime: 2 };
+  const lives = (id: ProcessId): boolean => id.pid === alive.pid;
+  const verdict = (target: ProcessId, leapd: ProcessId, attached = true): string => judge(claimOf(target, leapd, { attached }), lives);
+  assert.equal(verdict(alive, alive), 'active');
+  assert.equal(verdict(alive, gone), 'orphaned');
+  assert.equal(verdict(gone, alive), 'ending');
+  assert.equal(verdict(gone, gone), 'stale');
+  assert.equal(verdict(alive, gone, false), 'stale', 'killed before it attached: nothing of it is in the target');
+});
+
+test('a process is known by number and start time', () => {
+  assert.equal(judge(claimOf(self, self)), 'active');
+  assert.equal(judge(claimOf(self, dead)), 'orphaned');
+  assert.equal(judge(claimOf(dead, dead)), 'stale');
+});
+
+test('a record is written once, privately, and read back', (context) => {
+  const { registry } = scratch(context);
+  const claim = claimOf(self, self);
+  assert.equal(registry.claim(claim), true);
+  assert.equal(registry.claim(claim), false);
+  assert.deepEqual(registry.read(self.pid), claim);
+  assert.equal(statSync(registry.pathOf(self.pid)).mode & 0o777, 0o600);
+  registry.update({ ...claim, failure: 'why' });
+  assert.equal(registry.read(self.pid)?.failure, 'why');
+  assert.deepEqual(registry.all().map(({ target }) => target.pid), [self.pid]);
+  registry.release(self.pid);
+  assert.equal(registry.read(self.pid), undefined);
+});
+
+test('what is no record of this version is none', () => {
+  const good = JSON.stringify(claimOf(self, self));
+  assert.ok(parseClaim(good));
+  for (const text of ['', '{', 'null', '7', '[]', '{}', good.slice(0, -5), good.replace('"version":1', '"version":2'), good.replace('"pid"', '"pit"')]) {
+    assert.equal(parseClaim(text), undefined, text);
+  }
+});
+
+test('a target is claimed by one leapd; the others are told by whom', (context) => {
+  const { registry } = scratch(context);
+  const target = { ...self, name: 'prey', usedPages: 1, mappedPages: 1 };
+  checkClaims(registry, self.pid);
+  const claim = claimTarget(registry, target, '/nowhere/a', '/nowhere/b');
+  assert.equal(claim.attached, false);
+  const refusedWith = (code: number, pattern: RegExp) => (error: unknown) => error instanceof Refusal && error.code === code && pattern.test(error.message);
+  assert.throws(() => claimTarget(registry, target, '/nowhere/a', '/nowhere/b'), refusedWith(ExitCode.target, /is a leapd|already under leapd/));
+  registry.update(claimOf({ pid: 1, startTime: identify(1)!.startTime }, self));
+  assert.throws(() => checkClaims(registry, 1), refusedWith(ExitCode.target, /already under leapd/));
+});
+
+test('whoever comes after a killed leapd is told what happened', (context) => {
+  const { registry } = scratch(context);
+  registry.claim(claimOf(self, dead));
+  assert.throws(
+    () => checkClaims(registry, self.pid),
+    (error: unknown) => {
+      assert.ok(error instanceof Refusal);
+      assert.equal(error.code, ExitCode.orphaned);
+      for (const part of [`leapd ${dead.pid}`, '2026-01-02 03:04:05', 'was killed', 'waits', '/nowhere/leap.swap', `kill -9 ${self.pid}`]) assert.ok(error.message.includes(part), part);
+      assert.ok(!error.message.includes('\n'));
+      return true;
+    },
+  );
+  registry.update(claimOf(self, dead, { failure: 'out of luck' }));
+  assert.throws(() => checkClaims(registry, self.pid), /ended on an error \(out of luck\)/);
+});
+
+test('the sweep clears up after the dead, and only after them', (context) => {
+  const { registry, directory } = scratch(context);
+  const swapFile = join(directory, 'stale.swap');
+  const kept = join(directory, 'kept.swap');
+  writeFileSync(swapFile, '');
+  writeFileSync(kept, '');
+  registry.claim(claimOf({ pid: 4194303, startTime: 5 }, dead, { swapFile }));
+  registry.claim(claimOf(self, dead, { swapFile: kept }));
+  writeFileSync(join(directory, 'run', '12.json'), 'half a reco');
+  assert.deepEqual(registry.sweep().map((claim) => claim.target.pid), [4194303]);
+  assert.equal(existsSync(swapFile), false);
+  assert.equal(existsSync(kept), true, 'its process waits for it');
+  assert.deepEqual(readdirSync(join(directory, 'run')).sort(), ['12.json', `${self.pid}.json`].sort());
+});

@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { CommandWriter } from '../../src/commands.js';
+import { FaultQueue } from '../../src/fault-queue.js';
+import { FrameState, FrameTable } from '../../src/frame-table.js';
+import { Command, HASH_WORDS } from '../../src/layout.js';
+import { PageQueue } from '../../src/page-queue.js';
+import { PageTable, State, STATES, STATE_NAMES, TRANSITIONS } from '../../src/page-table.js';
+import { SlotState, SlotTable } from '../../src/slot-table.js';
+import { frameIndex, NONE, pageIndex } from '../../src/types.js';
+import { Rng } from './rng.js';
+
+test('page states: every cell of the transition table is kept, and counted', () => {
+  for (let from = 0; from < STATES; from++) {
+    for (let to = 0; to < STATES; to++) {
+      const table = new PageTable();
+      table.reserve(1);
+      table.state[0] = from;
+      table.counts[from] = 1;
+      const move = (): void => table.setState(pageIndex(0), to);
+      if (!TRANSITIONS[from]![to]) {
+        assert.throws(move, new RegExp(`${STATE_NAMES[from]} to ${STATE_NAMES[to]}`));
+        continue;
+      }
+      move();
+      assert.equal(table.state[0], to);
+      assert.deepEqual([table.counts[from], table.counts[to]], [0, 1]);
+    }
+  }
+});
+
+test('frames: runs are free neighbours, never given twice, none lost', () => {
+  const rng = new Rng(7);
+  const frames = new FrameTable(97);
+  const held = new Set<number>();
+  for (let step = 0; step < 20000; step++) {
+    if (rng.below(2) === 0) {
+      const first = frames.takeRun(1 + rng.below(20), FrameState.filling);
+      if (first === NONE) assert.equal(held.size, 97);
+      for (let i = 0; first !== NONE && i < frames.runLength; i++) {
+        assert.ok(!held.has(first + i) && first + i < 97);
+        held.add(first + i);
+      }
+    } else if (held.size > 0) {
+      const frame = [...held][rng.below(held.size)]!;
+      held.delete(frame);
+      frames.release(frameIndex(frame));
+    }
+    assert.equal(frames.free, 97 - held.size);
+  }
+  const some = [...held][0] ?? frames.takeRun(1, FrameState.filling);
+  frames.release(frameIndex(some));
+  assert.throws(() => frames.release(frameIndex(some)), /freed twice/);
+});
+
+test('slots: a page gets its home, a shared or busy home gives way to a spare, a free spare is used again', () => {
+  const hashes = new Int32Array(8 * HASH_WORDS).map((_, i) => i);
+  const slots = new SlotTable(hashes, () => {
+    slots.reserve(40);
+    return [20, 2];
+  });
+  slots.reserve(20);
+  const home = slots.allocate(pageIndex(3), frameIndex(1));
+  assert.equal(home, 3);
+  assert.equal(slots.sourceOf(home), 1);
+  assert.ok(slots.matches(home, frameIndex(1)) && !slots.matches(home, frameIndex(2)), 'pending: compared with the source frame');
+  slots.becomeValid(home);
+  hashes.fill(9, HASH_WORDS, 2 * HASH_WORDS); // the frame is used for something else; the slot keeps the hash it had
+  assert.ok(!slots.matches(home, frameIndex(1)));
+  assert.ok(slots.share(home) && slots.isShared(home));
+  const spare = slots.allocate(pageIndex(3), frameIndex(2));
+  assert.equal(spare, 20);
+  slots.becomeValid(spare);
+  slots.drop(spare);
+  assert.equal(slots.state[spare], SlotState.free);
+  assert.equal(slots.allocate(pageIndex(3), frameIndex(2)), 20);
+  assert.equal(slots.drop(home), 1);
+  assert.equal(slots.drop(home), 0);
+  assert.equal(slots.state[home], SlotState.free);
+  assert.throws(() => slots.drop(home), /too often/);
+});
+
+test('slots: a pending slot that nobody refers to is free only when its write has completed', () => {
+  const slots = new SlotTable(new Int32Array(HASH_WORDS * 4), () => [10, 2]);
+  slots.reserve(20);
+  const slot = slots.allocate(pageIndex(1), frameIndex(0));
+  slots.drop(slot);
+  assert.equal(slots.state[slot], SlotState.pending);
+  assert.equal(slots.allocate(pageIndex(1), frameIndex(1)), 10, 'not written by two frames at once');
+  slots.becomeValid(slot);
+  assert.equal(slots.state[slot], SlotState.free);
+});
+
+test('commands: neighbours join, other things do not, and the buffer says when it is full', () => {
+  const buffer = new Int32Array(4 * 4);
+  const writer = new CommandWriter(buffer);
+  writer.put(Command.map, 5, 9, true);
+  writer.put(Command.map, 6, 10, true);
+  writer.put(Command.map, 7, 11, false); // a region begins
+  writer.put(Command.map, 8, 13, true); // the frame does not follow
+  writer.put(Command.zero, 9, 0, true);
+  writer.put(Command.zero, 10, 0, true);
+  assert.deepEqual([...buffer], [Command.map, 5, 9, 2, Command.map, 7, 11, 1, Command.map, 8, 13, 1, Command.zero, 9, 0, 2]);
+  assert.equal(writer.room, 0);
+  assert.throws(() => writer.put(Command.wake, 1, 0, true), /overrun/);
+});
+
+test('queues keep their order while they grow and wrap', () => {
+  const rng = new Rng(3);
+  const faults = new FaultQueue();
+  const pages = new PageQueue(4);
+  const model: number[] = [];
+  for (let step = 0; step < 50000; step++) {
+    if (rng.below(100) < 52) {
+      const page = pageIndex(rng.below(1e6));
+      faults.push(page, page + 1, page & 3);
+      pages.push(page);
+      model.push(page);
+    } else if (model.length > 0) {
+      const page = model.shift()!;
+      assert.equal(faults.shift(), page);
+      assert.deepEqual([faults.thread, faults.flags], [page + 1, page & 3]);
+      assert.equal(pages.shift(), page);
+    }
+    assert.equal(faults.length, model.length);
+  }
+});
+
+test('states are named', () => {
+  assert.equal(Object.keys(State).length, STATE_NAMES.length);
+});
