@@ -30,7 +30,7 @@ const full = {
 const tiny: typeof full = {
   floorPages: 3_000,
   floorRounds: 1,
-  pagingMib: 64,
+  pagingMib: 32,
   pagingRounds: 1,
   pagingBudgetMs: MINUTE_MS,
   overheadMib: 16,

@@ -40,8 +40,9 @@ export async function floor(undo: UndoStack, plan: FloorPlan, say: (what: string
     let reason = allowedCpus().length < 2 && placement === 'other' ? 'this machine has one CPU' : undefined;
     for (let round = 0; round < plan.rounds && reason === undefined; round++) {
       say(`fault from memory, round ${round + 1} of ${plan.rounds}: ${placementNames[placement]}`);
-      theirs.push(await cHandler(placement, plan));
       try {
+        if (process.getuid?.() !== 0) throw new CannotRun('serving the faults of another process needs root');
+        theirs.push(await cHandler(placement, plan));
         ours.push(await undo.within(() => leapHandler(undo, placement, plan)));
       } catch (error) {
         reason = reasonOf(error);

@@ -26,21 +26,24 @@ export async function kernelRun(place: Place, mib: number, localBytes: number): 
     cgroup.limit(localBytes + overheadBytes);
     const shrinkMs = performance.now() - start;
 
-    const figures: PatternFigures[] = [];
-    for (const pattern of patterns) figures.push(await measure(touch, pattern));
-    const checksum = await touch.check();
-    return { figures, checksum, shrinkMs, facts: { cgroup: cgroup.version, overheadBytes } };
+    try {
+      const figures: PatternFigures[] = [];
+      for (const pattern of patterns) figures.push(await measure(touch, pattern));
+      return { figures, checksum: await touch.check(), shrinkMs, facts: { cgroup: cgroup.version, overheadBytes } };
+    } catch (error) {
+      throw asReason(error);
+    }
   });
 }
 
 async function measure(touch: TouchProgram, pattern: Pattern): Promise<PatternFigures> {
   const misses = majorFaults(touch.pid);
   const pagesIn = swappedInPages();
-  try {
-    const usPerTouch = await touch.run(pattern);
-    return { pattern, usPerTouch, misses: majorFaults(touch.pid) - misses, pagesIn: swappedInPages() - pagesIn };
-  } catch (error) {
-    if (error instanceof ChildEnded && error.result === 'SIGKILL') throw new CannotRun(`the kernel ran out of memory below the limit and killed the program (${pattern})`);
-    throw error;
-  }
+  const usPerTouch = await touch.run(pattern);
+  return { pattern, usPerTouch, misses: majorFaults(touch.pid) - misses, pagesIn: swappedInPages() - pagesIn };
+}
+
+/** Below a limit of a few MiB the kernel cannot always reclaim fast enough, and kills. */
+function asReason(error: unknown): unknown {
+  return error instanceof ChildEnded && error.result === 'SIGKILL' ? new CannotRun('the kernel ran out of memory below the limit and killed the program') : error;
 }

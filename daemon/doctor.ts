@@ -45,12 +45,15 @@ function rights(): Finding {
   return good('rights', 'CAP_SYS_PTRACE, CAP_SYS_ADMIN');
 }
 
+/** The features that leapd makes use of, where they are. */
+const wantedFeatures = ['pagefault-flag-wp', 'event-fork', 'event-remap', 'event-remove', 'event-unmap', 'thread-id', 'move', 'poison'];
+
 function userfaultfd({ problem, probe }: NativeProbe): Finding[] {
   if (probe === undefined) return [missing('native addon', problem ?? 'not loaded', 'build it with: npm run build')];
   if (problem !== undefined) return [missing('userfaultfd', problem, 'run as root; in a container allow userfaultfd in its seccomp profile')];
   return [
-    good('userfaultfd', probe.features.join(' ')),
-    probe.features.some((name) => /\bmove$/i.test(name)) ? good('eviction', 'move') : less('eviction', 'write-protect and discard', 'Linux 6.8 can move pages, which is faster'),
+    good('userfaultfd', wantedFeatures.filter((name) => probe.features.includes(name)).join(', ')),
+    probe.features.includes('move') ? good('eviction', 'move') : less('eviction', 'write-protect and discard', 'Linux 6.8 can move pages, which is faster'),
     probe.userfaultfdDevice
       ? good('/dev/userfaultfd', 'there')
       : less('/dev/userfaultfd', 'not there', 'only processes that may use userfaultfd themselves can be paged; Linux 6.1 has it'),

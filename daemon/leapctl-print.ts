@@ -5,15 +5,29 @@ import { formatNs, formatPages } from './size.js';
 
 type Row = readonly [string, string];
 
-export function printTable(rows: readonly (readonly string[])[], head: readonly string[]): void {
-  const table = new Table({ head: [...head], style: { head: [], border: [], compact: true } });
-  for (const row of rows) table.push([...row]);
+/** @param head titles of the columns; none: the table has no head  @param wrapLast columns of text that the last column may take */
+export function printTable(rows: readonly (readonly string[])[], head?: readonly string[], wrapLast?: number): void {
+  const table = new Table({ ...(head && { head: [...head] }), style: { head: [], border: [], compact: true } });
+  for (const row of rows) table.push(row.map((cell, at) => (wrapLast !== undefined && at === row.length - 1 ? wrap(cell, wrapLast) : cell)));
   process.stdout.write(`${table.toString()}\n`);
+}
+
+function wrap(text: string, width: number): string {
+  const lines = text.split('\n').flatMap((line) => {
+    const wrapped: string[] = [];
+    for (const word of line.split(' ')) {
+      const last = wrapped.at(-1);
+      if (last === undefined || last.length + 1 + word.length > width) wrapped.push(word);
+      else wrapped[wrapped.length - 1] = `${last} ${word}`;
+    }
+    return wrapped;
+  });
+  return lines.join('\n');
 }
 
 /** Any flat object of counters as two columns; amounts of pages also in bytes, times in words. */
 export function printObject(object: Json): void {
-  printTable(rowsOf(object), ['', '']);
+  printTable(rowsOf(object));
 }
 
 export function rowsOf(value: Json, prefix = ''): Row[] {

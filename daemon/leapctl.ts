@@ -13,6 +13,9 @@ import { judge, Registry } from './registry.js';
 /** A detach says how far it is five times a second, but its first check may take a moment on a machine under pressure. */
 const PATIENCE_MS = 30_000;
 
+/** What the doctor's first two columns take, with all borders. */
+const DOCTOR_LEFT_COLUMNS = 46;
+
 async function main(args: readonly string[]): Promise<ExitCode> {
   const options = await parseLeapctl(args);
   if (options === undefined) return ExitCode.ok;
@@ -64,7 +67,10 @@ function list({ json }: LeapctlOptions): ExitCode {
   }));
   if (json) process.stdout.write(`${JSON.stringify({ processes: claims })}\n`);
   else if (claims.length === 0) process.stdout.write('no process is under leapd; begin with: leapd --pid PID\n');
-  else printTable(claims.map((claim) => [String(claim.pid), claim.name, claim.condition, String(claim.leapd), claim.startedAt, claim.swapFile]), ['pid', 'name', 'condition', 'leapd', 'since', 'swap file']);
+  else {
+    const rows = claims.map((claim) => [String(claim.pid), claim.name, claim.condition, String(claim.leapd), claim.startedAt, claim.swapFile]);
+    printTable(rows, ['pid', 'name', 'condition', 'leapd', 'since', 'swap file']);
+  }
   return ExitCode.ok;
 }
 
@@ -88,7 +94,10 @@ async function detach(options: LeapctlOptions): Promise<ExitCode> {
 async function doctor({ json }: LeapctlOptions): Promise<ExitCode> {
   const findings = await examine();
   if (json) process.stdout.write(`${JSON.stringify({ findings })}\n`);
-  else printTable(findings.map(({ what, verdict, found, advice }) => [what, verdict, advice === undefined ? found : `${found}\n${advice}`]), ['', '', '']);
+  else {
+    const rows = findings.map(({ what, verdict, found, advice }) => [what, verdict, advice === undefined ? found : `${found}\n${advice}`]);
+    printTable(rows, undefined, Math.max(30, Math.min(process.stdout.columns ?? 100, 120) - DOCTOR_LEFT_COLUMNS));
+  }
   return findings.some((finding: Finding) => finding.verdict === 'missing') ? ExitCode.failed : ExitCode.ok;
 }
 

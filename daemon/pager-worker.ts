@@ -84,7 +84,7 @@ function attach(): { engine: NativeEngine; pager: Pager } | undefined {
   });
   send({ kind: 'wakeable', wakeFd: engine.wakeFd });
   pager.attach();
-  send({ kind: 'attached', facts: { evict: engine.canMove ? 'move' : 'discard', attachMs: performance.now() - begin } });
+  send({ kind: 'attached', facts: { evict: engine.canMove ? 'move' : 'discard', attachMs: Math.round((performance.now() - begin) * 10) / 10 } });
   return { engine, pager };
 }
 

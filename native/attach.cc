@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -16,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "procfs.h"
 #include "target_check.h"
 #include "tracee.h"
 
@@ -31,6 +31,7 @@ constexpr uint64_t kAreaPages = 1 + kRequestPages + 1 + kBatchPages + 1;  // gua
 constexpr uint64_t kTargetFdBelow = 1000;
 constexpr uint64_t kTargetFdRoom = 16;
 constexpr int kReapTries = 100;
+constexpr int kAdoptMilliseconds = 200;  // a forked child may be waiting in the kernel for a page that only our caller can bring
 
 // What has been done so far, to be undone in reverse unless all goes well.
 class Undo {
@@ -200,9 +201,7 @@ int makeUserfaultfd(Tracee& target, const Helper::Area& area, int pidfd, Undo& u
 
 // To a high number, so that the numbers of the target's own next descriptors stay what they would have been.
 int moveHigh(Tracee& target, int fd, Undo& undo) {
-  rlimit limit{};
-  if (prlimit(target.pid(), RLIMIT_NOFILE, nullptr, &limit)) limit.rlim_cur = 0;
-  const uint64_t top = std::min<uint64_t>(limit.rlim_cur, kTargetFdBelow);
+  const uint64_t top = std::min<uint64_t>(proc::descriptorLimit(target.pid()), kTargetFdBelow);
   long high = target.call(SYS_fcntl, static_cast<uint64_t>(fd), F_DUPFD_CLOEXEC, top > kTargetFdRoom ? top - kTargetFdRoom : 0);
   if (high < 0) high = static_cast<long>(target.need("duplicate a descriptor", SYS_fcntl, static_cast<uint64_t>(fd), F_DUPFD_CLOEXEC, 0));
   undo.push([&target, high] { closeInside(target, static_cast<int>(high)); });
@@ -236,6 +235,8 @@ void finishAttach(Tracee& target, const Helper::Area& area, Undo& undo, const At
   step("arena");
   const Tracee::Child child = target.clone(area.code + arch::kCallOffset, area.code);
   undo.push([&target, child] { reap(target, child.inside); });
+  attached.area = area;
+  attached.helperInside = child.inside;
   attached.helper = std::make_unique<Helper>(Helper::Parts{child.pid, child.inside, attached.uffd, attached.targetFd, area});
   undo.push([&attached] { attached.helper.reset(); });
   step("clone");
@@ -315,7 +316,7 @@ Attached attach(pid_t pid, const AttachOptions& options) {
 Attached adopt(pid_t pid, int uffd, const Attached& parent, const AttachOptions& options) {
   checkTarget(pid);
   stepsPassed = 0;
-  Tracee target(pid);
+  Tracee target(pid, kAdoptMilliseconds);
   Attached attached;
   Descriptor pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   if (!pidfd) throw Error("no-process", "process " + std::to_string(pid) + " has ended", errno);
@@ -349,15 +350,12 @@ void detach(Attached& attached) {
   try {
     if (attached.pidfd < 0 || hasExited(attached.pidfd)) return abandon(attached);
     Tracee target(attached.pid);
-    if (attached.helper) {
-      const Helper::Area area = attached.helper->area();
-      attached.helper->kill();
-      reap(target, attached.helper->pidInTarget());
-      if (areaIsThere(target, area)) {
-        if (sameFile(target.tid(), attached.targetFd, attached.uffd)) closeInside(target, attached.targetFd);
-        unregisterArena(attached.uffd, area);
-        target.call(SYS_munmap, area.start, area.end - area.start);
-      }
+    attached.helper.reset();
+    reap(target, attached.helperInside);
+    if (areaIsThere(target, attached.area)) {
+      if (sameFile(target.tid(), attached.targetFd, attached.uffd)) closeInside(target, attached.targetFd);
+      unregisterArena(attached.uffd, attached.area);
+      target.call(SYS_munmap, attached.area.start, attached.area.end - attached.area.start);
     }
   } catch (const Error& error) {
     if (error.kind != "no-process") throw;
@@ -371,7 +369,9 @@ void abandon(Attached& attached) noexcept {
     if (*fd >= 0) close(*fd);
     *fd = -1;
   }
-  attached.targetFd = -1;
+  attached.targetFd = attached.helperInside = -1;
 }
+
+void releaseStragglers() noexcept { Tracee::releaseStragglers(); }
 
 }  // namespace leap

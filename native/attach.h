@@ -23,11 +23,9 @@ struct Attached {
   int uffd = -1;           // ours; O_NONBLOCK, UFFDIO_API done
   uint64_t features = 0;   // userfaultfd features in force
   int targetFd = -1;       // the target's own number of the same: it keeps it open, so that its threads wait and lose nothing if we die
-  std::unique_ptr<Helper> helper;  // helper->area(): ours, never to be registered
-
-  Attached() = default;
-  Attached(Attached&&) = default;
-  Attached& operator=(Attached&&) = default;
+  Helper::Area area;       // our pages in the target: never to be registered with userfaultfd
+  pid_t helperInside = -1;         // the helper's number in the target's pid namespace: the target must wait for it in the end
+  std::unique_ptr<Helper> helper;  // may be dropped (reset) when it is lost; detach works all the same
 };
 
 // The userfaultfd features of this kernel, asked on a descriptor of our own. Throws Error "kernel-too-old", "not-permitted".
@@ -37,16 +35,20 @@ uint64_t probeFeatures();
 Attached attach(pid_t pid, const AttachOptions& options);
 
 // The same for a forked child of an attached process: `uffd` came with UFFD_EVENT_FORK and becomes Attached::uffd (set O_NONBLOCK here). The child's
-// inherited descriptor, parent.targetFd, is replaced by its own. On failure throws Error and `uffd` stays the caller's, open.
+// inherited descriptor, parent.targetFd, is replaced by its own. On failure throws Error and `uffd` stays the caller's, open; "timeout" means that the
+// child is waiting in the kernel for pages: serve its faults and try again.
 Attached adopt(pid_t pid, int uffd, const Attached& parent, const AttachOptions& options);
 
 // Ends it. The caller has put all pages back and unregistered all ranges. Kills the helper and has the target reap it, closes the descriptor in the
-// target, unmaps our area, closes ours. A dead target is fine. Throws Error when a live target cannot be stopped; then nothing but the helper is gone,
-// and detach may be called again, or abandon.
+// target, unmaps our area, closes ours. A dead target is fine. Throws Error when a live target cannot be stopped: then nothing has been undone, and
+// detach may be called again, or abandon.
 void detach(Attached& attached);
 
 // The target is gone or has called exec: kills the helper, closes our descriptors. Never throws.
 void abandon(Attached& attached) noexcept;
+
+// Lets go of threads that an adopt which timed out had asked to stop, once they have. Call it now and then; it costs nothing when there are none.
+void releaseStragglers() noexcept;
 
 // Tests: the n-th step of the next bracket fails (1 is the first; 0 none); counts down as steps pass. stepsPassed counts them.
 extern int failAtStep;

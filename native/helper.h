@@ -56,7 +56,6 @@ class Helper {
   bool canVector() const { return vector_; }
   bool lost() const { return lost_; }
   pid_t pid() const { return parts_.pid; }
-  pid_t pidInTarget() const { return parts_.pidInTarget; }
   const Area& area() const { return parts_.area; }
 
   // The total of pages of one call is at most kBatchPages. status[k] is for the k-th page over all runs: 0 (its bytes are in `into`), or an errno:

@@ -47,7 +47,9 @@ void Helper::moveRound(const Piece* pieces, size_t count, int* status) {
     if (!allZero_ && step.call.result != 0) {
       // Moved in part: `move` has the bytes, and why it stopped is not told. Not at all: `move` has the error; before 6.15 not when it is EAGAIN.
       moved = step.move.move > 0 ? static_cast<uint32_t>(step.move.move / kPageSize) : 0;
+      // EINVAL speaks of the whole run: it lies across two mappings, one of which may well be movable.
       stopped = moved ? kUndecided : static_cast<int>(step.move.move < 0 ? -step.move.move : -step.call.result);
+      if (stopped == EINVAL && pieces[i].pages > 1) stopped = kUndecided;
     }
     for (uint32_t page = 0; page < pieces[i].pages; page++) {
       status[pieces[i].first + page] = page < moved ? 0 : page == moved ? stopped : kUndecided;

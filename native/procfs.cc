@@ -60,4 +60,12 @@ std::vector<pid_t> children(pid_t pid) {
   return found;
 }
 
+unsigned long descriptorLimit(pid_t pid) {
+  static const std::string key = "Max open files";
+  std::string text;
+  if (!readAll(path(pid, "limits"), &text)) return 0;
+  const size_t at = text.find(key);
+  return at == std::string::npos ? 0 : std::strtoul(text.c_str() + at + key.size(), nullptr, 10);
+}
+
 }  // namespace leap::proc

@@ -68,9 +68,10 @@ SwapFile::~SwapFile() {
   if (fd_ >= 0) close(fd_);
 }
 
-// One thread submits and harvests, so the kernel need not interrupt it to deliver completions. Kernels (or seccomp) without that: a plain ring.
+// One thread submits and harvests, and comes by often: the kernel need not interrupt it to deliver completions. (Not DEFER_TASKRUN: a completion then
+// does not end a poll of the ring.) Kernels, or seccomp filters, without that: a plain ring.
 bool SwapFile::openRing() {
-  constexpr unsigned kAttempts[] = {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG, 0};
+  constexpr unsigned kAttempts[] = {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, 0};
   for (unsigned flags : kAttempts) {
     if (io_uring_queue_init(kDepth, &ring_, flags) != 0) continue;
     if (io_uring_register_files(&ring_, &fd_, 1) == 0) return true;

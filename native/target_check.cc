@@ -63,7 +63,7 @@ void checkTarget(pid_t pid) {
   }
   if (!alive) throw Error("zombie", name + " has exited and waits for its parent to collect it: nothing is left to page");
   const std::string tracer = proc::statusField(status, "TracerPid");
-  if (tracer != "0") throw Error("traced", name + " is traced by process " + tracer + " (a debugger?): detach that first");
+  if (tracer != "0" && tracer != std::to_string(getpid())) throw Error("traced", name + " is traced by process " + tracer + " (a debugger?): detach that first");
   if (is32Bit(pid)) throw Error("32-bit", name + " is a 32-bit program; only 64-bit ones can be paged");
   checkHelpers(pid, name);
 }

@@ -22,8 +22,13 @@
 namespace leap {
 namespace {
 
-constexpr int kStopMilliseconds = 5000;  // for a thread to stand, and for an injected call to end
-constexpr int kMaxStops = 1000;          // signals and group stops in the way of one call
+// Seized, interrupted, not yet stopped. ptrace belongs to a thread, so these do too.
+struct Straggler {
+  pid_t pid, tid;
+};
+thread_local std::vector<Straggler> stragglers;
+
+constexpr int kMaxStops = 1000;  // signals and group stops in the way of one call
 
 int64_t nowMicroseconds() {
   timespec now;
@@ -56,7 +61,7 @@ int waitTraced(pid_t tid, int milliseconds) {
   }
 }
 
-Tracee::Tracee(pid_t pid) : pid_(pid) {
+Tracee::Tracee(pid_t pid, int milliseconds) : pid_(pid), patience_(milliseconds) {
   choose();
   try {
     awaitStop();
@@ -68,14 +73,31 @@ Tracee::Tracee(pid_t pid) : pid_(pid) {
     const uint64_t all = ~0ull;
     if (ptrace(PTRACE_SETSIGMASK, tid_, sizeof all, &all)) throw Error("failed", "cannot block signals" + inProcess(pid_), errno);
   } catch (...) {
+    if (!stopped_ && !gone_) stragglers.push_back({pid_, tid_});
     release();
     throw;
   }
 }
 
+void Tracee::releaseStragglers() noexcept {
+  for (size_t i = stragglers.size(); i-- > 0;) {
+    try {
+      const Tracee letGoAtOnce(stragglers[i].pid, 0);
+    } catch (const Error&) {
+      // Not yet, or it has died; in the first case it is in the list again.
+    }
+  }
+}
+
 // Any live thread will do. One in uninterruptible sleep would not stop (the parent of a vfork, say), and once seized could not be let go.
 void Tracee::choose() {
-  const int64_t deadline = nowMicroseconds() + kStopMilliseconds * 1000ll;
+  const auto known = std::find_if(stragglers.begin(), stragglers.end(), [this](const Straggler& straggler) { return straggler.pid == pid_; });
+  if (known != stragglers.end()) {
+    tid_ = known->tid;
+    stragglers.erase(known);
+    return;
+  }
+  const int64_t deadline = nowMicroseconds() + patience_ * 1000ll;
   for (;;) {
     std::vector<pid_t> threads = proc::threads(pid_);
     std::sort(threads.begin(), threads.end(), [this](pid_t a, pid_t b) { return (a != pid_) < (b != pid_); });
@@ -100,9 +122,9 @@ bool Tracee::seize(pid_t tid) {
   if (!proc::readAll(proc::path(pid_, "task/" + std::to_string(tid) + "/status"), &status)) return false;
   const std::string seccomp = proc::statusField(status, "Seccomp");
   filtered_ = !seccomp.empty() && seccomp != "0";
-  if (proc::statusField(status, "TracerPid") != "0") {
-    throw Error("traced", "process " + std::to_string(pid_) + " is traced by process " + proc::statusField(status, "TracerPid") +
-                              " (a debugger?): detach that first");
+  const std::string tracer = proc::statusField(status, "TracerPid");
+  if (tracer != "0") {
+    throw Error("traced", "process " + std::to_string(pid_) + " is traced by process " + tracer + " (a debugger?): detach that first");
   }
   const long options = PTRACE_O_TRACESYSGOOD | (filtered_ ? PTRACE_O_SUSPEND_SECCOMP : 0);
   if (ptrace(PTRACE_SEIZE, tid, nullptr, options)) {
@@ -135,7 +157,7 @@ int Tracee::wait(int milliseconds) {
   const int status = waitTraced(tid_, milliseconds);
   if (status == -1) {
     throw Error("timeout", "thread " + std::to_string(tid_) + " of process " + std::to_string(pid_) + " did not stop within " +
-                               std::to_string(kStopMilliseconds / 1000) + " s: try again when the process is not blocked in the kernel");
+                               std::to_string(patience_) + " ms: try again when the process is not blocked in the kernel");
   }
   if (!WIFSTOPPED(status)) {
     gone_ = true;
@@ -153,7 +175,7 @@ void Tracee::awaitStop() {
   }
   if (stopped_) resume(PTRACE_CONT);
   for (int i = 0; i < kMaxStops; i++) {
-    const int status = wait(kStopMilliseconds);
+    const int status = wait(patience_);
     if (eventOf(status) == PTRACE_EVENT_STOP) return;
     // A signal was on its way: the thread gets it, and the interrupt still stands. Signals that come while all are blocked can only be SIGSTOP.
     const int signal = eventOf(status) || called_ ? 0 : WSTOPSIG(status);
@@ -200,7 +222,7 @@ long Tracee::callAt(uint64_t at, long number, const uint64_t (&arguments)[6]) {
   int syscallStops = 0;
   for (int i = 0; i < kMaxStops && syscallStops < 2; i++) {
     resume(PTRACE_SYSCALL);
-    const int status = wait(kStopMilliseconds);
+    const int status = wait(kPatience);
     if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
       syscallStops++;
     } else if (eventOf(status) == PTRACE_EVENT_CLONE) {
@@ -254,10 +276,10 @@ Tracee::Child Tracee::clone(uint64_t at, uint64_t stack) {
   }
   const Child child{static_cast<pid_t>(eventMessage_), static_cast<pid_t>(inside)};
   if (child.pid <= 0) throw Error("failed", "cannot follow the helper" + inProcess(pid_));
-  const int status = waitTraced(child.pid, kStopMilliseconds);
+  const int status = waitTraced(child.pid, kPatience);
   if (status == -1 || !WIFSTOPPED(status)) {
     ::kill(child.pid, SIGKILL);
-    waitTraced(child.pid, kStopMilliseconds);
+    waitTraced(child.pid, kPatience);
     throw Error("failed", "the helper of process " + std::to_string(pid_) + " did not start");
   }
   return child;

@@ -16,7 +16,8 @@ namespace leap {
 
 class Tracee {
  public:
-  explicit Tracee(pid_t pid);  // throws Error
+  static constexpr int kPatience = 5000;
+  explicit Tracee(pid_t pid, int milliseconds = kPatience);  // throws Error
   ~Tracee() { release(); }
   Tracee(const Tracee&) = delete;
   Tracee& operator=(const Tracee&) = delete;
@@ -42,6 +43,10 @@ class Tracee {
 
   void release() noexcept;
 
+  // A thread that did not stop in time (in the kernel, waiting for a page that we alone can bring) cannot be let go either before it stops. It is kept in
+  // mind: the next Tracee of its process takes it, and this lets go of those that have stopped since. Cheap when there are none.
+  static void releaseStragglers() noexcept;
+
  private:
   void choose();
   bool seize(pid_t tid);
@@ -53,6 +58,7 @@ class Tracee {
   void findGadget();
 
   pid_t pid_, tid_ = -1;
+  int patience_;
   bool stopped_ = false, gone_ = false, filtered_ = false, called_ = false, haveSaved_ = false;
   int stopSignal_ = 0;  // a SIGSTOP that came while we traced: sent again on release
   unsigned long eventMessage_ = 0;

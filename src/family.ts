@@ -46,6 +46,8 @@ export class Family {
   detaching = false;
   /** Nothing could be evicted lately: the limit gives way rather than the target. */
   evictionStalled = false;
+  /** Off for one step after a run was refused: it may have crossed two mappings of one region (mprotect splits them), which no single copy may. */
+  joining = true;
   /** The mappings have to be read again soon. */
   rescan = false;
 
@@ -87,7 +89,7 @@ export class Family {
 
   /** Writes a command for one page; joined with the record before it except across the edge of a region. */
   command(command: number, page: PageIndex, frame: FrameIndex | 0): void {
-    this.commands.put(command, page, frame, this.regions.find(page)?.first !== page);
+    this.commands.put(command, page, frame, this.joining && this.regions.find(page)?.first !== page);
   }
 
   map(page: PageIndex, frame: FrameIndex): void {

@@ -168,7 +168,10 @@ export class FaultPath {
       else if (i === done && errno === Errno.EEXIST) {
         family.command(Command.wake, page, 0);
         this.mappedOne(page, frame, now);
-      } else this.notMapped(page, frame, i === done ? errno : Errno.EAGAIN);
+      } else {
+        if (i === done && errno === Errno.ENOENT && asked > 1) family.joining = false;
+        this.notMapped(page, frame, i === done ? errno : Errno.EAGAIN);
+      }
     }
   }
 

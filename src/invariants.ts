@@ -17,7 +17,7 @@ export function checkFamily(family: Family, writeBack: WriteBack): void {
     counts[state]++;
     const inRegion = regions.find(page) !== undefined;
     if (inRegion !== (state !== State.unused)) throw new Error(`page ${p} is ${STATE_NAMES[state]} and ${inRegion ? 'in' : 'in no'} region`);
-    if (state === State.resident && !pages.has(page, PageFlag.fixed)) resident++;
+    if ((state === State.resident && !pages.has(page, PageFlag.fixed)) || state === State.evicting) resident++;
     if (state === State.resident || state === State.stored) {
       const slot = pages.slotOf(page);
       if (slot !== NONE) references[slot]++;
@@ -29,6 +29,7 @@ export function checkFamily(family: Family, writeBack: WriteBack): void {
       if ((frames.state[frame] === FrameState.filling) !== (state === State.fetching)) throw new Error(`page ${p} is ${STATE_NAMES[state]} in a frame of state ${frames.state[frame]}`);
       references[frames.slotOf(frame)]++;
     }
+    if (state === State.evicting && frames.slotOf(pages.frameOf(page)) !== NONE) references[frames.slotOf(pages.frameOf(page))]++;
     if (pages.has(page, PageFlag.queued) && !pages.has(page, PageFlag.waiting) && state !== State.unused) throw new Error(`page ${p} is queued and nobody waits`);
   }
   for (let state = 1; state < STATES; state++) {

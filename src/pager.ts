@@ -35,6 +35,7 @@ export class Pager {
   private readonly spaces: Spaces;
   private readonly restorer: Restorer;
   private ended = false;
+  private tickDue = false;
   /** The thread of the target that faulted last, 0 before: whoever places this thread wants to know where that one runs. */
   lastThread = 0;
 
@@ -66,25 +67,30 @@ export class Pager {
     const { family } = this;
     if (this.ended) return false;
     const busy = (this.evictor.due && !this.evictor.starved) || (family.detaching && this.restorer.left > 0 && this.faults.fetcher.inFlight === 0);
-    const wait = family.commands.words > 0 || busy ? 0 : this.faults.waiting > 0 ? Math.min(waitNs, RETRY_NS) : waitNs;
+    const wait = family.commands.words > 0 || busy || this.tickDue ? 0 : this.faults.waiting > 0 ? Math.min(waitNs, RETRY_NS) : waitNs;
     const words = this.engine.turn(family.commands.words, this.engine.clock[0] === 0 ? 0 : this.bounded(wait));
     family.commands.words = 0;
     family.now = this.engine.clock[0];
     this.digest(words);
+    if (this.tickDue) this.lookAround();
     if (family.detaching) this.restorer.run();
     this.faults.serve();
+    family.joining = true;
     this.evictor.run();
     this.writeBack.flush(words === 0 || this.faults.waiting > 0);
     if (family.spaces.length === 0 || (family.detaching && this.finished())) this.end();
     return !this.ended;
   }
 
-  /** To be called a few times a second. */
+  /** To be called a few times a second; the next step looks at the mappings, when no command is on its way. */
   tick(): void {
-    if (this.ended) return;
+    this.tickDue = true;
+  }
+
+  private lookAround(): void {
+    this.tickDue = false;
     this.evictor.retry();
     this.spaces.tick();
-    if (this.family.spaces.length === 0) this.end();
   }
 
   /** With several frames short of company, the next look is soon. */

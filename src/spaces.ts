@@ -37,14 +37,16 @@ export class Spaces {
     private readonly writeBack: WriteBack,
   ) {}
 
-  /** Finds mappings that are new or have grown, registers them, and learns what is resident in them. */
+  /**
+   * Finds mappings that are new or have grown, registers them, and learns what is resident in them. What has gone is left to its event: the mappings
+   * change before their event can be read, so a region without a mapping may be one that has just been moved, its stored pages with it.
+   */
   scan(space: SpaceId): void {
     const { family } = this;
     const { engine, regions } = family;
     const mappings = engine.mappings(space);
     if (mappings.length === 0 || mappings === this.seen.get(space)) return;
     this.seen.set(space, mappings);
-    this.forgetVanished(space, mappings);
     for (const mapping of mappings) {
       const ours = mapping.flags.includes('um') && regions.inside(space, mapping.start, mapping.end).length > 0;
       if (!isPageable(mapping) && !ours) continue;
@@ -91,21 +93,6 @@ export class Spaces {
     }
   }
 
-  /** Regions of which no mapping is left: their event has been missed, or is still to come. */
-  private forgetVanished(space: SpaceId, mappings: readonly Mapping[]): void {
-    for (const region of this.family.regions.of(space)) {
-      let at: number = region.start;
-      const end = region.start + region.count;
-      for (const mapping of mappings) {
-        if (mapping.end <= at) continue;
-        if (mapping.start >= end) break;
-        if (mapping.start > at) this.unmapped(space, at, mapping.start);
-        at = mapping.end;
-      }
-      if (at < end) this.unmapped(space, at, end);
-    }
-  }
-
   /** A fault at an address that is registered but unknown: a mapping grew in place. */
   grown(space: SpaceId): void {
     this.seen.delete(space);
@@ -123,6 +110,7 @@ export class Spaces {
 
   unmapped(space: SpaceId, start: number, end: number): void {
     const { family } = this;
+    this.seen.delete(space); // something new may stand there already
     for (const part of family.regions.remove(space, start, end)) {
       for (let i = 0; i < part.count; i++) this.forget(pageIndex(part.first + i));
       family.engine.unbind(space, part.start, part.count);

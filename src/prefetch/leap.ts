@@ -1,19 +1,16 @@
 /**
  * Leap's prefetcher: a majority trend over the faulting thread's own history, and a window that grows with its hits.
  *
- * The plan of a stream with trend d, when the fault at P continues it (W: the new window):
+ * A stream with trend d. The fault at P continues it, and the plan is the next window (W pages), behind what was planned before:
  *
- *     P  P+d ........... F  F+d ........... F+W*d        F: the frontier, the last page of the plan before
- *     |  already planned   |  the new window            start = P + d; count reaches the end of the new window
- *
- * What was planned before is part of the new plan, so that the pager finds in one plan both what has arrived (and may be mapped ahead) and what
- * it must fetch; it skips the pages that are not in the store. A plan has at most 2 * windowMax pages.
+ *     P  P+d ........... F  F+d ........... F+W*d        F: the frontier, the last page planned so far; P itself after a miss
+ *     |  already planned   |  the plan: start = F + d, count = W; never further ahead of P than two of the largest windows
  *
  * When to plan. A miss always does. A hit only does in the newest window of the thread's stream, which is normally its first page: the marker.
  * Other hits are counted and left alone: the fetch that they would ask for is under way. So a stream costs one plan a window, made a whole
  * window early.
  *
- * With map-ahead no fault is seen between two markers and the distance between them is a window, not a stride. So a fault at the marker is
+ * With map-ahead no fault is seen between two markers, and the distance between them is a window, not a stride. So a fault at the marker is
  * logged as one step of the stream, and brings `ahead` hits. A second fault on the same page says nothing about direction and is not logged.
  *
  * Pages that cannot be prefetched because they are not in the store (never written, or still in a frame after eviction) count as hits when
@@ -42,7 +39,7 @@ export class LeapPrefetcher implements Prefetcher {
   private readonly window = new Int32Array(THREADS);
   /** The trend found last; the stride of the stream. */
   private readonly stride = new Int32Array(THREADS);
-  /** Pages of the last plan that followed a trend, 0 when the last plan was a guess; and the last of them. */
+  /** Where the stream is planned to: its last page, and how many steps that was from the page of the last plan (0: that was a guess). */
   private readonly planned = new Int32Array(THREADS);
   private readonly frontier = new Int32Array(THREADS);
 
@@ -76,13 +73,17 @@ export class LeapPrefetcher implements Prefetcher {
 
     this.counters.trendsTried++;
     const trend = findTrend(this.history.deltas, this.history.newest(row), this.history.length(row), this.history.capacity);
-    const goesOn = atMarker && trend === this.stride[row];
-    this.resize(row, trend !== NO_TREND && delta === trend, plan);
+    const follows = trend !== NO_TREND && delta === trend;
+    const proven = follows && this.isProven(row, left, ahead);
+    this.window[row] = nextWindow(this.hits[row], follows, this.window[row], this.windowMax);
+    this.hits[row] = 0;
     if (trend === NO_TREND) {
       this.guess(row, page, plan);
     } else {
       this.counters.trendsFound++;
-      this.follow(row, page, trend, goesOn ? Math.min(Math.max(left, 0), this.windowMax) : 0, plan);
+      const goesOn = left >= 0 && inNewest && trend === this.stride[row];
+      this.follow(row, page, trend, goesOn ? left : 0, plan);
+      plan.mapAhead = proven && plan.count > 0;
     }
   }
 
@@ -94,37 +95,35 @@ export class LeapPrefetcher implements Prefetcher {
     return steps >= 0 && steps < planned && Number.isInteger(steps) ? steps : -1;
   }
 
-  /** Sets the thread's window, and in the plan whether the last window was good enough to map ahead. */
-  private resize(row: number, follows: boolean, plan: Plan): void {
+  /** Of the steps that the thread took since the last plan, at least half were hits: the stream may be mapped ahead. */
+  private isProven(row: number, left: number, ahead: number): boolean {
     const hits = this.hits[row];
-    const last = this.window[row];
-    plan.mapAhead = hits > 0 && hits * 2 >= last;
-    this.window[row] = nextWindow(hits, follows, last, this.windowMax);
-    this.hits[row] = 0;
+    const steps = left >= 0 ? this.planned[row] - left : ahead > 0 ? hits : this.window[row];
+    return hits > 0 && hits * 2 >= steps;
   }
 
-  /** Along the trend from the page: what is left of the last plan, then the new window. */
+  /** Along the trend, from the page or from the end of what is left of the last plan. */
   private follow(row: number, page: number, trend: number, left: number, plan: Plan): void {
-    const window = this.window[row];
-    const count = window === 0 ? 0 : left + window;
-    plan.start = page + trend;
+    const count = Math.max(0, Math.min(this.window[row], 2 * this.windowMax - left));
+    plan.start = page + trend * (left + 1);
     plan.stride = trend;
     plan.count = count;
-    if (count === 0) plan.mapAhead = false;
+    this.window[row] = count;
     this.stride[row] = trend;
-    this.planned[row] = count;
-    this.frontier[row] = page + trend * count;
+    this.planned[row] = left + count;
+    this.frontier[row] = page + trend * (left + count);
   }
 
   /** No trend: what is left of the window is spent around the page, on the stride of the last trend; half of it on either side. */
   private guess(row: number, page: number, plan: Plan): void {
-    const window = this.stride[row] === 0 ? 0 : this.window[row];
-    plan.mapAhead = false;
-    plan.stride = window === 0 ? 1 : this.stride[row];
-    plan.start = page - plan.stride * (window >> 1);
-    // The page itself stands in the middle and is skipped.
-    plan.count = window === 0 ? 0 : window + 1;
     this.planned[row] = 0;
+    const window = this.window[row];
+    const stride = this.stride[row];
+    if (window === 0 || stride === 0) return;
+    plan.stride = stride;
+    plan.start = page - stride * (window >> 1);
+    // The page itself stands in the middle and is skipped.
+    plan.count = window + 1;
   }
 
   private forget(row: number, page: number): void {

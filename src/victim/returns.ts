@@ -36,7 +36,7 @@ const ARMS = 2 * CLASSES;
 /** The nursery and the horizon, as shares of the residents: 1/16. */
 const SHARE_SHIFT = 4;
 const HORIZON_MIN = 32;
-/** Victims observed at a time; of a longer horizon every n-th one is. */
+/** Victims observed at a time, a power of two; of a longer horizon every n-th one is. */
 const SAMPLES = 2048;
 /** Weight of the newest observation in an arm's return rate. */
 const LEARNING = 1 / 64;
@@ -56,7 +56,9 @@ export class ReturnsPolicy implements VictimPolicy {
   private readonly rates = Float64Array.from([...PRIOR_RATES, ...PRIOR_RATES]);
   /** For each arm 1 / (rate + DOUBT)^3. */
   private readonly values = this.rates.map(valueOf);
-  // The victims under observation: a ring, oldest at `head`.
+  private readonly weights = new Float64Array(ARMS);
+  private total = 0;
+  // The victims under observation: a ring, the oldest at `head`.
   private readonly samplePages = new Int32Array(SAMPLES);
   private readonly sampleClocks = new Int32Array(SAMPLES);
   private readonly sampleArms = new Uint8Array(SAMPLES);
@@ -93,10 +95,11 @@ export class ReturnsPolicy implements VictimPolicy {
     const horizon = Math.max(HORIZON_MIN, this.residents >> SHARE_SHIFT);
     const every = Math.ceil(horizon / SAMPLES);
     const count = Math.min(want, this.residents);
+    this.learn(horizon);
+    this.weigh();
     for (let i = 0; i < count; i++) {
-      const arm = this.chooseArm();
+      const arm = this.draw();
       const page = arm < CLASSES ? this.lists.shift(arm) : this.lists.pop(arm - CLASSES);
-      this.learn(horizon);
       if (this.clock % every === 0 && this.observed < SAMPLES) this.observe(page, arm);
       this.classes[page] = GHOST;
       this.lists.setNote(page, this.clock);
@@ -123,26 +126,31 @@ export class ReturnsPolicy implements VictimPolicy {
     this.lists.push(this.classes[page], page);
   }
 
-  /** There is at least one resident. */
-  private chooseArm(): number {
-    const { lists, values } = this;
-    if (lists.size(NURSERY) === this.residents) this.graduate();
-    let total = 0;
-    for (let c = 0; c < CLASSES; c++) total += lists.size(c) * (values[c] + values[c + CLASSES]);
-    let at = this.random() * total;
-    let last = 0;
+  /** Sets the arms' weights; all are 0 when the residents are in the nursery. */
+  private weigh(): void {
+    this.total = 0;
     for (let arm = 0; arm < ARMS; arm++) {
-      const weight = lists.size(arm % CLASSES) * values[arm];
-      if (weight === 0) continue;
-      last = arm;
-      at -= weight;
-      if (at < 0) break;
+      const size = this.lists.size(arm < CLASSES ? arm : arm - CLASSES);
+      this.weights[arm] = size * this.values[arm];
+      this.total += this.weights[arm];
     }
-    return last;
+  }
+
+  /** An arm by its weight, of a class that is not empty. There is at least one resident. */
+  private draw(): number {
+    for (;;) {
+      let at = this.random() * this.total;
+      let arm = 0;
+      while (arm < ARMS - 1 && at >= this.weights[arm]) at -= this.weights[arm++];
+      if (this.lists.size(arm < CLASSES ? arm : arm - CLASSES) > 0) return arm;
+      // The batch has emptied a class, or all that are left are in the nursery.
+      if (this.lists.size(NURSERY) === this.residents) this.graduate();
+      this.weigh();
+    }
   }
 
   private observe(page: number, arm: number): void {
-    const at = (this.head + this.observed++) % SAMPLES;
+    const at = (this.head + this.observed++) & (SAMPLES - 1);
     this.samplePages[at] = page;
     this.sampleClocks[at] = this.clock;
     this.sampleArms[at] = arm;
@@ -159,7 +167,7 @@ export class ReturnsPolicy implements VictimPolicy {
         this.rates[arm] += ((stillOut ? 0 : 1) - this.rates[arm]) * LEARNING;
         this.values[arm] = valueOf(this.rates[arm]);
       }
-      this.head = (this.head + 1) % SAMPLES;
+      this.head = (this.head + 1) & (SAMPLES - 1);
       this.observed--;
     }
   }

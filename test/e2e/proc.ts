@@ -97,19 +97,19 @@ export interface View {
 }
 
 const kept = [
-  ...['Name', 'TracerPid', 'Uid', 'Gid', 'SigQ', 'SigBlk', 'SigIgn', 'SigCgt', 'CapInh', 'CapPrm', 'CapEff', 'CapBnd'],
+  ...['Name', 'TracerPid', 'Uid', 'Gid', 'SigBlk', 'SigIgn', 'CapInh', 'CapPrm', 'CapEff', 'CapBnd'],
   ...['NoNewPrivs', 'Seccomp', 'Seccomp_filters', 'Threads', 'VmLck', 'VmPin', 'Cpus_allowed'],
 ];
 
-/** All that must be the same before an attach and after a detach. The mappings only where the process has not changed them itself. */
-export function view(pid: number, withMappings: boolean): View {
+/** All that must be the same before an attach and after a detach. `idle`: the process has done nothing in between, so its mappings count too. */
+export function view(pid: number, idle: boolean): View {
   const all = status(pid);
   return {
     descriptors: descriptors(pid),
     threads: threads(pid),
     children: children(pid),
     registered: registered(pid),
-    status: Object.fromEntries(kept.map((key) => [key, key === 'SigQ' ? (all.get(key) ?? '').replace(/\/.*/, '') : (all.get(key) ?? '')])),
-    ...(withMappings && { mappings: mappings(pid) }),
+    status: Object.fromEntries([...kept, ...(idle ? ['SigCgt'] : [])].map((key) => [key, all.get(key) ?? ''])),
+    ...(idle && { mappings: mappings(pid) }),
   };
 }

@@ -3,7 +3,7 @@
  * a call that raises an event stops there, and its thread goes on some time after the event has been read.
  */
 import type { SimKernel } from './sim-kernel.js';
-import { Bit, SimSpace, SimThread, ThreadState, WINDOW } from './space.js';
+import { Access, Bit, SimSpace, SimThread, ThreadState, WINDOW } from './space.js';
 
 export class Calls {
   private nextThread = 100;
@@ -17,13 +17,13 @@ export class Calls {
   }
 
   /** The call that a thread is in goes on: first the kernel lets go of mmap_changing, some time later it does the rest. */
-  goOn(thread: SimThread): void {
+  goOn(thread: SimThread, inHaste = false): void {
     const { call, space } = thread;
     if (call === null) return;
     if (thread.since >= 0) {
       space.changing--;
       thread.since = -1;
-      if (this.kernel.world.random.chance(0.7)) return;
+      if (!inHaste && this.kernel.world.random.chance(0.7)) return;
     }
     if (call.proceed()) {
       this.kernel.world.note(`${call.name} returns`, space.id, call.start, call.count);
@@ -114,11 +114,27 @@ export class Calls {
     space.areas.push({ start, count });
   }
 
-  /** mremap to another place: the pages have moved before the event is raised. A second event says that the old place was unmapped. */
-  move(thread: SimThread, start: number, count: number, to: number, newCount: number): void {
+  /** mmap with MAP_FIXED over memory in use: the new mapping stands there before anybody reads that the old one is gone. */
+  replace(thread: SimThread, start: number, count: number, tag: number): void {
+    const { space } = thread;
+    const raises = this.anyRegistered(space, start, count);
+    space.map(start, count, tag, Access.write);
+    this.enter(thread, 'mmap fixed', start, count, () => true);
+    if (raises) this.kernel.raise(thread, 'unmap', start, count);
+    else this.leave(thread);
+  }
+
+  /**
+   * mremap to another place. All is done before the first event is raised; then come, one after the other, the end of what was mapped at the new
+   * place (`over`: MREMAP_FIXED), the move itself, and the end of the old place, unless that stays mapped, and empty (`stays`: MREMAP_DONTUNMAP).
+   */
+  move(thread: SimThread, start: number, count: number, to: number, newCount: number, stays: boolean): void {
     const { space } = thread;
     const registered = space.has(start, Bit.registered);
-    space.map(to, newCount, space.tag[start], space.access[start]);
+    const over = this.anyRegistered(space, to, newCount);
+    const [tag, access] = [space.tag[start], space.access[start]];
+    this.cut(space, to, newCount);
+    space.map(to, newCount, tag, access);
     for (let i = 0; i < newCount; i++) {
       if (i < count) {
         space.bits[to + i] = space.bits[start + i];
@@ -128,22 +144,32 @@ export class Calls {
       }
     }
     space.oracle.move(start, to, count);
-    space.map(start, count, 0, 0);
-    this.cut(space, start, count);
-    this.kernel.world.note('mremap', start, count, to, newCount);
-    this.kernel.world.hit(newCount > count ? 'call:mremap moves and grows' : 'call:mremap moves');
-    let told = false;
+    space.map(start, count, stays ? tag : 0, stays ? access : 0);
+    if (!stays) this.cut(space, start, count);
+    else if (registered) space.bits.fill(Bit.registered, start, start + count);
+    this.kernel.world.note(stays ? 'mremap dontunmap' : 'mremap', start, count, to, newCount);
+    this.kernel.world.hit(`call:mremap ${over ? 'moves over another' : stays ? 'moves and leaves the old' : newCount > count ? 'moves and grows' : 'moves'}`);
+
+    const events: (() => void)[] = [];
+    if (over) events.push(() => this.kernel.raise(thread, 'unmap', to, newCount));
+    if (registered) events.push(() => this.kernel.raise(thread, 'remap', start, count, to));
+    if (registered && !stays) events.push(() => this.kernel.raise(thread, 'unmap', start, count));
     // The program learns the new address when the call returns: until then nobody but this call is there.
     this.enter(thread, 'mremap', to, newCount, () => {
-      if (registered && !told) {
-        told = true;
-        this.kernel.raise(thread, 'unmap', start, count);
+      const next = events.shift();
+      if (next !== undefined) {
+        space.changing--; // counted since the call, and by raise again
+        next();
         return false;
       }
       space.areas.push({ start: to, count: newCount });
       return true;
     });
-    if (registered) this.kernel.raise(thread, 'remap', start, count, to);
+    const first = events.shift();
+    if (first === undefined) return;
+    first();
+    // mmap_changing counts the events that are still to come, too.
+    space.changing += events.length;
   }
 
   /** mremap without a move: no event, and the new pages are registered as the old ones are. */

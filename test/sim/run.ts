@@ -15,6 +15,8 @@ const PATIENCE = 3000;
 const OVER_LIMIT_PATIENCE = 3000;
 /** After a failed write the pager may leave eviction alone for a while. */
 const WRITE_PAUSE_NS = 3e9;
+/** Turns between two looks at the pager's invariants; SIM_CHECK=1 finds the very turn. */
+const CHECK_EVERY = Number(process.env['SIM_CHECK'] ?? 32);
 const DETACH_PATIENCE = 40_000;
 const WAITS_NS = [0, 0, 1000, 50_000, 5_000_000];
 
@@ -97,7 +99,7 @@ class Run {
     while (world.step < world.steps) {
       this.control();
       if (!pager.step(random.pick(WAITS_NS))) world.fail('the pager has stopped while the target lives');
-      this.check(32);
+      this.check(CHECK_EVERY);
     }
     this.check(0);
     if (world.config.endsWithExit) this.exit();
@@ -178,7 +180,7 @@ class Run {
       }
       if (turns > DETACH_PATIENCE) world.fail('the detach does not end');
       if (pager.wantsTick ? random.chance(0.3) : random.chance(0.01)) pager.tick();
-      if (turns % 32 === 0) {
+      if (turns % CHECK_EVERY === 0) {
         pager.checkInvariants();
         program.checkLiveness(PATIENCE);
       }

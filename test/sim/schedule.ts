@@ -6,7 +6,7 @@ import type { SimKernel } from './sim-kernel.js';
 import type { Random, World } from './world.js';
 
 const CALLS = [
-  'dontneed', 'free', 'munmap', 'mmap', 'heap', 'move', 'grow', 'shrink', 'protect', 'fork', 'exit', 'pin', 'spawn',
+  'dontneed', 'free', 'munmap', 'mmap', 'heap', 'move', 'replace', 'grow', 'shrink', 'protect', 'fork', 'exit', 'pin', 'spawn',
 ] as const;
 type CallName = (typeof CALLS)[number];
 
@@ -112,6 +112,7 @@ export function drawConfig(random: Random): Config {
 
 const STRIDES = [1, 1, 1, -1, 2, 3, 10];
 const MOST_MAPPED = 1100;
+const GO_ON_NS = 5e8;
 
 /** The program: threads that walk over their memory, and now and then change what it is. It is correct: it touches nothing that it may not. */
 export class Program {
@@ -167,6 +168,17 @@ export class Program {
       case ThreadState.calling:
         if (random.chance(0.3)) this.calls.goOn(thread);
         break;
+    }
+  }
+
+  /** A thread whose event was read goes on within this time, however busy the machine is: what a pager may count on. */
+  hasten(): void {
+    const { world } = this;
+    const bound = GO_ON_NS / world.config.nsPerStep;
+    for (const space of this.kernel.spaces) {
+      for (const thread of space.threads) {
+        for (let i = 0; i < 3 && thread.state === ThreadState.calling && world.now - thread.readAt > bound; i++) this.calls.goOn(thread, true);
+      }
     }
   }
 
@@ -275,7 +287,7 @@ export class Program {
 
   /** madvise on a range that another thread's layout call is at work on would be an error of the program; two of them at once are not. */
   private mayDiscard(space: SimSpace, { start, count }: Area): boolean {
-    return !space.threads.some(({ call }) => call?.name === 'mremap' && call.start < start + count && start < call.start + call.count);
+    return !space.threads.some(({ call }) => (call?.name === 'mremap' || call?.name === 'mmap fixed') && call.start < start + count && start < call.start + call.count);
   }
 
   private changeLayout(thread: SimThread, name: CallName, area: Area, part: Area): boolean {
@@ -292,9 +304,15 @@ export class Program {
     }
     if (!space.isQuiet(start, count, thread)) return false;
     switch (name) {
-      case 'munmap':
-        if (this.mapped(space) - count < 16) return false;
-        this.calls.unmap(thread, start, count);
+      case 'munmap': {
+        // Often across what lies behind, be it a hole, registered or not: the event names the whole range.
+        const more = random.chance(0.3) ? this.clearBehind(thread, start + count, random.between(1, 30)) : 0;
+        if (this.mapped(space) - count - more < 16) return false;
+        this.calls.unmap(thread, start, count + more);
+        return true;
+      }
+      case 'replace':
+        this.calls.replace(thread, start, count, random.pick([ANONYMOUS, APART]));
         return true;
       case 'shrink':
         if (area.count < 9 || !space.isQuiet(end - 4, 4, thread)) return false;
@@ -306,15 +324,40 @@ export class Program {
       case 'move': {
         // mremap works within one mapping.
         if (space.mappingEnd(start) < start + count) return false;
-        const newCount = count + (random.chance(0.3) && this.mapped(space) < MOST_MAPPED ? random.between(1, 20) : 0);
-        const to = space.findHole(newCount, random.below(WINDOW - 300));
-        if (to < 0 || to >= WINDOW - 300) return false;
-        this.calls.move(thread, start, count, to, newCount);
+        const stays = random.chance(0.15);
+        const newCount = count + (!stays && random.chance(0.3) && this.mapped(space) < MOST_MAPPED ? random.between(1, 20) : 0);
+        const to = this.placeFor(thread, start, count, newCount);
+        if (to < 0) return false;
+        this.calls.move(thread, start, count, to, newCount, stays);
         return true;
       }
       default:
         return false;
     }
+  }
+
+  /** How many of the `most` pages from `at` on the program may unmap. */
+  private clearBehind(thread: SimThread, at: number, most: number): number {
+    const { space } = thread;
+    let count = 0;
+    while (count < most && at + count < WINDOW && (space.tag[at + count] === 0 || this.isOurs(space, at + count))) count++;
+    while (count > 0 && (KINDS[space.tag[at + count - 1]].foreign || !space.isQuiet(at, count, thread))) count--;
+    for (let i = 0; i < count; i++) if (KINDS[space.tag[at + i]].foreign) return 0;
+    return count;
+  }
+
+  /** Where mremap puts the pages: mostly a free place, at times over other memory of the program. */
+  private placeFor(thread: SimThread, start: number, count: number, newCount: number): number {
+    const { random } = this.world;
+    const { space } = thread;
+    if (random.chance(0.2)) {
+      const other = random.pick(space.areas);
+      const to = other.start;
+      const apart = to + newCount <= start || start + count <= to;
+      if (newCount <= other.count && apart && !KINDS[space.tag[to]].foreign && space.isQuiet(to, newCount, thread)) return to;
+    }
+    const to = space.findHole(newCount, random.below(WINDOW - 300));
+    return to >= WINDOW - 300 ? -1 : to;
   }
 
   private mapped(space: SimSpace): number {

@@ -64,6 +64,7 @@ export class SimEngine implements Engine {
     if (commandWords < 0 || commandWords > this.commands.length || commandWords % COMMAND_WORDS !== 0) {
       world.fail(`turn is given ${commandWords} words of commands`);
     }
+    this.program.hasten();
     this.others(world.config.pace);
     for (let at = 0; at < commandWords; at += COMMAND_WORDS) {
       if (world.random.chance(0.2)) this.others(3);

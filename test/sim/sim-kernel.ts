@@ -115,8 +115,11 @@ export class SimKernel {
   readEvent(space: SimSpace): EventMessage | undefined {
     const event = space.events.shift();
     if (event === undefined) return undefined;
-    if (event.thread !== null) event.thread.state = ThreadState.calling;
-    else space.changing--;
+    if (event.thread === null) space.changing--;
+    else {
+      event.thread.state = ThreadState.calling;
+      event.thread.readAt = this.world.now;
+    }
     return event;
   }
 

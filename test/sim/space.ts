@@ -72,6 +72,8 @@ export class SimThread {
   /** Turn in which it began to wait. */
   since = 0;
   call: Call | null = null;
+  /** When its event was read: a thread that may go on does so before long. */
+  readAt = 0;
   /** The child that its fork will start. */
   unborn: SimSpace | null = null;
   // The walk it is on.

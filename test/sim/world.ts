@@ -44,7 +44,7 @@ export class Random {
   }
 }
 
-const TRACE_LINES = Number(process.env['SIM_TRACE'] ?? 64);
+const TRACE_LINES = Number(process.env["TRACE"] ?? 50);
 
 /** Every note goes into the hash; the last ones are kept as numbers and become text only when a run fails. */
 export class Trace {

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { PrefetchBuffer } from '../../src/prefetch-buffer.js';
+import { NONE, frameIndex } from '../../src/types.js';
+import { Rng } from './rng.js';
+
+test('frames leave oldest first, and a used one leaves at once from anywhere', () => {
+  const buffer = new PrefetchBuffer(8, 4);
+  for (const frame of [3, 1, 5]) buffer.add(frameIndex(frame));
+  assert.equal(buffer.oldest(), 3);
+  assert.equal(buffer.remove(frameIndex(1)), true);
+  assert.equal(buffer.remove(frameIndex(1)), false);
+  assert.equal(buffer.next(frameIndex(3)), 5);
+  assert.equal(buffer.next(frameIndex(5)), NONE);
+  assert.deepEqual([buffer.reclaim(), buffer.reclaim(), buffer.reclaim()], [3, 5, NONE]);
+  assert.equal(buffer.unused, 2);
+  assert.equal(buffer.size, 0);
+});
+
+test('the capacity is a limit for the caller, at run time too', () => {
+  const buffer = new PrefetchBuffer(10, 3);
+  for (let frame = 0; frame < 3; frame++) buffer.add(frameIndex(frame));
+  assert.equal(buffer.room, 0);
+  buffer.capacity = 1;
+  assert.equal(buffer.room, -2);
+  while (buffer.room < 0) buffer.reclaim();
+  assert.deepEqual([buffer.size, buffer.oldest()], [1, 2]);
+  buffer.capacity = 0;
+  assert.equal(buffer.room, -1);
+  buffer.capacity = 100;
+  assert.equal(buffer.room, 99);
+  for (const capacity of [-1, 0.5, NaN]) assert.throws(() => (buffer.capacity = capacity), RangeError);
+});
+
+test('a frame cannot be in twice', () => {
+  const buffer = new PrefetchBuffer(2);
+  buffer.add(frameIndex(0));
+  assert.throws(() => buffer.add(frameIndex(0)), /already/);
+});
+
+test('against a naive model, and walked from end to end', () => {
+  for (let seed = 1; seed <= 60; seed++) {
+    const rng = new Rng(seed);
+    const frames = 1 + rng.below(20);
+    const buffer = new PrefetchBuffer(frames, frames);
+    let model: number[] = [];
+    let unused = 0;
+    for (let step = 0; step < 400; step++) {
+      const frame = rng.below(frames);
+      const action = rng.below(5);
+      if (action < 2 && !model.includes(frame)) {
+        buffer.add(frameIndex(frame));
+        model.push(frame);
+      } else if (action === 3) {
+        assert.equal(buffer.remove(frameIndex(frame)), model.includes(frame));
+        model = model.filter((other) => other !== frame);
+      } else if (action === 4) {
+        assert.equal(buffer.reclaim(), model.shift() ?? NONE);
+        unused = buffer.unused;
+      }
+      const walked: number[] = [];
+      for (let at = buffer.oldest(); at !== NONE; at = buffer.next(at)) walked.push(at);
+      assert.deepEqual(walked, model, `seed ${seed} step ${step}`);
+      assert.equal(buffer.size, model.length);
+      assert.equal(buffer.has(frameIndex(frame)), model.includes(frame));
+    }
+    assert.equal(buffer.unused, unused);
+  }
+});
