@@ -38,6 +38,8 @@ async function status(session: Session): Promise<Json> {
     name: session.target.name,
     state: session.state,
     leapd: process.pid,
+    evict: session.attached?.evict ?? '',
+    attachMs: session.attached?.attachMs ?? 0,
     uptimeSeconds: session.uptimeSeconds,
     localLimitPages,
     residentPages,

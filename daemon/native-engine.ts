@@ -182,6 +182,9 @@ export class NativeEngine implements Engine {
   unregister(space: SpaceId, start: Vpn, count: number): number {
     return this.native.unregister(space, start, count);
   }
+  protect(space: SpaceId, start: Vpn, count: number): number {
+    return this.native.protect(space, start, count);
+  }
   bind(space: SpaceId, start: Vpn, count: number, first: PageIndex): void {
     this.native.bind(space, start, count, first);
   }

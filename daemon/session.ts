@@ -31,7 +31,8 @@ const PROGRESS_MS = 200;
 
 export class Session {
   private readonly startedAt = Date.now();
-  private attached = false;
+  /** How the attach went; undefined before it. */
+  attached: AttachFacts | undefined;
   private draining: Promise<Ending> | undefined;
   private code: ExitCode = ExitCode.ok;
   /** A signal that came before there was anything to detach from. */
@@ -80,7 +81,7 @@ export class Session {
 
   private async serve(registry: Registry, claim: Claim, facts: AttachFacts, server: ControlServer): Promise<ExitCode> {
     const { log, target, options } = this;
-    this.attached = true;
+    this.attached = facts;
     const timers = [setInterval(() => registry.signOfLife(target.pid), SIGN_OF_LIFE_MS)];
     if (!options.allowPinned) timers.push(new PinWatch(target.pid, this.pager, log).start());
     log.info({ ...facts, swapFile: options.swapFile, control: options.control }, `paging process ${target.pid} (${target.name}); end it with Ctrl-C or: leapctl detach ${target.pid}`);

@@ -42,6 +42,7 @@ napi_value turn(napi_env env, napi_callback_info info) {
 
 napi_value registerRange(const Call& call) { return number(call.env, engineOf(call).registerRange(call.index(0), call.wide(1), call.wide(2))); }
 napi_value unregisterRange(const Call& call) { return number(call.env, engineOf(call).unregisterRange(call.index(0), call.wide(1), call.wide(2))); }
+napi_value protectRange(const Call& call) { return number(call.env, engineOf(call).protectRange(call.index(0), call.wide(1), call.wide(2))); }
 napi_value bind(const Call& call) { return engineOf(call).bind(call.index(0), call.wide(1), call.wide(2), call.index(3)), undefined(call.env); }
 napi_value unbind(const Call& call) { return engineOf(call).unbind(call.index(0), call.wide(1), call.wide(2)), undefined(call.env); }
 napi_value canEvict(const Call& call) { return boolean(call.env, engineOf(call).canEvict(call.index(0))); }
@@ -191,6 +192,7 @@ napi_value describe(napi_env env, Engine* engine) {
   define(env, result, "turn", turn, engine);
   define(env, result, "register", entry<registerRange>, engine);
   define(env, result, "unregister", entry<unregisterRange>, engine);
+  define(env, result, "protect", entry<protectRange>, engine);
   define(env, result, "bind", entry<bind>, engine);
   define(env, result, "unbind", entry<unbind>, engine);
   define(env, result, "residency", entry<residency>, engine);

@@ -90,6 +90,11 @@ int Engine::unregisterRange(uint32_t space, uint64_t start, uint64_t count) {
   return known(space) ? uffd::unregisterRange(spaces_[space].attached.uffd, start * kPageSize, count * kPageSize) : ESRCH;
 }
 
+int Engine::protectRange(uint32_t space, uint64_t start, uint64_t count) {
+  if (!known(space)) return ESRCH;
+  return spaces_[space].changing ? EAGAIN : uffd::protect(spaces_[space].attached.uffd, start * kPageSize, count * kPageSize);
+}
+
 void Engine::bind(uint32_t space, uint64_t start, uint64_t count, uint32_t first) {
   if (known(space)) ranges_.bind(space, start, count, first);
 }

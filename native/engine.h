@@ -58,6 +58,7 @@ class Engine final : private SwapFile::Sink, private Helper::Sink {
 
   int registerRange(uint32_t space, uint64_t start, uint64_t count);
   int unregisterRange(uint32_t space, uint64_t start, uint64_t count);
+  int protectRange(uint32_t space, uint64_t start, uint64_t count);
   void bind(uint32_t space, uint64_t start, uint64_t count, uint32_t first);
   void unbind(uint32_t space, uint64_t start, uint64_t count);
   int residency(uint32_t space, uint64_t start, uint64_t count, uint8_t* out);

@@ -94,6 +94,13 @@ int wake(int fd, uint64_t start, uint64_t length) {
   return ioctl(fd, UFFDIO_WAKE, &range) == 0 ? 0 : errno;
 }
 
+int protect(int fd, uint64_t start, uint64_t length) {
+  uffdio_writeprotect request{};
+  request.range = {start, length};
+  request.mode = UFFDIO_WRITEPROTECT_MODE_WP;
+  return ioctl(fd, UFFDIO_WRITEPROTECT, &request) == 0 ? 0 : errno;
+}
+
 int unprotect(int fd, uint64_t start, uint64_t length) {
   uffdio_writeprotect request{};
   request.range = {start, length};

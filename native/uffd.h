@@ -16,6 +16,7 @@ int zero(int fd, uint64_t to, uint64_t length, uint64_t* done);
 int poison(int fd, uint64_t to, uint64_t length, uint64_t* done);
 
 int wake(int fd, uint64_t start, uint64_t length);
+int protect(int fd, uint64_t start, uint64_t length);
 int unprotect(int fd, uint64_t start, uint64_t length);
 
 // 0 while the address space behind the descriptor lives, ESRCH when it is gone.

@@ -15,7 +15,7 @@ import { formatBytes, formatNs, formatPages } from '../daemon/size.js';
 import type { PagerStats } from '../src/counters.js';
 
 const MEBIBYTES = 512;
-const ROUNDS = 2;
+const ROUNDS = 1;
 const LOCAL_MEMORY = '50%';
 const ATTACH_MS = 15_000;
 const END_MS = 60_000;
@@ -94,21 +94,18 @@ async function alone(): Promise<Outcome> {
 
 async function paged(): Promise<PagedOutcome> {
   const hungry = await Hungry.start();
-  let begin = performance.now();
   const leapd = spawn(process.execPath, [leapdEntry, '--pid', String(hungry.pid), '--local-memory', LOCAL_MEMORY, '--log-level', 'warn'], { stdio: 'inherit' });
   children.add(leapd);
   const gone = once(leapd, 'exit').finally(() => children.delete(leapd));
   const socket = `/run/leap/${hungry.pid}.sock`;
-  await attached(socket, gone);
-  const attachMs = performance.now() - begin;
+  const attachMs = await attached(socket, gone);
 
   const live = new LiveLine(socket);
-  const seconds = await hungry.work();
-  live.stop();
+  const seconds = await hungry.work().finally(() => live.stop());
   const residentBytes = hungry.residentBytes;
   const stats = (await call({ socket, command: 'stats' })) as unknown as PagerStats;
 
-  begin = performance.now();
+  const begin = performance.now();
   await call({ socket, command: 'detach', patienceMs: END_MS });
   const [code] = (await gone) as [number | null];
   const detachMs = performance.now() - begin;
@@ -117,17 +114,15 @@ async function paged(): Promise<PagedOutcome> {
   return { seconds, residentBytes, residentAfterBytes, checksum: await hungry.checksum(), stats, attachMs, detachMs };
 }
 
-async function attached(socket: string, gone: Promise<unknown[]>): Promise<void> {
+/** Waits until leapd pages the program. @returns how long the attach took, by its own word. */
+async function attached(socket: string, gone: Promise<unknown[]>): Promise<number> {
   const end = performance.now() + ATTACH_MS;
   let ended: unknown[] | undefined;
   void gone.then((how) => (ended = how));
   while (performance.now() < end) {
     if (ended !== undefined) throw new Error(`leapd ended with exit code ${String(ended[0])}; it says why above`);
-    const up = await call({ socket, command: 'status' }).then(
-      () => true,
-      () => false,
-    );
-    if (up) return;
+    const status = await call({ socket, command: 'status' }).catch(() => undefined);
+    if (status !== undefined) return (status as { attachMs: number }).attachMs;
     await sleep(50);
   }
   throw new Error(`leapd has not attached within ${ATTACH_MS / 1000} s`);
@@ -164,7 +159,7 @@ class LiveLine {
 
 function report(without: Outcome, withLeap: PagedOutcome): boolean {
   const { stats } = withLeap;
-  const table = new Table({ head: ['', 'alone', 'under leapd'], style: { head: [], border: [] } });
+  const table = new Table({ head: ['', 'alone', 'under leapd'], style: { head: [], border: [], compact: true } });
   table.push(
     ['time for the work', `${without.seconds.toFixed(2)} s`, `${withLeap.seconds.toFixed(2)} s`],
     ['resident size at its end', formatBytes(without.residentBytes), formatBytes(withLeap.residentBytes)],
@@ -188,7 +183,7 @@ async function main(): Promise<boolean> {
   const compiled = spawnSync('gcc', ['-O2', '-o', program, source], { stdio: 'inherit' });
   if (compiled.status !== 0) throw new Error('gcc could not build the demo program');
 
-  say(`1. A program fills ${MEBIBYTES} MiB and works over them in order, with a stride, at random and by writing. Alone:`);
+  say(`1. A program fills ${MEBIBYTES} MiB and works over them in order, with a stride, at random, and writes to all of them. Alone:`);
   const without = await alone();
   say(`   ${without.seconds.toFixed(2)} s`);
   say(`2. The same again; leapd attaches to it, keeps ${LOCAL_MEMORY} of its memory and puts the rest into a swap file:`);

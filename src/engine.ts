@@ -44,6 +44,8 @@ export interface Engine {
   register(space: SpaceId, start: Vpn, count: number): number;
   /** @returns errno. Threads that wait for a page of the range wake and fault again. */
   unregister(space: SpaceId, start: Vpn, count: number): number;
+  /** Write-protects the pages of [start, start + count) that are there: the next write to each is a fault with FAULT_WP. @returns errno. */
+  protect(space: SpaceId, start: Vpn, count: number): number;
   /** Teaches the range table that pages first... stand at start... A run of pages in one command never leaves one bound range. */
   bind(space: SpaceId, start: Vpn, count: number, first: PageIndex): void;
   /** Forgets the part of the range table that covers [start, start + count), and wakes whoever waits for a page of it. */

@@ -86,6 +86,13 @@ export class FaultPath {
         else family.zero(page);
         return;
       case State.empty:
+        if (flags & FAULT_WP) {
+          // Removed, there all the same (MADV_FREE), and written to again: it is the target's own once more.
+          pages.locate(page, NONE);
+          family.becomeResident(page, false);
+          family.command(Command.unprotect, page, 0);
+          return;
+        }
         if (!family.mayMap(page)) break;
         family.zero(page);
         if (thread !== SEEN) this.prefetch.fault(page, thread, FaultKind.zero);

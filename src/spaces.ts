@@ -27,7 +27,7 @@ export class Spaces {
   private readonly seen = new Map<SpaceId, Mapping[]>();
   /** Ranges that somebody else has registered with a userfaultfd of their own, by start. */
   private readonly foreign = new Set<string>();
-  /** Ranges that were removed: with MADV_FREE their pages may still be there, to be counted again. */
+  /** Ranges that were removed and may have pages all the same: after MADV_FREE, or because the removal is still to take effect. */
   private rechecks: { space: SpaceId; start: number; end: number }[] = [];
   private readonly adoptTried = new Set<SpaceId>();
 
@@ -90,6 +90,26 @@ export class Spaces {
       if (there[i] === Residency.absent || family.pages.state[page] !== State.empty || family.pages.has(page, PageFlag.mapping)) continue;
       family.pages.locate(page, NONE);
       family.becomeResident(page, true);
+    }
+  }
+
+  /**
+   * A range was removed. Pages that are there all the same were given to MADV_FREE, and may be used again; or MADV_DONTNEED has yet to take effect, and
+   * the same pages taken out now would come back with their old bytes. Nothing tells the two apart, so such a page stays EMPTY, write-protected: only a
+   * write, after which its bytes are the target's own again, makes it RESIDENT.
+   */
+  private recheck(region: Region): void {
+    const { engine, pages } = this.family;
+    const there = new Uint8Array(region.count);
+    if (engine.residency(region.space, region.start, region.count, there) !== Errno.ok) return;
+    const lost = (i: number): boolean => there[i] === Residency.present && pages.state[region.first + i] === State.empty;
+    for (let i = 0; i < region.count; i++) {
+      if (!lost(i)) continue;
+      let end = i + 1;
+      while (end < region.count && lost(end)) end++;
+      const start = vpn(region.start + i);
+      if (engine.protect(region.space, start, end - i) === Errno.EAGAIN) this.rechecks.push({ space: region.space, start, end: start + (end - i) });
+      i = end;
     }
   }
 
@@ -199,7 +219,7 @@ export class Spaces {
     for (const space of family.spaces) this.scan(space);
     const due = this.rechecks;
     this.rechecks = [];
-    for (const { space, start, end } of due) for (const part of family.regions.inside(space, start, end)) this.learn(part);
+    for (const { space, start, end } of due) for (const part of family.regions.inside(space, start, end)) this.recheck(part);
     family.rescan = false;
   }
 

@@ -19,7 +19,7 @@ const targetPath = (name: string): string => join(root, 'build/targets', name);
 
 /** Longer than anything here takes on a slow machine, shorter than anybody's patience. */
 export const START_MS = 15_000;
-export const WORK_MS = 60_000;
+export const WORK_MS = 30_000;
 export const END_MS = 20_000;
 
 /** Tiny, so that everything happens all the time: eviction, refault, full buffers. */
@@ -232,6 +232,8 @@ export interface Run {
   /** idle: attach while it waits for its command. busy: attach while it works, and let it work on for `busyMs`. */
   readonly attach?: 'idle' | 'busy';
   readonly busyMs?: number;
+  /** It works until it is told to stop; so does every busy one. */
+  readonly endless?: boolean;
   /** exit: it ends under leapd. detach: leapd goes when the work is done, and the target looks at all of its memory again. */
   readonly end?: 'exit' | 'detach';
   /** What else to do while it works. */
@@ -242,8 +244,9 @@ export interface Run {
 export async function paged(test: TestContext, run: Run): Promise<Leapd> {
   const scene = new Scene(test);
   const busy = run.attach === 'busy';
+  const endless = busy || run.endless === true;
   const detach = run.end === 'detach';
-  const options = { seed: 1, ...run.options, ...(busy && { rounds: 0 }) };
+  const options = { seed: 1, ...run.options, ...(endless && { rounds: 0 }) };
   const target = scene.target(run.program, { ...options, ...(detach && { hold: 1 }) });
   const pid = await target.ready();
   const before = proc.view(pid, false);
@@ -253,7 +256,7 @@ export async function paged(test: TestContext, run: Run): Promise<Leapd> {
   try {
     if (!busy) target.send('go');
     await run.meanwhile?.(target, leapd, pid);
-    if (busy) {
+    if (endless) {
       await sleep(run.busyMs ?? 700);
       stats = leapd.stats();
       target.send('stop');
@@ -267,7 +270,7 @@ export async function paged(test: TestContext, run: Run): Promise<Leapd> {
     }
     const { rounds } = await target.finish();
     if (!detach) await leapd.cleanEnd();
-    const wanted = await reference(scene, run.program, { ...options, ...(busy && { rounds }) });
+    const wanted = await reference(scene, run.program, { ...options, ...(endless && { rounds }) });
     assert.deepEqual(target.output.filter((line) => /^(DONE|CHILD)/.test(line)).sort(), wanted, 'the result, and that of a run without leapd');
   } catch (error) {
     if (error instanceof Error) error.message += `\n  threads of ${pid}: ${proc.waits(pid)}\n  ${leapd.name}${leapd.tail(30)}`;

@@ -117,7 +117,7 @@ test('O_DIRECT that begins under leapd: a warning, and eviction rests', { skip, 
   await paged(t, {
     program: 'odirect',
     options: { mode: 'late' },
-    attach: 'busy',
+    endless: true,
     leapd: { evict: 'move' },
     end: 'detach',
     meanwhile: async (_target, leapd) => {

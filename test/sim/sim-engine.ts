@@ -386,6 +386,15 @@ export class SimEngine implements Engine {
     return errno;
   }
 
+  protect(id: SpaceId, start: Vpn, count: number): number {
+    this.others(2);
+    this.kernel.protect(this.space(id, 'protect'), start - BASE, count, true);
+    const { errno } = this.kernel;
+    this.world.note('protect', id, start - BASE, count, errno);
+    this.world.hit(`protect:${ERRNO_NAMES.get(errno) ?? errno}`);
+    return errno;
+  }
+
   unregister(id: SpaceId, start: Vpn, count: number): number {
     this.others(2);
     const errno = this.kernel.unregister(this.space(id, 'unregister'), start - BASE, count);
