@@ -13,6 +13,7 @@
         "native/helper.cc",
         "native/helper_discard.cc",
         "native/helper_move.cc",
+        "native/inside.cc",
         "native/place.cc",
         "native/procfs.cc",
         "native/ranges.cc",

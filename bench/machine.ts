@@ -33,7 +33,7 @@ export function describeMachine(dir: string): Machine {
 }
 
 /** "ext4 on /dev/vda": the mount with the longest path that holds `dir`. */
-export function filesystemOf(dir: string): string {
+function filesystemOf(dir: string): string {
   let longest = '';
   let answer = 'unknown';
   for (const line of readFileSync('/proc/self/mounts', 'latin1').split('\n')) {

@@ -40,7 +40,7 @@ export function row({ leap, framesInside, ...rest }: Draft): Row {
   return { ...rest, ...(leap !== undefined && { leap: figure(leap) }), ...(framesInside !== undefined && { framesInside: figure(framesInside) }) };
 }
 
-/** A goal below "nothing to measure against" is a limit on the value itself; those rows say so by their id. */
+/** What leapd costs by itself has nothing to be measured against: there the goal is a limit on the value. */
 const isRatio = (draft: { readonly id: string }): boolean => !draft.id.startsWith('own.');
 
 const number = (value: number | undefined): string => {

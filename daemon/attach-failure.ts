@@ -21,6 +21,7 @@ const explanations: Readonly<Record<string, Explanation>> = {
   'not-permitted': { code: ExitCode.rights, remedy: 'run leapd as root, in a container with --cap-add SYS_PTRACE --cap-add SYS_ADMIN' },
   seccomp: { code: ExitCode.rights, remedy: 'give leapd CAP_SYS_ADMIN' },
   'kernel-too-old': { code: ExitCode.system, remedy: 'see what this machine has with: leapctl doctor' },
+  addon: { code: ExitCode.system, remedy: 'build it with: npm run build' },
   memory: { code: ExitCode.system, remedy: 'leapd itself needs more memory: give a smaller --prefetch-buffer' },
   swap: { code: ExitCode.swapFile, remedy: 'give another --swap-file' },
   timeout: { code: ExitCode.attach, remedy: 'try again' },

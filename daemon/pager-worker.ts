@@ -5,7 +5,7 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { framesFor } from '../src/options.js';
 import { Pager } from '../src/pager.js';
-import { calibrate, isNativeError, NativeEngine, type Calibration } from './native-engine.js';
+import { calibrate, isNativeError, NativeEngine, probe, type Calibration } from './native-engine.js';
 import { MAIL, type FromPager, type PagerChanges, type ToPager, type WorkerData } from './pager-messages.js';
 import { Placer } from './placement.js';
 
@@ -98,6 +98,17 @@ function measure(): Calibration | undefined {
   }
 }
 
+/** Why the addon cannot be loaded; undefined when it can. */
+function addonProblem(): string | undefined {
+  try {
+    probe();
+    return undefined;
+  } catch (error) {
+    if (isNativeError(error)) return undefined; // it is loaded, and has its own say later
+    return error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
+  }
+}
+
 const LEAVE_TRIES = 25;
 const LEAVE_PAUSE_MS = 200;
 
@@ -119,6 +130,8 @@ function leave(engine: NativeEngine): void {
 }
 
 function main(): void {
+  const problem = addonProblem();
+  if (problem !== undefined) return send({ kind: 'refused', reason: 'addon', message: problem });
   const calibration = measure(); // before the attach: faults would wait for it
   const attached = attach();
   if (attached === undefined) return;

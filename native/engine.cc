@@ -152,13 +152,16 @@ void Engine::wake() const {
 uint32_t Engine::turn(uint32_t commandWords, int64_t waitNs) {
   counters_.turns++;
   events_.clear();
+  quiet_ = true;
   if (commandWords > 0) {
     execute(std::min(commandWords / kCommandWords, kMaxCommands));
     clockNs_[1] = static_cast<double>(nowNs());
   }
   removed_.clear();
   swap_.flush();
-  harvest(events_.empty() && waitNs > 0, waitNs);
+  // Copies that went well are no reason not to wait: the pager has nothing to decide on them that the next fault would not find in time.
+  const bool transfersHere = !swap_.usesRing() && !swap_.idle();  // carried out by the harvest itself
+  harvest(waitNs > 0 && quiet_ && !transfersHere, waitNs);
   return events_.usedWords();
 }
 

@@ -146,6 +146,7 @@ class Engine final : private SwapFile::Sink, private Helper::Sink {
   std::vector<Message> pending_;    // read, not delivered yet
   std::vector<Removed> removed_;    // delivered by the last turn
   uint32_t batchSpace_ = 0;         // whose messages message() receives
+  bool quiet_ = true;  // the turn's commands gave nothing that the pager must see before it waits
   bool woken_ = false;
   int wakeFd_ = -1;
   int64_t spinNs_ = 0;

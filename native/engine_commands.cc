@@ -82,6 +82,7 @@ void Engine::fill(Command command, uint32_t page, int32_t frame, uint32_t count)
     }
     noteGone(range->space, error);
   }
+  if (error) quiet_ = false;
   events_.add(Event::kMapped, static_cast<int32_t>(page), frame, static_cast<int32_t>(done / kPageSize), error, static_cast<int32_t>(count));
 }
 
@@ -94,6 +95,7 @@ void Engine::touch(Command command, uint32_t page, uint32_t count) {
     error = command == Command::kWake ? uffd::wake(fd, start, bytes) : uffd::unprotect(fd, start, bytes);
     noteGone(range->space, error);
   }
+  if (error) quiet_ = false;
   if (command == Command::kUnprotect) events_.add(Event::kUnprotected, static_cast<int32_t>(page), -1, static_cast<int32_t>(count), error);
 }
 
@@ -104,6 +106,7 @@ void Engine::transfer(bool write, int32_t slot, int32_t frame, uint32_t count) {
   } else if (!swap_.request({write, static_cast<uint32_t>(slot), static_cast<uint32_t>(frame), count})) {
     error = EBUSY;
   }
+  if (error) quiet_ = false;
   if (error) events_.add(write ? Event::kWriteDone : Event::kReadDone, slot, frame, static_cast<int32_t>(count), error);
 }
 
@@ -118,6 +121,7 @@ uint32_t Engine::evict(const int32_t* words, uint32_t left) {
   Helper::Run runs[kBatchPages];
   int status[kBatchPages];
   uint32_t taken = 0, pages = 0, space = 0;
+  quiet_ = false;
   for (; taken < left && words[taken * kCommandWords] == words[0]; taken++) {
     const int32_t* next = &words[taken * kCommandWords];
     auto page = static_cast<uint32_t>(next[1]);

@@ -38,6 +38,7 @@ void Engine::harvest(bool wait, int64_t waitNs) {
     return;
   }
   counters_.waits++;
+  const uint32_t ours = events_.usedWords();  // of the turn's copies
   // Faults are looked for without a wait first only when spinning: poll tells at once of one that is there.
   int64_t left = waitNs;
   if (spinNs_ > 0) {
@@ -49,7 +50,7 @@ void Engine::harvest(bool wait, int64_t waitNs) {
       now = nowNs();
       clockNs_[0] = static_cast<double>(now);
       deliver();
-      if (!events_.empty()) {
+      if (events_.usedWords() > ours) {
         counters_.spins++;
         return;
       }

@@ -35,7 +35,8 @@ export interface Engine {
   readonly zeroHash: Int32Array;
 
   /**
-   * Executes `commandWords` words of commands, then harvests events, waiting up to `waitNs` (0: not at all) while there are none.
+   * Executes `commandWords` words of commands, then harvests events, waiting up to `waitNs` (0: not at all) while there are none but those of copies
+   * that went well.
    * @returns the number of words written to `events`. When the event buffer is full the rest stays in the kernel for the next turn.
    */
   turn(commandWords: number, waitNs: number): number;

@@ -67,7 +67,7 @@ export class Pager {
     const { family } = this;
     if (this.ended) return false;
     const busy = (this.evictor.due && !this.evictor.starved) || (family.detaching && this.restorer.left > 0 && this.faults.fetcher.inFlight === 0);
-    const wait = family.commands.words > 0 || busy || this.tickDue ? 0 : this.faults.waiting > 0 ? Math.min(waitNs, RETRY_NS) : waitNs;
+    const wait = busy || this.tickDue ? 0 : this.faults.waiting > 0 ? Math.min(waitNs, RETRY_NS) : waitNs;
     const words = this.engine.turn(family.commands.words, this.engine.clock[0] === 0 ? 0 : this.bounded(wait));
     family.commands.words = 0;
     family.now = this.engine.clock[0];

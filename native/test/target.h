@@ -80,7 +80,7 @@ class Target {
 
 // What must be the same before and after: of status without counters, descriptors, mappings, threads, children.
 inline std::string snapshot(pid_t pid) {
-  static const std::set<std::string> volatileFields = {"State", "FDSize", "VmPeak", "VmHWM", "VmRSS", "RssAnon", "RssFile", "RssShmem", "VmPTE", "voluntary_ctxt_switches",
+  static const std::set<std::string> volatileFields = {"State", "SigQ", "FDSize", "VmPeak", "VmHWM", "VmRSS", "RssAnon", "RssFile", "RssShmem", "VmPTE", "voluntary_ctxt_switches",
                                                        "nonvoluntary_ctxt_switches", "Cpus_allowed", "VmLib", "VmSwap"};
   std::string text, out;
   leap::proc::readAll(leap::proc::path(pid, "status"), &text);

@@ -4,7 +4,7 @@
  *
  *   hits since the last miss   cluster
  *   none                       2 if the fault is next to the miss before it, else 1
- *   h                          the power of two that holds h + 2, at least 4
+ *   h                          the power of two that holds h + 2: 4 or more
  *   and                        never more than windowMax (2^page_cluster there), never less than half of the cluster before
  */
 import type { PageIndex } from '../types.js';
@@ -45,7 +45,7 @@ export class ReadaheadPrefetcher implements Prefetcher {
 
   private next(page: number): number {
     const adjacent = Math.abs(page - this.lastMiss) === 1;
-    const earned = this.hits > 0 ? Math.max(4, powerOfTwoFrom(this.hits + 2)) : adjacent ? 2 : 1;
+    const earned = this.hits > 0 ? powerOfTwoFrom(this.hits + 2) : adjacent ? 2 : 1;
     return Math.max(1, Math.min(earned, this.clusterMax), Math.min(this.cluster >> 1, this.clusterMax));
   }
 }

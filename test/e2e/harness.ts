@@ -276,6 +276,6 @@ export async function paged(test: TestContext, run: Run): Promise<Leapd> {
     if (error instanceof Error) error.message += `\n  threads of ${pid}: ${proc.waits(pid)}\n  ${leapd.name}${leapd.tail(30)}`;
     throw error;
   }
-  if (stats) scene.note(`${run.program}: ${stats['faults']} faults, ${stats['evictions']} evictions, ${stats['prefetchHits']} prefetch hits`);
+  if (stats) scene.note(`${run.program}: ${stats['faults']} faults, ${stats['evictions']} evictions, ${stats['swapReads']} pages read`);
   return leapd;
 }

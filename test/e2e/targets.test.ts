@@ -14,12 +14,12 @@ const runs = (name: string, run: Run): void => {
 
 /** Each way to evict, and both ends: with leapd to the last, and without it for the last look. */
 const core: readonly (readonly [program: string, options: Options])[] = [
-  ['mix', { rounds: 6 }],
-  ['threads', {}],
+  ['mix', { rounds: 3, pages: 4096 }],
+  ['threads', { rounds: 2, pages: 3072 }],
   ['grow', { rounds: 3 }],
-  ['unmap', { rounds: 3 }],
-  ['advise', { rounds: 3 }],
-  ['forker', { rounds: 2, pages: 512 }],
+  ['unmap', { rounds: 2, pages: 3072 }],
+  ['advise', { rounds: 2, pages: 3072 }],
+  ['forker', { rounds: 1, pages: 2048 }],
 ];
 for (const evict of evictWays) {
   core.forEach(([program, options], i) => {
@@ -29,7 +29,7 @@ for (const evict of evictWays) {
 
 // Attached in the middle of the work, which ends after leapd has gone.
 for (const program of ['threads', 'grow', 'unmap', 'advise', 'forker', 'spawner', 'syscalls']) {
-  runs(`${program}, attached while at work`, { program, options: { pages: 768, seed: 2 }, attach: 'busy', end: 'detach' });
+  runs(`${program}, attached while at work`, { program, options: { pages: 2400, seed: 2 }, attach: 'busy', end: 'detach' });
 }
 
 runs('unmap with MREMAP_DONTUNMAP', { program: 'unmap', options: { mode: 'dontunmap', rounds: 4, seed: 3 } });

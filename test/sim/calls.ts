@@ -59,7 +59,10 @@ export class Calls {
     const drop = (): void => {
       for (let at = from; at < to; at++) {
         if (!lazily) space.drop(at);
-        else if (space.has(at, Bit.present) && !space.has(at, Bit.shared)) space.bits[at] |= Bit.lazy;
+        else if (space.has(at, Bit.present)) {
+          space.unaccountable[at] = 1;
+          if (!space.has(at, Bit.shared)) space.bits[at] |= Bit.lazy;
+        }
       }
       space.oracle.endDrop(from, to - from, lazily);
     };
@@ -139,6 +142,7 @@ export class Calls {
       if (i < count) {
         space.bits[to + i] = space.bits[start + i];
         space.content[to + i] = space.content[start + i];
+        space.unaccountable[to + i] = space.unaccountable[start + i];
       } else if (registered) {
         space.bits[to + i] = Bit.registered;
       }

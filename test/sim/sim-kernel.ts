@@ -270,7 +270,8 @@ export class SimKernel {
       if (!space.isAlive || !space.hasHelper || space.id < 0) continue;
       for (let at = 0; at < WINDOW; at++) {
         const bits = space.bits[at];
-        if ((bits & (there | Bit.pinned | Bit.lazy | refused)) === there && space.access[at] === Access.write) count++;
+        if (space.unaccountable[at]) continue;
+        if ((bits & (there | Bit.pinned | refused)) === there && space.access[at] === Access.write) count++;
       }
     }
     return count;

@@ -128,6 +128,8 @@ export class SimSpace {
   readonly access = new Uint8Array(WINDOW);
   readonly tag = new Uint8Array(WINDOW);
   readonly content = new Int32Array(WINDOW);
+  /** Given to MADV_FREE and still there: a pager cannot see whether it is in use again. */
+  readonly unaccountable = new Uint8Array(WINDOW);
   readonly oracle: Oracle;
   readonly threads: SimThread[] = [];
   readonly areas: Area[] = [];
@@ -148,6 +150,7 @@ export class SimSpace {
   drop(page: number): void {
     this.bits[page] &= ~PAGE_BITS;
     this.content[page] = 0;
+    this.unaccountable[page] = 0;
   }
 
   place(page: number, content: number, more: number): void {
@@ -157,6 +160,7 @@ export class SimSpace {
 
   map(start: number, count: number, tag: number, access: number): void {
     this.bits.fill(0, start, start + count);
+    this.unaccountable.fill(0, start, start + count);
     this.content.fill(0, start, start + count);
     this.tag.fill(tag, start, start + count);
     this.access.fill(access, start, start + count);
@@ -228,6 +232,7 @@ export class SimSpace {
       }
       child.bits[i] = bits & ~Bit.pinned;
       child.content[i] = this.content[i];
+      child.unaccountable[i] = this.unaccountable[i];
     }
     for (const area of this.areas) child.areas.push({ ...area });
     this.oracle.copyTo(child.oracle);

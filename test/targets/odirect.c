@@ -42,6 +42,7 @@ int main(int argc, char **argv) {
       page_write(area_page(&a, to), &a.model[to]);
     }
   }
+  close(file);
   hold();
   done(area_sum(0, &a), round);
   return 0;

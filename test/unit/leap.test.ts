@@ -53,7 +53,9 @@ test('off the trend the window is halved, along the old trend first, and around 
   for (let page = 0; page < 1000; page++) pager.touch(page);
   const jumps = [[2000, miss], [3500, miss], [1200, miss], [3000, miss], [1500, miss], [3900, miss]] as const;
   // The fourth jump leaves four steps of 1 among the newest eight deltas: no majority.
-  assert.deepEqual(plans(leap, jumps), ['2001+1*16', '3501+1*8', '1201+1*4', '2999+1*3', '1500+1*2', '-']);
+  assert.deepEqual(plans(leap, jumps.slice(0, 4)), ['2001+1*16', '3501+1*8', '1201+1*4', '2999+1*3']);
+  assert.deepEqual(plans(leap, [[1201, prefetchHit]]), ['-'], 'a guess has no stream, and has ended the one before it');
+  assert.deepEqual(plans(leap, jumps.slice(4)), ['1499+1*3', '3900+1*2']);
 });
 
 test('a window is never below half of the last, and goes on for five faults off the trend', () => {
@@ -66,6 +68,18 @@ test('a window is never below half of the last, and goes on for five faults off 
   // One more page when it is around the page that faulted, which is skipped.
   const allowed = [16, 8, 4, 2, 1, 0, 0, 0];
   counts.forEach((count, i) => assert.ok(count === allowed[i] || (allowed[i] > 0 && count === allowed[i] + 1), `${counts.join(' ')}`));
+});
+
+test('mapped ahead is only what is proven: not where few pages of the window were used, not behind a jump', () => {
+  const grow = [[100, zero], [101, zero], [102, zero], [105, zero, 2], [110, zero, 4], [119, zero, 8]] as const;
+  const used = new LeapPrefetcher(OPTIONS);
+  assert.deepEqual(plans(used, [...grow, [120, prefetchHit]]).at(-1), '136+1*8!');
+  const unused = new LeapPrefetcher(OPTIONS);
+  // The marker again, and the window before it 16 pages long; but only three of them were there to be mapped.
+  assert.deepEqual(plans(unused, [...grow, [135, prefetchHit, 3]]).at(-1), '136+1*8');
+  const jumps = new LeapPrefetcher(OPTIONS);
+  const hits = Array.from({ length: 12 }, (_, i) => [121 + i, prefetchHit] as const);
+  assert.deepEqual(plans(jumps, [...grow, [120, prefetchHit], ...hits, [7000, miss]]).at(-1), '7001+1*16');
 });
 
 test('threads do not spoil each other: two streams at once are as good as one', () => {
@@ -85,7 +99,7 @@ test('the table of threads is bounded: the least recent thread is forgotten, the
   plans(leap, [[0, miss], [1, miss]], 2);
   for (let thread = 3; thread <= THREADS; thread++) plans(leap, [[5, miss]], thread);
   plans(leap, [[2, prefetchHit]], 1);
-  plans(leap, [[5, miss]], 1000); // takes thread 2's row
+  assert.deepEqual(plans(leap, [[5, miss], [50, miss]], 1000), ['-', '95+45*1'], 'takes the row of thread 2, and nothing of its history');
   assert.deepEqual(plans(leap, [[3, prefetchHit]], 1), ['5+1*2!']);
   assert.deepEqual(plans(leap, [[2, prefetchHit]], 2), ['-'], 'as if it had never been here');
 });

@@ -1,0 +1,66 @@
+/** The pager on the simulated kernel and store: a million steps, the same trace for the same seed, and broken pagers that must be found. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { MUTANTS, mutate } from './mutants.js';
+import { runSeed } from './run.js';
+import { SimFailure } from './world.js';
+
+const RUNS = 180;
+const STEPS = 6000;
+/** What must have come up: the test is worth nothing if it did not. */
+const WANTED = [
+  'map:ok', 'map:EAGAIN', 'map:EEXIST', 'map:ENOENT', 'map:ESRCH', 'partial map',
+  'zero:ok', 'zero:EAGAIN', 'zero:EEXIST', 'wake:ok', 'unprotect:ok', 'unprotect:EAGAIN', 'poison:ok',
+  'moveOut:ok', 'moveOut:EBUSY', 'moveOut:EINVAL', 'moveOut:ENOENT', 'moveOut:EAGAIN',
+  'discard:ok', 'discard:EINVAL', 'discard:ENOENT', 'discard:EAGAIN',
+  'read:ok', 'read:EIO', 'write:ok', 'write:EIO', 'write:ENOSPC', 'store:corrupt read', 'store:damaged', 'sigbus',
+  'fault:read', 'fault:write', 'fault:wp', 'fault:interrupted', 'event:faultUnknown',
+  'event:remove', 'event:unmap', 'event:remap', 'event:fork', 'event:targetExit', 'event:helperLost', 'event read during a discard',
+  'call:madvise dontneed', 'call:madvise free', 'call:munmap', 'call:mmap', 'call:mmap fixed', 'call:brk', 'call:mprotect', 'call:fork', 'call:child exits',
+  'call:mremap moves', 'call:mremap moves and grows', 'call:mremap moves over another', 'call:mremap moves and leaves the old', 'call:mremap shrinks',
+  'call:registered mapping grows in place', 'call:pin', 'touch of a page that is about to be dropped', 'lazily freed page vanishes',
+  'register:ok', 'register:EBUSY', 'register:ENOMEM', 'adopt:ok', 'adopt:refused', 'drop',
+  'control:limit', 'control:prefetch', 'control:buffer', 'end:detach', 'end:exit', 'exit with faults open',
+];
+
+test('a million steps of threads, calls, errors and limits, against the oracle', () => {
+  const coverage = new Map<string, number>();
+  const started = performance.now();
+  let steps = 0;
+  for (let seed = 1; seed <= RUNS; seed++) {
+    const result = runSeed(seed, STEPS);
+    steps += result.steps;
+    for (const [what, times] of result.coverage) coverage.set(what, (coverage.get(what) ?? 0) + times);
+  }
+  const seconds = (performance.now() - started) / 1000;
+  const lines = [...coverage].sort().map(([what, times]) => `${what} ${times}`);
+  console.log(`${steps} steps in ${RUNS} runs, ${Math.round(steps / seconds)} steps/s\n${lines.join(', ')}`);
+  assert.ok(steps >= 1_000_000, `${steps} steps`);
+  assert.deepEqual(
+    WANTED.filter((what) => !coverage.has(what)),
+    [],
+    'never happened',
+  );
+});
+
+test('the same seed gives the same trace, another seed another', () => {
+  const hashes = [7, 7, 8].map((seed) => runSeed(seed, 5000).traceHash);
+  assert.equal(hashes[0], hashes[1]);
+  assert.notEqual(hashes[0], hashes[2]);
+});
+
+for (const mutant of MUTANTS) {
+  test(`finds a pager that ${mutant.name}`, () => {
+    let found: SimFailure | undefined;
+    for (let seed = 1; seed <= 60 && found === undefined; seed++) {
+      try {
+        runSeed(seed, 5000, { wrap: (engine, world) => mutate(engine, world, mutant), ...(mutant.change && { change: mutant.change }) });
+      } catch (error) {
+        if (!(error instanceof SimFailure)) throw error;
+        found = error;
+      }
+    }
+    assert.ok(found, 'not found in 60 runs');
+    assert.match(found.message, /npm run sim -- --seed \d+ --steps \d+/);
+  });
+}
