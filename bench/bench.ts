@@ -43,7 +43,7 @@ const sections = ['floor', 'paging', 'costs'] as const;
 
 const options = yargs(process.argv.slice(2))
   .scriptName('npm run bench --')
-  .usage('Usage: $0 [options]\n\nMeasures leapd beside the kernel\'s swap (a swap file and zram made for the purpose and removed again) and beside C. Needs root.')
+  .usage('Usage: $0 [options]\n\nMeasures leapd beside plain C and the kernel\'s swap, on a swap file and a zram that it makes and removes. Needs root.')
   .option('tiny', { type: 'boolean', default: false, describe: 'everything once and small: to see that it runs' })
   .option('json', { type: 'string', requiresArg: true, describe: 'also write the figures to this file' })
   .option('dir', { type: 'string', requiresArg: true, default: tmpdir(), describe: 'folder on the disk that the swap files are to be on' })
@@ -58,6 +58,7 @@ const rounds = (standard: number): number => Math.max(1, Math.floor(options.roun
 const wants = (section: (typeof sections)[number]): boolean => options.only === undefined || options.only === section;
 const say = (what: string): void => void process.stderr.write(`${what}\n`);
 const dir = resolve(options.dir);
+const { prefetchBuffer } = scale;
 
 const undo = new UndoStack();
 undo.onSignals();
@@ -66,16 +67,17 @@ say(inWords(machine));
 
 const floorRows = wants('floor') ? await floor(undo, { pages: scale.floorPages, rounds: rounds(scale.floorRounds) }, say) : [];
 const costs = wants('costs')
-  ? await overheads(undo, { mib: scale.overheadMib, idleMs: scale.idleMs, rounds: rounds(scale.overheadRounds), prefetchBuffer: scale.prefetchBuffer }, say)
+  ? await overheads(undo, { mib: scale.overheadMib, idleMs: scale.idleMs, rounds: rounds(scale.overheadRounds), prefetchBuffer }, say)
   : [];
-const plan = { mib: scale.pagingMib, rounds: rounds(scale.pagingRounds), budgetMs: scale.pagingBudgetMs, prefetchBuffer: scale.prefetchBuffer, dir };
+const plan = { mib: scale.pagingMib, rounds: rounds(scale.pagingRounds), budgetMs: scale.pagingBudgetMs, prefetchBuffer, dir };
 const paged = wants('paging') ? await paging(undo, plan, say) : { rows: [], records: [] };
 
 const rows = [...floorRows, ...paged.rows, ...costs];
 process.stdout.write(`${inWords(machine)}\n\n${draw(rows)}\n`);
 const judged = rows.filter((entry) => entry.leap?.met !== undefined);
 const met = judged.filter((entry) => entry.leap?.met === true).length;
-process.stdout.write(`\n${met} of ${judged.length} goals met; ${rows.filter((entry) => entry.reason !== undefined).length} rows could not be measured in full\n`);
+const partial = rows.filter((entry) => entry.reason !== undefined).length;
+process.stdout.write(`\n${met} of ${judged.length} goals met; ${partial} rows could not be measured in full\n`);
 if (options.json !== undefined) {
   mkdirSync(dirname(resolve(options.json)), { recursive: true });
   writeFileSync(options.json, `${JSON.stringify({ machine, tiny: options.tiny, scale, rows, paging: paged.records }, null, 1)}\n`);

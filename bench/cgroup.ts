@@ -29,7 +29,8 @@ export class MemoryCgroup {
       throw new CannotRun(`no memory cgroup can be made in ${this.#hierarchy.root}: ${message(error)}`);
     }
     undo.add(`remove the cgroup ${this.#path}`, () => this.#remove());
-    if (!existsSync(join(this.#path, this.#hierarchy.limitFile))) throw new CannotRun(`the memory controller is not enabled below ${this.#hierarchy.root}`);
+    if (existsSync(join(this.#path, this.#hierarchy.limitFile))) return;
+    throw new CannotRun(`the memory controller is not enabled below ${this.#hierarchy.root}`);
   }
 
   /** The file to which a process writes its pid to be counted here. */

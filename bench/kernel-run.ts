@@ -45,5 +45,6 @@ async function measure(touch: TouchProgram, pattern: Pattern): Promise<PatternFi
 
 /** Below a limit of a few MiB the kernel cannot always reclaim fast enough, and kills. */
 function asReason(error: unknown): unknown {
-  return error instanceof ChildEnded && error.result === 'SIGKILL' ? new CannotRun('the kernel ran out of memory below the limit and killed the program') : error;
+  const killed = error instanceof ChildEnded && error.result === 'SIGKILL';
+  return killed ? new CannotRun('the kernel ran out of memory below the limit and killed the program') : error;
 }

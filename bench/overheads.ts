@@ -47,7 +47,8 @@ export async function overheads(undo: UndoStack, plan: OverheadPlan, say: (what:
 
 async function once(undo: UndoStack, plan: OverheadPlan): Promise<Overheads> {
   const touch = await TouchProgram.start(undo, plan.mib);
-  const leapd = await Leapd.attach(undo, { pid: touch.pid, localBytes: plan.mib * MIB * LOCAL_SHARE, swapDir: MEMORY_DIR, prefetchBuffer: plan.prefetchBuffer });
+  const localBytes = plan.mib * MIB * LOCAL_SHARE;
+  const leapd = await Leapd.attach(undo, { pid: touch.pid, localBytes, swapDir: MEMORY_DIR, prefetchBuffer: plan.prefetchBuffer });
   const shrinkMs = await leapd.settled();
   await touch.run('random'); // so that every frame has been in use
   await sleep(CALM_MS);

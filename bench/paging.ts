@@ -81,7 +81,8 @@ async function once(undo: UndoStack, plan: PagingPlan, earlier: readonly PagingR
   const localBytes = plan.mib * 2 ** 20 * key.share;
   try {
     if (key.pager === 'kernel') return { ...key, run: await kernelRun(place, plan.mib, localBytes) };
-    return { ...key, run: await leapdRun(place, plan.mib, localBytes - (key.pager === 'inside' ? frameBytes(earlier, localBytes) : 0), plan.prefetchBuffer) };
+    const pagesBytes = key.pager === 'inside' ? localBytes - frameBytes(earlier, localBytes) : localBytes;
+    return { ...key, run: await leapdRun(place, plan.mib, pagesBytes, plan.prefetchBuffer) };
   } catch (error) {
     return { ...key, reason: `${key.pager}, ${key.store}, ${key.share * 100} %: ${reasonOf(error)}` };
   }

@@ -31,7 +31,6 @@ const stages: { readonly name: string; readonly run: (wanted: readonly string[])
   { name: 'sim', run: (wanted) => nodeTests('sim', { together: 1, minutes: 10 }, wanted) },
   { name: 'native', run: () => lines('native', 'bash', ['native/test/run.sh'], 10) },
   { name: 'e2e', run: (wanted) => nodeTests('e2e', { together: 1, minutes: 10 }, wanted) },
-  { name: 'bench', run: (wanted) => nodeTests('bench', { together: 1, minutes: 10 }, wanted) },
 ];
 
 function count(verdict: keyof Tally, name: string, reason?: string): void {

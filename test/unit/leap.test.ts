@@ -54,7 +54,7 @@ test('off the trend the window is halved, along the old trend first, and around 
   const jumps = [[2000, miss], [3500, miss], [1200, miss], [3000, miss], [1500, miss], [3900, miss]] as const;
   // The fourth jump leaves four steps of 1 among the newest eight deltas: no majority.
   assert.deepEqual(plans(leap, jumps.slice(0, 4)), ['2001+1*16', '3501+1*8', '1201+1*4', '2999+1*3']);
-  assert.deepEqual(plans(leap, [[1201, prefetchHit]]), ['-'], 'a guess has no stream, and has ended the one before it');
+  assert.deepEqual(plans(leap, [[1203, prefetchHit]]), ['-'], 'a guess has no stream, and has ended the one before it');
   assert.deepEqual(plans(leap, jumps.slice(4)), ['1499+1*3', '3900+1*2']);
 });
 

@@ -1,0 +1,122 @@
+/**
+ * The least engine that a pager can run on: one mapping, every command succeeds in the same turn, and one page of a given pattern is touched a turn.
+ * It allocates nothing in a turn, so that what the pager allocates can be measured.
+ */
+import type { Engine, Mapping } from '../../src/engine.js';
+import { Command, COMMAND_WORDS, Event, EVENT_WORDS, HASH_WORDS } from '../../src/layout.js';
+import { vpn } from '../../src/types.js';
+
+const START = vpn(0x7f0000000);
+
+export class PlainEngine implements Engine {
+  readonly commands = new Int32Array(1024 * COMMAND_WORDS);
+  readonly events = new Int32Array(8192 * EVENT_WORDS);
+  readonly clock = new Float64Array(2);
+  readonly frameHashes: Int32Array;
+  readonly zeroHash = new Int32Array([1, 1, 1, 1]);
+  readonly canMove = true;
+  readonly canPoison = true;
+  /** 1: mapped. */
+  readonly present: Uint8Array;
+  /** What each page holds; a number that stands for its bytes. */
+  readonly content: Int32Array;
+  touches = 0;
+  faults = 0;
+  private readonly slots: Int32Array;
+  private words = 0;
+  private readonly mapped: Mapping[];
+
+  /** @param touch the page that the n-th touch goes to  @param writes whether a touch changes the page */
+  constructor(
+    readonly pages: number,
+    frames: number,
+    private readonly touch: (n: number) => number,
+    private readonly writes: (n: number) => boolean,
+  ) {
+    this.frameHashes = new Int32Array(frames * HASH_WORDS);
+    this.present = new Uint8Array(pages).fill(1);
+    this.content = new Int32Array(pages).map((_, i) => i + 2);
+    this.slots = new Int32Array(pages * 2);
+    this.mapped = [{ start: START, end: vpn(START + pages), permissions: 'rw-p', inode: 0, path: '', flags: ['rd', 'wr'] }];
+  }
+
+  turn(commandWords: number): number {
+    this.words = 0;
+    for (let at = 0; at < commandWords; at += COMMAND_WORDS) {
+      this.execute(this.commands[at], this.commands[at + 1], this.commands[at + 2], this.commands[at + 3]);
+    }
+    this.clock[0] += 1000;
+    this.clock[1] = this.clock[0];
+    // The target runs until it touches a page that is out; if that page is on its way the turn brings nothing more.
+    for (let steps = 0; steps < 64; steps++) {
+      const page = this.touch(this.touches);
+      if (this.present[page] === 0) {
+        this.faults++;
+        this.emit(Event.fault, page, 7, 0, 0, 0);
+        break;
+      }
+      if (this.writes(this.touches)) this.content[page] += this.pages;
+      this.touches++;
+    }
+    return this.words;
+  }
+
+  private execute(command: number, first: number, frame: number, count: number): void {
+    for (let i = 0; i < count; i++) {
+      const hash = (frame + i) * HASH_WORDS;
+      if (command === Command.map) {
+        if (this.frameHashes[hash] !== this.content[first + i]) throw new Error(`page ${first + i} is given another page's bytes`);
+        this.present[first + i] = 1;
+      } else if (command === Command.moveOut) {
+        this.present[first + i] = 0;
+        this.frameHashes.fill(this.content[first + i], hash, hash + HASH_WORDS);
+      } else if (command === Command.write) this.slots[first + i] = this.frameHashes[hash];
+      else if (command === Command.read) this.frameHashes.fill(this.slots[first + i], hash, hash + HASH_WORDS);
+      else throw new Error(`command ${command} was not expected`);
+    }
+    if (command === Command.map) this.emit(Event.mapped, first, frame, count, 0, count);
+    else if (command === Command.moveOut) this.emit(Event.evicted, first, frame, count, 0, command);
+    else this.emit(command === Command.write ? Event.writeDone : Event.readDone, first, frame, count, 0, 0);
+  }
+
+  private emit(kind: number, a: number, b: number, c: number, d: number, e: number): void {
+    const at = this.words;
+    this.events[at] = kind;
+    this.events[at + 1] = a;
+    this.events[at + 2] = b;
+    this.events[at + 3] = c;
+    this.events[at + 4] = d;
+    this.events[at + 5] = e;
+    this.words = at + EVENT_WORDS;
+  }
+
+  register(): number {
+    return 0;
+  }
+  unregister(): number {
+    return 0;
+  }
+  protect(): number {
+    return 0;
+  }
+  bind(): void {}
+  unbind(): void {}
+  mappings(): Mapping[] {
+    return this.mapped;
+  }
+  residency(_space: number, start: number, count: number, out: Uint8Array): number {
+    out.set(this.present.subarray(start - START, start - START + count));
+    return 0;
+  }
+  canEvict(): boolean {
+    return true;
+  }
+  adopt(): boolean {
+    return false;
+  }
+  isAlive(): boolean {
+    return true;
+  }
+  drop(): void {}
+  peekFrame(): void {}
+}
