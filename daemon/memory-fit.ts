@@ -4,13 +4,15 @@ import { parseFields, readText } from './process-info.js';
 import { formatBytes } from './size.js';
 
 export interface Room {
+  /** After a reserve: it is an estimate, and others take of it too. */
   readonly bytes: number;
   /** Whose room it is, in words. */
   readonly where: string;
 }
 
-/** Left free for everything else: the room is an estimate, and others take of it too. */
-const RESERVE_BYTES = 64 * 2 ** 20;
+const MACHINE_RESERVE_BYTES = 64 * 2 ** 20;
+/** A group is charged for the page tables too. */
+const GROUP_RESERVE_BYTES = 2 ** 20;
 /** Controllers write "no limit" as a number near 2^63, or as "max". */
 const NO_LIMIT = 2 ** 60;
 const MAX_DEPTH = 64;
@@ -22,14 +24,14 @@ export function roomFor(pid: number, procRoot = '/proc'): Room {
 
 /** @returns undefined when it fits, else what is wrong, in words. */
 export function whyNoFit(neededBytes: number, room: Room): string | undefined {
-  if (neededBytes === 0 || neededBytes + RESERVE_BYTES <= room.bytes) return undefined;
-  return `${formatBytes(neededBytes)} are stored and ${room.where} has room for ${formatBytes(Math.max(0, room.bytes - RESERVE_BYTES))}`;
+  if (neededBytes === 0 || neededBytes <= room.bytes) return undefined;
+  return `${formatBytes(neededBytes)} are stored and ${room.where} has room for ${formatBytes(Math.max(0, room.bytes))}`;
 }
 
 function machineRoom(procRoot: string): Room {
   const fields = parseFields(readText(`${procRoot}/meminfo`) ?? '');
   const kilobytes = (key: string): number => Number.parseInt(fields.get(key) ?? '0', 10);
-  return { bytes: (kilobytes('MemAvailable') + kilobytes('SwapFree')) * 1024, where: 'the machine' };
+  return { bytes: (kilobytes('MemAvailable') + kilobytes('SwapFree')) * 1024 - MACHINE_RESERVE_BYTES, where: 'the machine' };
 }
 
 /** One room for each limited memory group that the target is in, its own and those around it; version 1 and version 2. */
@@ -85,7 +87,7 @@ function roomOfGroup(mount: Mount, inside: string): Room | undefined {
   const used = number(file(mount.version === 2 ? 'memory.current' : 'memory.usage_in_bytes'));
   if (limit === undefined || used === undefined || limit >= NO_LIMIT) return undefined;
   const reclaimable = /^(?:total_)?inactive_file (\d+)$/m.exec(file('memory.stat') ?? '');
-  return { bytes: limit - used + Number(reclaimable?.[1] ?? 0), where: `the control group ${inside === '' ? '/' : inside}` };
+  return { bytes: limit - used + Number(reclaimable?.[1] ?? 0) - GROUP_RESERVE_BYTES, where: `the control group ${inside === '' ? '/' : inside}` };
 }
 
 function number(text: string | undefined): number | undefined {

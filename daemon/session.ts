@@ -88,6 +88,7 @@ export class Session {
     if (this.early !== undefined) this.ask(this.early);
     try {
       const ending = await this.pager.ended;
+      await this.draining; // its last word on the progress comes first
       log.info({ seconds: this.uptimeSeconds }, ending === 'detached' ? `process ${target.pid} has all its memory back` : `process ${target.pid} is gone`);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);

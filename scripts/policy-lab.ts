@@ -1,6 +1,6 @@
 /**
  * Compares the victim policies on patterns of touches, offline: how many touches read the store, how many find the page in a frame.
- * Run: node dist/scripts/policy-lab.js [--frames 4000] [--local 25,50] [--pages 131072]. The result of a run stands in docs/victims.md.
+ * Run: node dist/scripts/policy-lab.js [--frames 4000] [--local 25,50] [--pages 131072]. Its tables stand in docs/victims.md.
  *
  * Every page is written once, in order; then the pattern runs for `pages` touches (the policy has to learn in them) and for 3 * pages more.
  * A policy sees what it sees in the pager: pages that come, and pages that come back.
@@ -148,7 +148,8 @@ const { values } = parseArgs({
 });
 const pages = Number(values.pages);
 const frames = Number(values.frames);
-console.log(`${pages} pages, ${frames} frames; touches that read the store + that found the page in a frame, in the first ${pages} and the next ${3 * pages}`);
+console.log(`${pages} pages, ${frames} frames`);
+console.log(`touches that read the store + that found the page in a frame, in the first ${pages}, and in the next ${3 * pages}`);
 for (const percent of values.local.split(',').map(Number)) {
   console.log(`\n| ${percent} % local | ${VICTIM_POLICIES.join(' | ')} |\n|---|${'---|'.repeat(VICTIM_POLICIES.length)}`);
   for (const [name, pattern] of Object.entries(PATTERNS)) {

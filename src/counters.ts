@@ -27,7 +27,7 @@ export class Counters {
   lostPages = 0;
   forks = 0;
 
-  readonly faultLatency: Histogram = hdr.build({
+  private readonly histogram: Histogram = hdr.build({
     bitBucketSize: 32,
     lowestDiscernibleValue: 1,
     highestTrackableValue: 2 ** 31 - 1, // ns: 2.1 s; longer ones are counted as that
@@ -35,8 +35,24 @@ export class Counters {
     useWebAssembly: false,
   });
 
+  /** Latencies not yet in the histogram: it takes logarithms, which a fault need not wait for. */
+  private readonly latencies = new Int32Array(1024);
+  private latencyCount = 0;
+
   recordLatency(ns: number): void {
-    this.faultLatency.recordValue(ns < 1 ? 1 : ns > 2147483647 ? 2147483647 : ns | 0);
+    if (this.latencyCount === this.latencies.length) this.settle();
+    this.latencies[this.latencyCount++] = ns < 1 ? 1 : ns > 2147483647 ? 2147483647 : ns;
+  }
+
+  /** The latency of the faults served so far, ns. */
+  get faultLatency(): Histogram {
+    this.settle();
+    return this.histogram;
+  }
+
+  private settle(): void {
+    for (let i = 0; i < this.latencyCount; i++) this.histogram.recordValue(this.latencies[i]);
+    this.latencyCount = 0;
   }
 }
 

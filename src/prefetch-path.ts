@@ -60,16 +60,15 @@ export class PrefetchPath {
       return;
     }
     const state = family.pages.state[page];
-    let from = plan.start;
     if (plan.mapAhead) {
-      if (state === State.buffered) from = this.mapAhead(page, thread, plan.stride, region);
+      if (state === State.buffered) this.mapAhead(page, thread, plan.stride, region);
       else if (state === State.fetching) {
         const frame = family.pages.frameOf(page);
         family.frames.aheadStride[frame] = plan.stride;
         family.frames.aheadThread[frame] = thread;
       }
     }
-    this.prefetch(page, from, region);
+    this.prefetch(page, region);
   }
 
   /** The page that a thread waited for has arrived, with its neighbours perhaps: they are mapped ahead now. */
@@ -81,9 +80,8 @@ export class PrefetchPath {
   /**
    * Maps the pages that stand ready in frames along the stride behind `page`, up to the first that does not: the marker. Some were prefetched; some
    * have only just been evicted.
-   * @returns the marker
    */
-  private mapAhead(page: PageIndex, thread: number, stride: number, region: Region): PageIndex {
+  private mapAhead(page: PageIndex, thread: number, stride: number, region: Region): void {
     const { family } = this;
     const { pages } = family;
     const last = region.first + region.count;
@@ -102,7 +100,6 @@ export class PrefetchPath {
     }
     family.counters.mappedAhead += mapped;
     this.streams.set(thread, pageIndex(at), mapped);
-    return pageIndex(at);
   }
 
   private zeroAhead(page: PageIndex, thread: number, stride: number, count: number, region: Region): void {
@@ -121,13 +118,13 @@ export class PrefetchPath {
     this.streams.set(thread, pageIndex(at), mapped);
   }
 
-  private prefetch(page: PageIndex, from: number, region: Region): void {
+  private prefetch(page: PageIndex, region: Region): void {
     const { family, plan, chosen } = this;
     const { pages, slots } = family;
     const last = region.first + region.count;
     const want = Math.min(plan.count, PLAN_MAX);
     let count = 0;
-    let at = from;
+    let at = plan.start;
     for (let steps = want; steps > 0 && at >= region.first && at < last; steps--, at += plan.stride) {
       if (at === page || pages.state[at] !== State.stored) continue;
       const here = pageIndex(at);

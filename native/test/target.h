@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,8 +17,10 @@
 #include <set>
 #include <sstream>
 #include <string>
+#include <thread>
 
 #include "../procfs.h"
+#include "check.h"
 
 namespace test {
 
@@ -41,6 +44,26 @@ inline bool waitFor(const std::function<bool()>& condition, int ms = 5000) {
   return condition();
 }
 
+// A thread that repeats an action, with a pause, until it goes out of scope.
+class Repeating {
+ public:
+  Repeating(const std::function<void()>& action, int pauseMicroseconds)
+      : thread_([this, action, pauseMicroseconds] {
+          while (!over_) {
+            action();
+            std::this_thread::sleep_for(std::chrono::microseconds(pauseMicroseconds));
+          }
+        }) {}
+  ~Repeating() {
+    over_ = true;
+    thread_.join();
+  }
+
+ private:
+  std::atomic<bool> over_{false};
+  std::thread thread_;
+};
+
 class Target {
  public:
   explicit Target(const std::function<int(Shared&)>& body) {
@@ -48,7 +71,10 @@ class Target {
     new (shared_) Shared;
     fflush(stdout);
     pid_ = fork();
-    if (pid_ == 0) _exit(body(*shared_));
+    if (pid_ == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that crashes leaves nothing behind
+      _exit(body(*shared_));
+    }
   }
   ~Target() {
     if (pid_ > 0) {
@@ -115,6 +141,18 @@ inline std::string firstDifference(const std::string& a, const std::string& b) {
     if (!haveRight) r = "(end)";
     if (l != r) return "before: " + l + " | after: " + r;
   }
+}
+
+// The least a target can do.
+inline int idle(Shared& shared) {
+  shared.ready = 1;
+  while (!shared.stop) sleepMs(1);
+  return 0;
+}
+
+inline void checkSame(const std::string& before, pid_t pid) {
+  const std::string difference = firstDifference(before, snapshot(pid));
+  if (!difference.empty()) check::fail(__FILE__, __LINE__, difference);
 }
 
 }  // namespace test

@@ -17,7 +17,7 @@ export const FaultKind = {
 } as const;
 
 /**
- * The answer to a fault at page P: prefetch P + stride, P + 2 stride, ... P + count * stride. Made once and filled again at each fault.
+ * The answer to a fault at page P: prefetch start, start + stride, ... `count` pages. Made once and filled again at each fault.
  * The pager cuts it at the region's edges, skips pages that are not in the store, and tells the policy what came of it with `planned`.
  */
 export class Plan {
@@ -25,7 +25,10 @@ export class Plan {
   stride = 1;
   /** How many pages to prefetch, the demand page not counted. */
   count = 0;
-  /** First page of the plan. Leap: demand page + stride. Readahead: the aligned cluster's start; the demand page is skipped where it is met. */
+  /**
+   * First page of the plan. Leap: demand page + stride, or behind what the stream has planned already. Readahead: the aligned cluster's start; the
+   * demand page is skipped where it is met.
+   */
   start = 0;
   /** The trend is trusted: pages of the plan that have arrived may be mapped before they are touched, up to the marker. */
   mapAhead = false;

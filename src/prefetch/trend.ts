@@ -27,9 +27,12 @@ export function findTrend(deltas: Int32Array, newest: number, length: number, ca
       if (votes === 0) candidate = delta;
       votes += delta === candidate ? 1 : -1;
     }
-    let count = 0;
-    for (let i = 0; i < end; i++) if (deltas[newest + i] === candidate) count++;
-    if (count > Math.floor(end / 2) && candidate !== NO_TREND) return candidate;
+    // A majority would have votes left.
+    if (votes > 0 && candidate !== NO_TREND) {
+      let count = 0;
+      for (let i = 0; i < end; i++) if (deltas[newest + i] === candidate) count++;
+      if (count > Math.floor(end / 2)) return candidate;
+    }
     if (end === length) break;
   }
   return NO_TREND;

@@ -4,7 +4,7 @@
  */
 import type { Engine } from '../../src/engine.js';
 import { Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS } from '../../src/layout.js';
-import type { Config } from './schedule.js';
+import type { Config } from './config.js';
 import type { World } from './world.js';
 
 export interface Mutant {

@@ -2,7 +2,8 @@
 import type { Engine } from '../../src/engine.js';
 import { Pager } from '../../src/pager.js';
 import { Calls } from './calls.js';
-import { drawConfig, POLICIES, Program, type Config } from './schedule.js';
+import { drawConfig, POLICIES, type Config } from './config.js';
+import { Program } from './schedule.js';
 import { SimEngine } from './sim-engine.js';
 import { SimKernel } from './sim-kernel.js';
 import { SimStore } from './sim-store.js';

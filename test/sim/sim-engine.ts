@@ -248,8 +248,9 @@ export class SimEngine implements Engine {
       for (let i = from; i < to; i++) {
         const at = place + i;
         if (!space.isAlive && !space.isKept) status[i] = Errno.ESRCH;
-        // Unmapped or moved away since it was copied; nothing new can stand there, for nothing new is registered and protected.
-        else if (!space.has(at, Bit.registered)) status[i] = Errno.ENOENT;
+        // Dropped, unmapped or moved away since it was copied. What stands there unprotected is something else: a real madvise would drop that, a
+        // race of the discard path that nobody can close; the simulator spares it.
+        else if (!space.has(at, Bit.registered) || !space.has(at, Bit.protected)) status[i] = Errno.ENOENT;
         else if (!space.has(at, Bit.present)) status[i] = Errno.ENOENT;
         else if (!kernel.calm && world.random.chance(world.config.busy)) status[i] = Errno.EAGAIN;
         else if (store.frames[frame + i] !== space.content[at]) world.fail(`page +${at} changed under its write protection`);

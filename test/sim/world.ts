@@ -2,7 +2,7 @@
  * What every part of a simulated run shares: the one source of chance, the simulated time, the trace and the coverage counters.
  * Nothing in a run may be random, or take its time, from anywhere else: the same seed must give the same trace.
  */
-import type { Config } from './schedule.js';
+import type { Config } from './config.js';
 
 /** sfc32: small, fast, and good enough that no schedule repeats. */
 export class Random {

@@ -20,14 +20,15 @@ const { miss, prefetchHit, evictedHit, zero } = FaultKind;
 
 test('a stream from its first fault: the window doubles, each plan begins where the last one ended', () => {
   const leap = new LeapPrefetcher(OPTIONS);
-  const faults = [[100, miss], [101, miss], [102, prefetchHit], [103, prefetchHit], [104, prefetchHit], [105, prefetchHit], [106, prefetchHit], [107, prefetchHit]] as const;
+  const faults = [[100, miss], [101, miss], ...[102, 103, 104, 105, 106, 107].map((page) => [page, prefetchHit] as const)] as const;
   assert.deepEqual(plans(leap, faults), ['-', '102+1*1', '103+1*2!', '105+1*2!', '-', '107+1*4!', '-', '111+1*4!']);
 });
 
 test('a fault at the marker is one step of the stream and brings what was mapped ahead as hits', () => {
   const leap = new LeapPrefetcher(OPTIONS);
   // Stride -3, and from the third fault on only every window's first page faults.
-  const faults = [[900, miss], [897, miss], [894, prefetchHit], [891, prefetchHit, 0], [885, prefetchHit, 1], [879, prefetchHit, 1], [867, prefetchHit, 3]] as const;
+  const markers = [[894, 0], [891, 0], [885, 1], [879, 1], [867, 3]].map(([page, ahead]) => [page, prefetchHit, ahead] as const);
+  const faults = [[900, miss], [897, miss], ...markers] as const;
   assert.deepEqual(plans(leap, faults), ['-', '894+-3*1', '891+-3*2!', '885+-3*2!', '879+-3*4!', '867+-3*4!', '855+-3*8!']);
   assert.equal(leap.counters.trendsFound, 6);
 });

@@ -1,0 +1,243 @@
+// The helper while the target does what it likes: writes, discards and unmaps pages, has its helper killed.
+#include "../remove_filter.h"
+#include "paged.h"
+
+using namespace leap;
+using namespace test;
+
+namespace {
+
+// A thread of the target increments counters in all pages all the time while pages are taken and given back: no increment may be lost.
+void racingWriter(char way, bool vector) {
+  constexpr size_t kRacing = 32;
+  Paged paged(
+      [](Shared& shared) {
+        auto* memory = static_cast<volatile uint64_t*>(map(kRacing));
+        for (size_t page = 0; page < kRacing; page++) memory[page * (kPage / 8)] = 0;
+        shared.address = reinterpret_cast<uint64_t>(memory);
+        shared.ready = 1;
+        uint64_t rounds = 0;
+        while (!shared.stop) {
+          rounds++;
+          for (size_t page = 0; page < kRacing; page++) memory[page * (kPage / 8)] = memory[page * (kPage / 8)] + 1;
+          shared.counter++;
+        }
+        for (size_t page = 0; page < kRacing; page++) {
+          if (memory[page * (kPage / 8)] != rounds) return 4;
+        }
+        return 0;
+      },
+      way == 'm', vector, kRacing);
+  size_t taken = 0;
+  for (int i = 0; i < 400; i++) {
+    for (int status : paged.take(way, {{static_cast<size_t>(i % 8), 4}, {12, 1}, {16, static_cast<uint32_t>(1 + i % 16)}})) taken += status == 0;
+    const long before = paged.target->counter;
+    CHECK(paged.serve([&] { return paged.target->counter > before; }));
+  }
+  CHECK(taken > 1000);
+  CHECK(paged.others.empty());
+  paged.restoreAndDetach();
+  paged.target->stop = 1;
+  CHECK_EQUAL(paged.target.join(), 0);
+}
+
+}  // namespace
+
+TEST(move_loses_no_write) {
+  needMove();
+  racingWriter('m', true);
+}
+TEST(discard_vectored_loses_no_write) { racingWriter('d', true); }
+TEST(discard_one_call_a_run_loses_no_write) { racingWriter('d', false); }
+
+// The target discards pages itself, all the time, some of them the very ones that we discard: each of its calls must reach us as one event, no more.
+static void ownRemoves(bool vector) {
+  Paged paged(
+      [](Shared& shared) {
+        uint64_t* memory = map(kPages);
+        fill(memory, kPages);
+        shared.address = reinterpret_cast<uint64_t>(memory);
+        shared.ready = 1;
+        while (!shared.go) sleepMs(1);
+        for (unsigned i = 0; !shared.stop; i++) {
+          const unsigned first = i % 5, pages = 1 + i % 4;
+          shared.counter++;
+          madvise(reinterpret_cast<uint8_t*>(memory) + first * kPage, pages * kPage, MADV_DONTNEED);
+          shared.extra++;
+          for (unsigned page = first; page < first + pages; page++) memory[page * (kPage / 8)] = i;
+        }
+        return 0;
+      },
+      false, vector);
+  paged.target->go = 1;
+  size_t seen = 0, taken = 0;
+  const auto count = [&] {
+    for (const uffd_msg& message : paged.others) {
+      CHECK_EQUAL(static_cast<int>(message.event), UFFD_EVENT_REMOVE);
+      seen++;
+      for (uint64_t at = message.arg.remove.start; at < message.arg.remove.end; at += kPage) paged.out[(at - paged.base) / kPage] = false;
+    }
+    paged.others.clear();
+  };
+  for (int i = 0; i < 600; i++) {
+    for (int status : paged.take('d', {{static_cast<size_t>(i % 5), static_cast<uint32_t>(1 + i / 5 % 4)}, {40 + static_cast<size_t>(i % 3), 2}})) taken += status == 0;
+    const long before = paged.target->extra;
+    paged.serve([&] { return paged.target->extra > before; }, 50);
+    count();
+    for (size_t page = 40; page < 44; page++) {
+      for (int error = EAGAIN; paged.out[page] && error; count()) {
+        error = paged.give(page);
+        CHECK(error == 0 || error == EAGAIN);
+        paged.serve([] { return false; }, 1);
+      }
+    }
+  }
+  paged.target->stop = 1;
+  paged.serve([&] { return proc::state(paged.target.pid(), paged.target.pid()) == 'Z'; });
+  count();
+  CHECK_EQUAL(static_cast<long>(seen), static_cast<long>(paged.target->counter));
+  CHECK(taken > 500);
+}
+TEST(removes_of_the_target_itself_are_passed_on_vectored) { ownRemoves(true); }
+TEST(removes_of_the_target_itself_are_passed_on_one_call_a_run) { ownRemoves(false); }
+
+// The target has unmapped pages and its event is not read yet: nothing may be taken, and the event must get through.
+TEST(nothing_is_taken_while_mappings_change) {
+  for (const char way : {'m', 'd'}) {
+    if (way == 'm') needMove();
+    Paged paged(
+        [](Shared& shared) {
+          uint64_t* memory = map(kPages);
+          fill(memory, kPages);
+          shared.address = reinterpret_cast<uint64_t>(memory);
+          shared.ready = 1;
+          while (!shared.go) sleepMs(1);
+          shared.ready = 2;
+          munmap(memory, 4 * kPage);
+          return shared.ready = 3, 0;
+        },
+        way == 'm', true);
+    paged.target->go = 1;
+    paged.target.awaitReady(2);
+    paged.target.awaitState('D');
+    CHECK(all(paged.take(way, {{2, 4}, {8, 1}}), EAGAIN));
+    if (paged.sink.messages.empty()) paged.serve([&] { return !paged.others.empty(); });
+    CHECK(paged.target->ready == 3 || test::waitFor([&] { return paged.target->ready == 3; }));
+    CHECK_EQUAL(paged.target.join(), 0);
+  }
+}
+
+// Signals to the helper, whatever they are short of SIGKILL, are not for it.
+TEST(signals_to_the_helper_change_nothing) {
+  for (const char way : {'m', 'd'}) {
+    if (way == 'm') needMove();
+    Paged paged(holder, way == 'm', true);
+    {
+      const int signals[] = {SIGSTOP, SIGTRAP, SIGTERM, SIGCONT, SIGSEGV, SIGINT};
+      unsigned next = 0;
+      const test::Repeating sender([&] { kill(paged.attached.helper->pid(), signals[next++ % 6]); }, 30);
+      for (int i = 0; i < 100; i++) {
+        CHECK(all(paged.take(way, {{0, 20}, {30, 1}, {40, 1}}), 0));
+        for (size_t page = 0; page < 64; page++) {
+          if (paged.out[page]) CHECK_EQUAL(paged.give(page), 0);
+        }
+      }
+    }
+    paged.target->go = 1;
+    CHECK(paged.serve([&] { return paged.target->ready == 2; }));
+    paged.restoreAndDetach();
+  }
+}
+
+// The helper is killed in the midst of its work, at another moment each time: what counts as taken is in our hands, the rest is still there.
+TEST(a_killed_helper_loses_nothing) {
+  int midway = 0;
+  for (int i = 0; i < 40; i++) {
+    const char way = i % 2 ? 'd' : 'm';
+    if (way == 'm') needMove();
+    Paged paged(holder, way == 'm', i % 4 == 1);
+    const pid_t helper = paged.attached.helper->pid();
+    std::vector<std::pair<size_t, uint32_t>> wanted;
+    for (size_t page = 0; page < 64; page++) wanted.push_back({2 * page, 1});
+    unsigned beats = 0;
+    const test::Repeating killer([&] {
+      if (beats++ == 1) kill(helper, SIGKILL);  // once: the number may be another process later
+    }, 1 + 20 * i);
+    bool alive = true;
+    for (int batches = 0; alive && batches < 100000; batches++) {
+      const std::vector<int> statuses = paged.take(way, wanted, &alive);
+      const auto done = std::count(statuses.begin(), statuses.end(), 0);
+      midway += !alive && done > 0 && done < 64;
+      for (size_t page = 0; page < kPages; page++) {
+        if (!paged.out[page]) continue;
+        CHECK(holds(paged.store + page * kPage, page) && !paged.present(page));
+        if (alive) CHECK_EQUAL(paged.give(page), 0);
+      }
+      for (size_t k = 0; k < statuses.size(); k++) {
+        CHECK(statuses[k] == 0 || statuses[k] == EIO);
+        if (statuses[k]) CHECK(paged.present(2 * k));
+      }
+    }
+    CHECK(!alive && paged.attached.helper->lost());
+    CHECK(all(paged.take(way, {{0, 3}}), EIO));
+    if (i % 3 == 0) paged.attached.helper.reset();
+    paged.target->go = 1;
+    CHECK(paged.serve([&] { return paged.target->ready == 2; }));
+    paged.restoreAndDetach();
+    CHECK(proc::children(paged.target.pid()).empty());
+    paged.target->stop = 1;
+    CHECK_EQUAL(paged.target.join(), 0);
+  }
+  std::printf("# killed in the midst of a batch: %d of 40\n", midway);
+}
+
+// A target that unmaps our pages harms itself, not us: the helper is lost, in bounded time.
+TEST(our_pages_unmapped_by_the_target) {
+  needMove();
+  Paged paged(
+      [](Shared& shared) {
+        uint64_t* memory = map(kPages);
+        fill(memory, kPages);
+        shared.address = reinterpret_cast<uint64_t>(memory);
+        shared.ready = 1;
+        while (!shared.go) sleepMs(1);
+        munmap(reinterpret_cast<void*>(shared.extra.load()), static_cast<size_t>(shared.counter.load()));
+        return shared.ready = 2, 0;
+      },
+      true, true);
+  paged.target->extra = static_cast<long>(paged.attached.area.start);
+  paged.target->counter = static_cast<long>(paged.attached.area.end - paged.attached.area.start);
+  paged.target->go = 1;
+  CHECK(paged.serve([&] { return paged.target->ready == 2; }));
+  bool alive = true;
+  CHECK(all(paged.take('m', {{0, 3}}, &alive), EIO));
+  CHECK(!alive);
+}
+
+TEST(remove_filter_tells_ours_from_theirs) {
+  const auto message = [](uint64_t start, uint64_t end) {
+    uffd_msg m{};
+    m.event = UFFD_EVENT_REMOVE;
+    m.arg.remove = {start * kPage, end * kPage};
+    return m;
+  };
+  // Mappings end at pages 12 and 100.
+  const auto mappingEnd = [](pid_t, uint64_t address) -> uint64_t { return (address < 12 * kPage ? 12 : 100) * kPage; };
+  RemoveFilter filter(0, mappingEnd);
+  filter.expect(1 * kPage, 3 * kPage);
+  filter.expect(10 * kPage, 14 * kPage);
+  filter.expect(20 * kPage, 21 * kPage);
+  CHECK(!filter.take(message(1, 2)));    // a part of a run that lies in one mapping: theirs
+  CHECK(!filter.take(message(0, 3)) && !filter.take(message(2, 3)) && !filter.take(message(1, 4)));
+  CHECK(filter.take(message(1, 3)) && !filter.take(message(1, 3)));
+  CHECK(!filter.take(message(12, 14)));  // not before its first part
+  CHECK(!filter.take(message(10, 11)));
+  CHECK(filter.take(message(10, 12)) && !filter.take(message(10, 12)) && !filter.complete());
+  CHECK(filter.take(message(20, 21)) && !filter.complete());
+  CHECK(filter.take(message(12, 14)) && filter.complete());
+  uffd_msg other{};
+  other.event = UFFD_EVENT_UNMAP;
+  CHECK(!filter.take(other));
+}
+
+int main(int argc, char** argv) { return check::run(argc, argv); }
