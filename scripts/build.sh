@@ -7,17 +7,26 @@ export PATH="$PWD/node_modules/.bin:$PATH"
 die() { printf 'build: %s\n' "$*" >&2; exit 1; }
 command -v tsc >/dev/null || die "node_modules is missing: run scripts/setup.sh first"
 
-# node-gyp's own makefile knows which sources have changed; configuring is needed once, and when binding.gyp or Node has changed.
-configured="$(sha256sum binding.gyp) node $(node -p 'process.versions.node')"
-stamp=build/.leap-configured
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-run() { "$@" >"$log" 2>&1 || { cat "$log" >&2; die "failed: $*"; }; }
-if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$configured" ]; then
-  run node-gyp configure
-  printf '%s\n' "$configured" >"$stamp"
-fi
-run node-gyp build
+# node-gyp and tsc take seconds to find that nothing has changed; a sum of all that they read takes none.
+sum_of() { { cat "$@"; node -p 'process.versions.node'; } | sha256sum; }
+is_current() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 
-tsc
-chmod +x dist/daemon/leapd.js dist/daemon/leapctl.js
+native=$(sum_of binding.gyp native/*.cc native/*.h)
+if [ ! -f build/Release/leap.node ] || ! is_current build/.leap-stamp "$native"; then
+  echo "build: compiling the native addon"
+  log=$(mktemp)
+  trap 'rm -f "$log"' EXIT
+  # Through npm, so that its settings reach node-gyp. A Node installed with its headers needs no download of them.
+  prefix=$(dirname "$(dirname "$(node -p process.execPath)")")
+  headers=()
+  [ -f "$prefix/include/node/node_version.h" ] && headers=(--nodedir="$prefix")
+  npx --no-install node-gyp configure build "${headers[@]}" >"$log" 2>&1 || { cat "$log" >&2; die "the native addon does not compile, see above"; }
+  printf '%s\n' "$native" >build/.leap-stamp
+fi
+
+script=$(find src daemon test bench scripts -name '*.ts' -print0 | sort -z | xargs -0 cat tsconfig.json package-lock.json | sum_of -)
+if ! is_current dist/.leap-stamp "$script"; then
+  tsc
+  chmod +x dist/daemon/leapd.js dist/daemon/leapctl.js
+  printf '%s\n' "$script" >dist/.leap-stamp
+fi

@@ -25,7 +25,7 @@ const program = fileURLToPath(new URL('../../build/demo-program', import.meta.ur
 const leapdEntry = fileURLToPath(new URL('../daemon/leapd.js', import.meta.url));
 
 type Child = ChildProcessByStdio<Writable, Readable, null>;
-const children = new Set<{ kill(signal: NodeJS.Signals): boolean }>();
+const programs = new Set<Child>();
 
 /** The demo program, spoken to line by line. */
 class Hungry {
@@ -37,8 +37,8 @@ class Hungry {
 
   static async start(): Promise<Hungry> {
     const child = spawn(program, [String(MEBIBYTES), String(ROUNDS)], { stdio: ['pipe', 'pipe', 'inherit'] });
-    children.add(child);
-    child.once('exit', () => children.delete(child));
+    programs.add(child);
+    child.once('exit', () => programs.delete(child));
     child.stdin.on('error', () => undefined); // it has ended; its missing answer tells
     const hungry = new Hungry(child);
     await hungry.expect('ready');
@@ -95,8 +95,7 @@ async function alone(): Promise<Outcome> {
 async function paged(): Promise<PagedOutcome> {
   const hungry = await Hungry.start();
   const leapd = spawn(process.execPath, [leapdEntry, '--pid', String(hungry.pid), '--local-memory', LOCAL_MEMORY, '--log-level', 'warn'], { stdio: 'inherit' });
-  children.add(leapd);
-  const gone = once(leapd, 'exit').finally(() => children.delete(leapd));
+  const gone = once(leapd, 'exit');
   const socket = `/run/leap/${hungry.pid}.sock`;
   const attachMs = await attached(socket, gone);
 
@@ -151,8 +150,8 @@ class LiveLine {
     this.last = stats;
     this.lastAt = now;
     const line =
-      `   resident ${formatPages(stats.residentPages)} (limit ${formatPages(stats.localLimitPages)})  stored ${formatPages(stats.storedPages)}  ` +
-      `${Math.round(rate)} faults/s  prefetch hits ${stats.prefetchHits}`;
+      `   resident ${formatPages(stats.residentPages)} of ${formatPages(stats.localLimitPages)}, stored ${formatPages(stats.storedPages)}, ` +
+      `${Math.round(rate)} faults/s, ${stats.prefetchHits} hits`;
     process.stdout.write(process.stdout.isTTY ? `\r\x1b[K${line.slice(0, (process.stdout.columns ?? 80) - 1)}` : `${line}\n`);
   }
 }
@@ -161,7 +160,7 @@ function report(without: Outcome, withLeap: PagedOutcome): boolean {
   const { stats } = withLeap;
   const table = new Table({ head: ['', 'alone', 'under leapd'], style: { head: [], border: [], compact: true } });
   table.push(
-    ['time for the work', `${without.seconds.toFixed(2)} s`, `${withLeap.seconds.toFixed(2)} s`],
+    ['time for the work', `${without.seconds.toFixed(2)} s`, `${withLeap.seconds.toFixed(2)} s (${(withLeap.seconds / without.seconds).toFixed(1)} times)`],
     ['resident size at its end', formatBytes(without.residentBytes), formatBytes(withLeap.residentBytes)],
     ['resident size after detach', '', formatBytes(withLeap.residentAfterBytes)],
     ['faults served', '', String(stats.faults)],
@@ -193,9 +192,9 @@ async function main(): Promise<boolean> {
   return report(without, withLeap);
 }
 
-/** The program first: a target that is gone lets leapd end at once, and clean. */
+/** Ends the programs, and with them leapd: it has nothing to put back into a process that is gone. */
 function stopAll(): void {
-  for (const child of children) child.kill('SIGTERM');
+  for (const child of programs) child.kill('SIGKILL');
 }
 
 let interrupted = false;

@@ -49,7 +49,7 @@ export class PrefetchPath {
   fault(page: PageIndex, thread: number, kind: number): void {
     const { family, plan } = this;
     const confirmed = this.streams.confirm(thread, page);
-    family.counters.prefetchHits += kind === FaultKind.zero ? 0 : confirmed;
+    family.counters.prefetchHits += this.streams.prefetched;
     plan.clear();
     this.policy.fault(page, thread, kind, confirmed, plan);
     if (plan.count <= 0 || family.detaching) return;
@@ -87,6 +87,7 @@ export class PrefetchPath {
     const last = region.first + region.count;
     let at: number = page + stride;
     let mapped = 0;
+    let prefetched = 0;
     for (let steps = this.windowMax * STEPS_PER_PAGE; steps > 0 && at >= region.first && at < last; steps--, at += stride) {
       const state = pages.state[at];
       if (state === State.resident) continue;
@@ -95,11 +96,12 @@ export class PrefetchPath {
       if (!ready || mapped >= this.windowMax || family.room <= 0 || family.commands.room < 2) break;
       const frame = pages.frameOf(here);
       family.unlist(frame);
+      if (pages.has(here, PageFlag.prefetched)) prefetched++;
       family.map(here, frame);
       mapped++;
     }
     family.counters.mappedAhead += mapped;
-    this.streams.set(thread, pageIndex(at), mapped);
+    this.streams.set(thread, pageIndex(at), mapped, prefetched);
   }
 
   private zeroAhead(page: PageIndex, thread: number, stride: number, count: number, region: Region): void {
@@ -115,7 +117,7 @@ export class PrefetchPath {
       mapped++;
       at += stride;
     }
-    this.streams.set(thread, pageIndex(at), mapped);
+    this.streams.set(thread, pageIndex(at), mapped, 0);
   }
 
   private prefetch(page: PageIndex, region: Region): void {

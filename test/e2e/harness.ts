@@ -273,6 +273,7 @@ export async function paged(test: TestContext, run: Run): Promise<Leapd> {
     const wanted = await reference(scene, run.program, { ...options, ...(endless && { rounds }) });
     assert.deepEqual(target.output.filter((line) => /^(DONE|CHILD)/.test(line)).sort(), wanted, 'the result, and that of a run without leapd');
   } catch (error) {
+    await Promise.race([target.closed, sleep(200)]); // its last words may be on their way
     if (error instanceof Error) error.message += `\n  threads of ${pid}: ${proc.waits(pid)}\n  ${target.name} (${target.exit ? describeExit(target.exit) : 'running'})${target.tail()}\n  ${leapd.name}${leapd.tail(30)}`;
     throw error;
   }

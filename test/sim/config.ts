@@ -63,7 +63,7 @@ export function drawConfig(random: Random): Config {
   for (const call of CALLS) weights[call] = random.chance(0.4) ? 0 : random.below(100);
   // Often only a few kinds, which then meet each other all the time.
   if (random.chance(0.5)) {
-    const few = [random.pick(CALLS), random.pick(CALLS), random.pick(CALLS)];
+    const few = [random.chance(0.3) ? 'fork' : random.pick(CALLS), random.pick(CALLS), random.pick(CALLS)];
     for (const call of CALLS) weights[call] = few.includes(call) ? random.between(20, 100) : 0;
   }
   const useMove = random.chance(0.6);

@@ -18,7 +18,7 @@ const OVER_LIMIT_PATIENCE = 3000;
 const WRITE_PAUSE_NS = 3e9;
 /** Turns between two looks at the pager's invariants; SIM_CHECK=1 finds the very turn. */
 const CHECK_EVERY = Number(process.env['SIM_CHECK'] ?? 32);
-const DETACH_PATIENCE = 40_000;
+const DETACH_PATIENCE = 12_000;
 const WAITS_NS = [0, 0, 1000, 50_000, 5_000_000];
 
 export interface RunResult {

@@ -66,6 +66,11 @@ export class Program {
     }
   }
 
+  /** Up to `most` steps. */
+  steps(most: number): void {
+    for (let n = this.world.random.below(most + 1); n > 0; n--) this.step();
+  }
+
   /** A thread whose event was read goes on within this time, however busy the machine is: what a pager may count on. */
   hasten(): void {
     const { world } = this;

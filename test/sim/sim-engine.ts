@@ -10,6 +10,8 @@ import { type FrameIndex, type PageIndex, type SpaceId, type Vpn } from '../../s
 import { BASE, Bit, SimSpace, WINDOW, type EventMessage, type FaultMessage } from './space.js';
 import type { Program } from './schedule.js';
 import type { SimKernel } from './sim-kernel.js';
+import { hashOf, SimHelper } from './sim-helper.js';
+import { SimRanges } from './sim-ranges.js';
 import { GARBAGE, type SimStore } from './sim-store.js';
 import type { World } from './world.js';
 
@@ -27,14 +29,9 @@ export class SimEngine implements Engine {
   readonly zeroHash = new Int32Array(HASH_WORDS);
 
   private readonly spaces: (SimSpace | null)[] = new Array<SimSpace | null>(MAX_SPACES).fill(null);
-  /** The range table: by space and place, which page of the pager stands there; -1 for none. */
-  private readonly ranges: Int32Array[] = [];
-  /** Where each page stands: space and place in its window; -1 when unbound. */
-  private readonly pageSpace: number[] = [];
-  private readonly pagePlace: number[] = [];
+  private readonly ranges: SimRanges;
   private readonly told = new Set<SimSpace>();
-  /** Messages of the target that were read while a discard waited for its own event: per space, handed over at the end of the turn. */
-  private early: { space: SimSpace; fault?: FaultMessage; event?: EventMessage }[] = [];
+  private readonly helper: SimHelper;
   private out = 0;
   /** There is more to read than the last turn took. */
   private more = false;
@@ -50,7 +47,8 @@ export class SimEngine implements Engine {
     this.commands = new Int32Array(world.config.commandRecords * COMMAND_WORDS);
     this.frameHashes = new Int32Array(world.config.frames * HASH_WORDS);
     hashOf(0, this.zeroHash, 0);
-    for (let id = 0; id < MAX_SPACES; id++) this.ranges.push(new Int32Array(WINDOW).fill(-1));
+    this.ranges = new SimRanges(world);
+    this.helper = new SimHelper(world, kernel, store, program, this.frameHashes, (parent, event) => this.foster(parent, event));
     target.id = 0;
     this.spaces[0] = target;
   }
@@ -65,9 +63,9 @@ export class SimEngine implements Engine {
       world.fail(`turn is given ${commandWords} words of commands`);
     }
     this.program.hasten();
-    this.others(world.config.pace);
+    this.program.steps(world.config.pace);
     for (let at = 0; at < commandWords; at += COMMAND_WORDS) {
-      if (world.random.chance(0.2)) this.others(3);
+      if (world.random.chance(0.2)) this.program.steps(3);
       this.execute(this.commands[at], this.commands[at + 1], this.commands[at + 2], this.commands[at + 3]);
     }
     // Stale commands must not be executed again by accident.
@@ -89,10 +87,6 @@ export class SimEngine implements Engine {
       this.program.step();
       if (this.isReady()) this.harvest();
     }
-  }
-
-  private others(most: number): void {
-    for (let n = this.world.random.below(most + 1); n > 0; n--) this.program.step();
   }
 
   private emit(type: number, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0): void {
@@ -122,9 +116,10 @@ export class SimEngine implements Engine {
     if (count < 1 || count > BATCH_PAGES) world.fail(`${COMMAND_NAMES.get(command)} of ${count} pages`);
     if (command === Command.read) return store.read(first, second, count);
     if (command === Command.write) return store.write(first, second, count);
-    const space = this.spaceOf(first, count, command);
+    const id = this.ranges.spaceOf(first, count);
+    const space = id < 0 ? null : this.spaces[id];
     if (space === null) return this.refuseUnbound(command, first, second, count);
-    const place = this.pagePlace[first];
+    const place = this.ranges.placeOf(first);
     switch (command) {
       case Command.map:
       case Command.zero:
@@ -145,31 +140,12 @@ export class SimEngine implements Engine {
     }
   }
 
-  /** The space of a run of pages, which must lie in one bound range. */
-  private spaceOf(page: number, count: number, command: number): SimSpace | null {
-    const id = this.pageSpace[page] ?? -1;
-    const space = id < 0 ? null : (this.spaces[id] ?? null);
-    if (space === null) return null;
-    const pages = this.ranges[id];
-    const place = this.pagePlace[page];
-    for (let i = 1; i < count; i++) {
-      if (pages[place + i] === page + i) continue;
-      if ((this.pageSpace[page + i] ?? -1) < 0) return null;
-      this.world.fail(`${COMMAND_NAMES.get(command)} of pages ${page}+${count}: they leave a bound range at ${page + i}`);
-    }
-    return space;
-  }
-
   private refuseUnbound(command: number, page: number, frame: number, count: number): void {
     this.world.hit('command for an unbound page');
     this.count(command, Errno.ENOENT);
     if (command === Command.moveOut || command === Command.discard) return this.emit(Event.evicted, page, frame, count, Errno.ENOENT, command);
     if (command === Command.unprotect) return this.emit(Event.unprotected, page, -1, count, Errno.ENOENT);
     if (command !== Command.wake) this.emit(Event.mapped, page, command === Command.map ? frame : -1, 0, Errno.ENOENT, count);
-  }
-
-  private isChanging(space: SimSpace): boolean {
-    return this.early.some((message) => message.space === space && message.event !== undefined);
   }
 
   private fill(command: number, space: SimSpace, place: number, page: number, frame: number, count: number): void {
@@ -181,7 +157,7 @@ export class SimEngine implements Engine {
     }
     let done = 0;
     // The pager has not seen an event that is read but not handed over; whatever it asks for may be outdated.
-    if (this.isChanging(space)) kernel.errno = Errno.EAGAIN;
+    if (this.helper.isChanging(space)) kernel.errno = Errno.EAGAIN;
     else done = command === Command.poison ? kernel.poison(space, place, count) : kernel.fill(space, place, count, contents);
     this.count(command, kernel.errno);
     if (done > 0 && kernel.errno !== 0) this.world.hit('partial map');
@@ -189,7 +165,7 @@ export class SimEngine implements Engine {
   }
 
   private evict(command: number, space: SimSpace, place: number, page: number, frame: number, count: number): void {
-    const { kernel, store } = this;
+    const { store } = this;
     for (let i = 0; i < count; i++) {
       if (frame < 0 || frame + i >= store.frames.length) this.world.fail(`eviction into frame ${frame + i}, which does not exist`);
       store.claim(frame + i, 'an eviction');
@@ -197,16 +173,9 @@ export class SimEngine implements Engine {
     }
     const status = new Int32Array(count);
     if (!space.hasHelper) status.fill(Errno.EINVAL);
-    else if (this.isChanging(space)) status.fill(Errno.EAGAIN);
-    else if (command === Command.discard) this.discard(space, place, frame, status);
-    else {
-      for (let i = 0; i < count; i++) {
-        if (this.world.random.chance(0.05)) this.others(2);
-        const content = kernel.move(space, place + i);
-        status[i] = kernel.errno;
-        if (kernel.errno === 0) this.keep(frame + i, content);
-      }
-    }
+    else if (this.helper.isChanging(space)) status.fill(Errno.EAGAIN);
+    else if (command === Command.discard) this.helper.discard(space, place, frame, status);
+    else this.helper.moveOut(space, place, frame, status);
     for (let i = 0; i < count; ) {
       let end = i + 1;
       while (end < count && status[end] === status[i]) end++;
@@ -214,75 +183,6 @@ export class SimEngine implements Engine {
       this.emit(Event.evicted, page + i, frame + i, end - i, status[i], command);
       i = end;
     }
-  }
-
-  private keep(frame: number, content: number): void {
-    this.store.frames[frame] = content;
-    hashOf(content, this.frameHashes, frame * HASH_WORDS);
-  }
-
-  /** Protect, copy, drop; the target does what it likes between the stages. */
-  private discard(space: SimSpace, place: number, frame: number, status: Int32Array): void {
-    const { kernel, store, world } = this;
-    for (let i = 0; i < status.length; i++) {
-      kernel.protect(space, place + i, 1, true);
-      status[i] = kernel.errno;
-    }
-    this.others(4);
-    for (let i = 0; i < status.length; i++) {
-      if (status[i] !== 0) continue;
-      const at = place + i;
-      if (space.has(at, Bit.poison)) status[i] = Errno.EINVAL;
-      else if (!space.has(at, Bit.present) || !space.has(at, Bit.protected)) status[i] = Errno.ENOENT;
-      else if (space.access[at] === 0) status[i] = Errno.EINVAL;
-      else this.keep(frame + i, space.content[at]);
-    }
-    for (let from = 0; from < status.length; ) {
-      if (status[from] !== 0) {
-        from++;
-        continue;
-      }
-      let to = from + 1;
-      while (to < status.length && status[to] === 0) to++;
-      this.ownMadvise(space);
-      for (let i = from; i < to; i++) {
-        const at = place + i;
-        if (!space.isAlive && !space.isKept) status[i] = Errno.ESRCH;
-        // Dropped, unmapped or moved away since it was copied. What stands there unprotected is something else: a real madvise would drop that, a
-        // race of the discard path that nobody can close; the simulator spares it.
-        else if (!space.has(at, Bit.registered) || !space.has(at, Bit.protected)) status[i] = Errno.ENOENT;
-        else if (!space.has(at, Bit.present)) status[i] = Errno.ENOENT;
-        else if (!kernel.calm && world.random.chance(world.config.busy)) status[i] = Errno.EAGAIN;
-        else if (store.frames[frame + i] !== space.content[at]) world.fail(`page +${at} changed under its write protection`);
-        else space.drop(at);
-        if (status[i] !== 0) store.frames[frame + i] = GARBAGE;
-      }
-      from = to;
-    }
-  }
-
-  /** The helper's madvise raises an event of our own; messages of the target that come before it are read with it. */
-  private ownMadvise(space: SimSpace): void {
-    const { kernel } = this;
-    if (!space.isAlive) return;
-    this.others(2);
-    if (!space.isAlive) return;
-    space.changing++;
-    space.events.push({ kind: 'own', start: 0, count: 0, to: 0, thread: null, child: null });
-    this.others(2);
-    while (space.isAlive) {
-      const fault = kernel.readFault(space);
-      if (fault !== undefined) {
-        this.early.push({ space, fault });
-        continue;
-      }
-      const event = kernel.readEvent(space);
-      if (event === undefined || event.kind === 'own') break;
-      this.world.hit('event read during a discard');
-      this.early.push({ space, event });
-      if (event.kind === 'fork') this.foster(space, event);
-    }
-    this.others(3);
   }
 
   // ---- harvest ----
@@ -305,8 +205,7 @@ export class SimEngine implements Engine {
       }
       this.emit(isWrite ? Event.writeDone : Event.readDone, slot, frame, count, errno);
     }, config.harvest);
-    for (const { space, fault, event } of this.early) this.deliver(space, fault, event);
-    this.early = [];
+    for (const { space, fault, event } of this.helper.takeEarly()) this.deliver(space, fault, event);
     let budget = config.harvest;
     this.more = false;
     const from = random.below(MAX_SPACES);
@@ -355,7 +254,7 @@ export class SimEngine implements Engine {
 
   private deliver(space: SimSpace, fault: FaultMessage | undefined, event: EventMessage | undefined): void {
     if (fault !== undefined) {
-      const page = this.ranges[space.id][fault.page];
+      const page = this.ranges.at(space.id, fault.page);
       const v = BASE + fault.page;
       if (page >= 0) return this.emit(Event.fault, page, fault.thread.id, fault.flags, space.id);
       this.world.hit('event:faultUnknown');
@@ -379,16 +278,16 @@ export class SimEngine implements Engine {
   }
 
   register(id: SpaceId, start: Vpn, count: number): number {
-    this.others(2);
+    this.program.steps(2);
     const errno = this.kernel.register(this.space(id, 'register'), start - BASE, count);
     this.world.note('register', id, start - BASE, count, errno);
     this.world.hit(`register:${ERRNO_NAMES.get(errno) ?? errno}`);
-    this.others(2);
+    this.program.steps(2);
     return errno;
   }
 
   protect(id: SpaceId, start: Vpn, count: number): number {
-    this.others(2);
+    this.program.steps(2);
     this.kernel.protect(this.space(id, 'protect'), start - BASE, count, true);
     const { errno } = this.kernel;
     this.world.note('protect', id, start - BASE, count, errno);
@@ -397,57 +296,44 @@ export class SimEngine implements Engine {
   }
 
   unregister(id: SpaceId, start: Vpn, count: number): number {
-    this.others(2);
+    this.program.steps(2);
     const errno = this.kernel.unregister(this.space(id, 'unregister'), start - BASE, count);
     this.world.note('unregister', id, start - BASE, count, errno);
     this.world.hit(`unregister:${ERRNO_NAMES.get(errno) ?? errno}`);
-    this.others(2);
+    this.program.steps(2);
     return errno;
   }
 
   bind(id: SpaceId, start: Vpn, count: number, first: PageIndex): void {
     this.space(id, 'bind');
-    const page = this.ranges[id];
-    const place = start - BASE;
-    this.world.note('bind', id, place, count, first);
-    if (count < 1 || place < 0 || place + count > WINDOW) this.world.fail(`bind of ${count} pages at +${place}`);
-    for (let i = 0; i < count; i++) {
-      if (page[place + i] !== -1) this.world.fail(`bind at +${place + i}, where page ${page[place + i]} stands`);
-      if ((this.pageSpace[first + i] ?? -1) !== -1) this.world.fail(`bind of page ${first + i}, which is bound already`);
-      page[place + i] = first + i;
-      this.pageSpace[first + i] = id;
-      this.pagePlace[first + i] = place + i;
-    }
+    this.world.note('bind', id, start - BASE, count, first);
+    this.ranges.bind(id, start - BASE, count, first);
   }
 
   unbind(id: SpaceId, start: Vpn, count: number): void {
     this.world.note('unbind', id, start - BASE, count);
-    const page = this.ranges[id];
-    for (let at = Math.max(0, start - BASE); at < Math.min(WINDOW, start - BASE + count); at++) {
-      if (page[at] >= 0) this.pageSpace[page[at]] = -1;
-      page[at] = -1;
-    }
+    this.ranges.unbind(id, start - BASE, count);
     this.kernel.wake(this.space(id, 'unbind'), start - BASE, count);
   }
 
   mappings(id: SpaceId): Mapping[] {
-    this.others(1);
+    this.program.steps(1);
     const space = this.space(id, 'mappings');
     const found = space.isAlive ? space.mappings() : [];
     this.world.note('mappings', id, found.length);
-    this.others(2);
+    this.program.steps(2);
     return found;
   }
 
   residency(id: SpaceId, start: Vpn, count: number, out: Uint8Array): number {
-    this.others(1);
+    this.program.steps(1);
     const space = this.space(id, 'residency');
     if (!space.isAlive) return Errno.ESRCH;
     for (let i = 0; i < count; i++) {
       const at = start - BASE + i;
       out[i] = at < 0 || at >= WINDOW ? 0 : space.has(at, Bit.present) ? 1 : space.has(at, Bit.poison) ? 2 : 0;
     }
-    this.others(2);
+    this.program.steps(2);
     return 0;
   }
 
@@ -457,7 +343,7 @@ export class SimEngine implements Engine {
 
   adopt(id: SpaceId, thread: number): boolean {
     const space = this.space(id, 'adopt');
-    this.others(3);
+    this.program.steps(3);
     if (space.isAlive && space.threads.some((other) => other.id === thread) && !this.world.random.chance(0.1)) space.hasHelper = true;
     this.world.note('adopt', id, thread, Number(space.hasHelper));
     this.world.hit(space.hasHelper ? 'adopt:ok' : 'adopt:refused');
@@ -488,12 +374,3 @@ export class SimEngine implements Engine {
 
 const EVENT_NOTES: string[] = [];
 for (const [name, value] of Object.entries(Event)) EVENT_NOTES[value] = `event ${name}`;
-
-/** 128 bits that differ when the contents do. */
-export function hashOf(content: number, out: Int32Array, at: number): void {
-  for (let i = 0; i < HASH_WORDS; i++) {
-    let h = Math.imul(content ^ (0x9e3779b9 * (i + 1)), 0x85ebca6b);
-    h = Math.imul(h ^ (h >>> 15), 0xc2b2ae35);
-    out[at + i] = h ^ (h >>> 13);
-  }
-}

@@ -5,7 +5,7 @@ import { MUTANTS, mutate } from './mutants.js';
 import { runSeed } from './run.js';
 import { SimFailure } from './world.js';
 
-const RUNS = 180;
+const RUNS = 220;
 const STEPS = 6000;
 /** What must have come up: the test is worth nothing if it did not. */
 const WANTED = [

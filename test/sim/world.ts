@@ -44,7 +44,8 @@ export class Random {
   }
 }
 
-const TRACE_LINES = Number(process.env["TRACE"] ?? 50);
+/** TRACE=100000 shows the whole of a run that fails. */
+const TRACE_LINES = Number(process.env['TRACE'] ?? 50);
 
 /** Every note goes into the hash; the last ones are kept as numbers and become text only when a run fails. */
 export class Trace {
