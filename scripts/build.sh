@@ -24,7 +24,8 @@ if [ ! -f build/Release/leap.node ] || ! is_current build/.leap-stamp "$native";
   printf '%s\n' "$native" >build/.leap-stamp
 fi
 
-script=$(find src daemon test bench scripts -name '*.ts' -print0 | sort -z | xargs -0 cat tsconfig.json package-lock.json | sum_of -)
+sources() { find . \( -name node_modules -o -name dist -o -name build -o -name .git \) -prune -o -name '*.ts' -print0 | sort -z; }
+script=$(sources | xargs -0 cat tsconfig.json package-lock.json | sum_of -)
 if ! is_current dist/.leap-stamp "$script"; then
   tsc
   chmod +x dist/daemon/leapd.js dist/daemon/leapctl.js

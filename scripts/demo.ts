@@ -94,7 +94,8 @@ async function alone(): Promise<Outcome> {
 
 async function paged(): Promise<PagedOutcome> {
   const hungry = await Hungry.start();
-  const leapd = spawn(process.execPath, [leapdEntry, '--pid', String(hungry.pid), '--local-memory', LOCAL_MEMORY, '--log-level', 'warn'], { stdio: 'inherit' });
+  const options = ['--pid', String(hungry.pid), '--local-memory', LOCAL_MEMORY, '--log-level', 'warn'];
+  const leapd = spawn(process.execPath, [leapdEntry, ...options], { stdio: 'inherit' });
   const gone = once(leapd, 'exit');
   const socket = `/run/leap/${hungry.pid}.sock`;
   const attachMs = await attached(socket, gone);
@@ -158,9 +159,10 @@ class LiveLine {
 
 function report(without: Outcome, withLeap: PagedOutcome): boolean {
   const { stats } = withLeap;
+  const times = (withLeap.seconds / without.seconds).toFixed(1);
   const table = new Table({ head: ['', 'alone', 'under leapd'], style: { head: [], border: [], compact: true } });
   table.push(
-    ['time for the work', `${without.seconds.toFixed(2)} s`, `${withLeap.seconds.toFixed(2)} s (${(withLeap.seconds / without.seconds).toFixed(1)} times)`],
+    ['time for the work', `${without.seconds.toFixed(2)} s`, `${withLeap.seconds.toFixed(2)} s (${times} times)`],
     ['resident size at its end', formatBytes(without.residentBytes), formatBytes(withLeap.residentBytes)],
     ['resident size after detach', '', formatBytes(withLeap.residentAfterBytes)],
     ['faults served', '', String(stats.faults)],

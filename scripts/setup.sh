@@ -41,20 +41,28 @@ if [ ${#need[@]} -gt 0 ]; then
     as_root=(sudo)
   fi
   say "installing ${need[*]}"
-  export DEBIAN_FRONTEND=noninteractive
-  running_redis=$(pgrep -x redis-server || echo none)
   log=$(mktemp)
-  trap 'rm -f "$log"' EXIT
+  policy=/usr/sbin/policy-rc.d
+  made_policy=no
+  clean_up() {
+    rm -f "$log"
+    [ "$made_policy" = no ] || "${as_root[@]}" rm -f "$policy"
+  }
+  trap clean_up EXIT
+  # The tests start a redis of their own: the service that comes with the package is neither started now nor at the next boot.
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" install -m 755 /dev/stdin "$policy"
+    made_policy=yes
+  fi
   apt_install() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${need[@]}" >"$log" 2>&1; }
-  # The package lists of a fresh machine are empty or old: fetch them only when the first try fails.
+  # The package lists of a fresh machine are empty or old: they are fetched only when the first try fails.
   apt_install || { "${as_root[@]}" apt-get update >/dev/null 2>&1 && apt_install; } || {
     tail -n 15 "$log" >&2
     die "apt could not install: ${need[*]}. Install them by hand, then run this again"
   }
-  # The tests start a redis of their own; the service that the package starts is not wanted, unless it ran before.
-  if [ "$running_redis" = none ] && pgrep -x redis-server >/dev/null; then
-    "${as_root[@]}" systemctl disable --now redis-server >/dev/null 2>&1 || "${as_root[@]}" service redis-server stop >/dev/null 2>&1 || say "a redis-server was started by its package and could not be stopped"
-  fi
+  case " ${need[*]} " in
+    *" redis-server "*) "${as_root[@]}" systemctl disable redis-server >/dev/null 2>&1 || say "redis-server has no service here to switch off" ;;
+  esac
 fi
 
 # --- npm packages ------------------------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,9 @@ import { createInterface } from 'node:readline';
 import { run } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
+/** Lines of a failed file that are shown. */
+const LONGEST_OUTPUT = 200;
+
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
 interface Tally {
@@ -78,35 +81,42 @@ async function nodeTest(name: string, file: string, minutes: number): Promise<vo
   stream.on('test:stdout', ({ message }) => output.push(message.trimEnd()));
   stream.on('test:stderr', ({ message }) => output.push(message.trimEnd()));
   for await (const event of stream) void event;
-  const seconds = ((performance.now() - begin) / 1000).toFixed(1);
-  say(`${mine.failed > 0 ? 'not ok' : 'ok    '}  ${name}  ${mine.passed} passed${mine.skipped > 0 ? `, ${mine.skipped} skipped` : ''}${mine.failed > 0 ? `, ${mine.failed} FAILED` : ''}  (${seconds} s)`);
-  if (mine.failed > 0) say(output.join('\n'));
+  report(name, mine, begin, output);
 }
 
 /** A program that prints `ok NAME`, `not ok NAME why` or `skip NAME reason` for each of its tests. */
 async function lines(stage: string, program: string, given: readonly string[], minutes: number): Promise<void> {
   if (!existsSync(`${root}${given[0]}`)) return;
+  const begin = performance.now();
+  const mine: Tally = { passed: 0, failed: 0, skipped: 0 };
   const child = spawn(program, given, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
   const patience = setTimeout(() => child.pid !== undefined && process.kill(-child.pid, 'SIGKILL'), minutes * 60_000);
-  const errors: string[] = [];
+  const output: string[] = [];
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
-  createInterface({ input: child.stderr }).on('line', (line) => errors.push(line));
-  let failed = 0;
+  createInterface({ input: child.stderr }).on('line', (line) => output.push(line));
   for await (const line of createInterface({ input: child.stdout })) {
-    const match = /^(ok|not ok|skip) (\S+)\s*(.*)$/.exec(line);
-    if (!match) continue;
-    const [, verdict, name = '', reason = ''] = match;
-    count(verdict === 'ok' ? 'passed' : verdict === 'skip' ? 'skipped' : 'failed', `${stage}: ${name}`, reason);
-    if (verdict === 'not ok') failed++;
-    say(`${verdict === 'ok' ? 'ok    ' : verdict === 'skip' ? 'skip  ' : 'not ok'}  ${stage}/${name}${reason === '' ? '' : `  ${reason}`}`);
+    const [, word, rest = ''] = /^(ok|not ok|skip) (.*)$/.exec(line) ?? [];
+    if (word === undefined) continue;
+    const verdict = word === 'ok' ? 'passed' : word === 'skip' ? 'skipped' : 'failed';
+    const name = rest.split(' ')[0] ?? '';
+    mine[verdict]++;
+    count(verdict, `${stage}: ${verdict === 'passed' ? rest : name}`, rest.slice(name.length).trim());
+    if (verdict === 'failed') output.push(line);
   }
   const code = await ended;
   clearTimeout(patience);
-  if (code !== 0 && failed === 0) {
+  if (code !== 0 && mine.failed === 0) {
+    mine.failed++;
     count('failed', stage);
-    say(`not ok  ${stage}  ended with ${code ?? 'a signal'}`);
+    output.push(`${program} ${given.join(' ')} ended with ${code ?? 'a signal'}`);
   }
-  if (code !== 0) say(errors.slice(-40).join('\n'));
+  report(stage, mine, begin, output);
+}
+
+function report(name: string, { passed, failed, skipped }: Tally, begin: number, output: readonly string[]): void {
+  const counts = [`${passed} passed`, ...(skipped > 0 ? [`${skipped} skipped`] : []), ...(failed > 0 ? [`${failed} FAILED`] : [])];
+  say(`${failed > 0 ? 'not ok' : 'ok    '}  ${name}  ${counts.join(', ')}  (${((performance.now() - begin) / 1000).toFixed(1)} s)`);
+  if (failed > 0) say(output.slice(-LONGEST_OUTPUT).join('\n'));
 }
 
 const wanted = process.argv.slice(2);

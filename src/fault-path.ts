@@ -184,9 +184,10 @@ export class FaultPath {
 
   /** The result of an unprotect command. */
   unprotected(firstPage: number, count: number, errno: number): void {
+    if (errno === Errno.ENOENT && count > 1) this.family.joining = false; // perhaps only because the run crosses two mappings
     for (let i = 0; i < count; i++) {
       const page = pageIndex(firstPage + i);
-      if (errno === Errno.EAGAIN) this.want(page, SEEN, FAULT_WP);
+      if (errno === Errno.EAGAIN || (errno === Errno.ENOENT && count > 1)) this.want(page, SEEN, FAULT_WP);
       else this.family.pages.lower(page, PageFlag.waiting);
     }
   }

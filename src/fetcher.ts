@@ -126,6 +126,8 @@ export class Fetcher {
     const { frames, pages } = this.family;
     if (pages.has(page, PageFlag.prefetched)) this.prefetching--;
     frames.assign(frame, NONE as PageIndex, frames.slotOf(frame));
+    // Who waited for the read is served at once: with zeros, or a wake.
+    if (pages.has(page, PageFlag.waiting)) this.arrived(page, frameIndex(NONE));
   }
 
   private failed(page: PageIndex, frame: FrameIndex, slot: SlotIndex, errno: number): void {

@@ -153,7 +153,7 @@ export class Pager {
           this.spaces.removed(space, from, to);
           break;
         case Event.unmap:
-          this.spaces.unmapped(space, from, to);
+          this.spaces.unmapEvent(space, from, to);
           break;
         case Event.remap:
           this.spaces.moved(space, vpn(from), vpn(to), events[at + 6]);
@@ -165,6 +165,7 @@ export class Pager {
           this.spaces.gone(space);
           break;
         case Event.helperLost:
+          this.spaces.fix(space);
           this.family.notify('warn', 'the helper process is gone; nothing more can be evicted from this process', { space });
           break;
         default:

@@ -119,10 +119,11 @@ export class SlotTable {
   }
 
   private spare(): SlotIndex {
-    if (this.spares.length === 0) {
+    while (this.spares.length === 0) {
       const [first, count] = this.takeSpares();
       this.spareRanges.push([first, count]);
-      for (let slot = first + count - 1; slot >= first; slot--) this.spares.push(slot);
+      // Where a page was before, its home slot may still be a forked child's: that one becomes a spare when it is free.
+      for (let slot = first + count - 1; slot >= first; slot--) if (this.state[slot] === SlotState.free) this.spares.push(slot);
     }
     return slotIndex(this.spares.pop()!);
   }

@@ -13,6 +13,8 @@ import type { WriteBack } from './write-back.js';
 
 /** VmFlags of mappings that are left alone: locked, huge, shared, io, pfn, device, wiped or not copied on fork, grows down, shadow stack. */
 const SKIPPED_FLAGS = ['lo', 'ht', 'sh', 'io', 'pf', 'mm', 'wf', 'dc', 'gd', 'ss'] as const;
+/** A move that leaves the old place mapped (MREMAP_DONTUNMAP) has no second event: it is not waited for longer than this. */
+const ECHO_NS = 1e9;
 const RECHECK_MAX = 1024;
 
 /** Whether a mapping is private anonymous memory that can be paged: heap, mmap, thread stacks. */
@@ -29,6 +31,8 @@ export class Spaces {
   private readonly foreign = new Set<string>();
   /** Ranges that were removed and may have pages all the same: after MADV_FREE, or because the removal is still to take effect. */
   private rechecks: { space: SpaceId; start: number; end: number }[] = [];
+  /** Moves whose second event, the end of the old place, is still to come. */
+  private echoes: { space: SpaceId; start: number; end: number; since: number }[] = [];
   private readonly adoptTried = new Set<SpaceId>();
 
   constructor(
@@ -128,6 +132,32 @@ export class Spaces {
     else this.rechecks = [...this.spansOfAll()];
   }
 
+  /**
+   * munmap. After a move (mremap) the kernel also says that the old place is gone; if another thread has moved something there meanwhile, and its
+   * event has come first, then that is not what is gone.
+   */
+  unmapEvent(space: SpaceId, start: number, end: number): void {
+    const { family } = this;
+    this.echoes = this.echoes.filter((echo) => family.now - echo.since < ECHO_NS);
+    const at = this.echoes.findIndex((echo) => echo.space === space && echo.start === start && echo.end === end);
+    if (at < 0) return this.unmapped(space, start, end);
+    this.echoes.splice(at, 1);
+    for (const [from, to] of this.unregistered(space, start, end)) this.unmapped(space, from, to);
+  }
+
+  /** The parts of [start, end) where no registered mapping stands now. */
+  private unregistered(space: SpaceId, start: number, end: number): [number, number][] {
+    const parts: [number, number][] = [];
+    let at = start;
+    for (const mapping of this.family.engine.mappings(space)) {
+      if (!mapping.flags.includes('um') || mapping.end <= at || mapping.start >= end) continue;
+      if (mapping.start > at) parts.push([at, mapping.start]);
+      at = mapping.end;
+    }
+    if (at < end) parts.push([at, end]);
+    return parts;
+  }
+
   unmapped(space: SpaceId, start: number, end: number): void {
     const { family } = this;
     this.seen.delete(space); // something new may stand there already
@@ -139,6 +169,7 @@ export class Spaces {
 
   moved(space: SpaceId, from: Vpn, to: Vpn, count: number): void {
     const { family } = this;
+    this.echoes.push({ space, start: from, end: from + count, since: family.now });
     this.unmapped(space, to, to + count); // MREMAP_FIXED over a mapping of ours
     for (const part of family.regions.move(space, from, to, count)) {
       family.engine.unbind(space, part.start, part.count);
@@ -195,6 +226,18 @@ export class Spaces {
         if (family.pages.state[page] !== State.resident) continue;
         family.resident++;
         family.victims.inserted(page, true);
+      }
+    }
+  }
+
+  /** The space has lost its helper: its pages cannot be taken away any more, and no longer count. */
+  fix(space: SpaceId): void {
+    const { family } = this;
+    for (const region of family.regions.of(space)) {
+      for (let i = 0; i < region.count; i++) {
+        const page = pageIndex(region.first + i);
+        if (family.pages.state[page] === State.resident) family.leaveResident(page);
+        family.pages.raise(page, PageFlag.fixed);
       }
     }
   }

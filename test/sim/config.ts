@@ -103,12 +103,12 @@ export function drawConfig(random: Random): Config {
     registerError: sometimes(random, 0.3),
     interrupt: sometimes(random, 0.05),
     reclaim: sometimes(random, 0.1),
-    helperLost: random.chance(0.1) ? 0.0005 : 0,
+    helperLost: random.chance(0.15) ? 0.001 : 0,
     readError: sometimes(random, 0.05),
     writeError: sometimes(random, 0.05),
     writeOutage: random.chance(0.2) ? 0.002 : 0,
     corruptRead: sometimes(random, 0.02),
-    damage: random.chance(0.1) ? 0.003 : 0,
+    damage: random.chance(0.2) ? 0.004 : 0,
     endsWithExit: random.chance(0.15),
   };
 }

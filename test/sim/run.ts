@@ -154,6 +154,8 @@ class Run {
 
   private exit(): void {
     const { world, pager, kernel } = this;
+    // At a bad moment, if one comes.
+    for (let i = 0; i < 200 && !kernel.spaces.some((space) => space.faults.length > 0); i++) this.program.step();
     for (const space of [...kernel.spaces]) if (space.isAlive) this.calls.exit(space);
     for (let turns = 0; pager.step(world.random.pick(WAITS_NS)); turns++) {
       if (turns > PATIENCE) world.fail('every process has exited, and the pager goes on');
