@@ -15,6 +15,7 @@
         "native/helper_move.cc",
         "native/inside.cc",
         "native/place.cc",
+        "native/poller.cc",
         "native/procfs.cc",
         "native/ranges.cc",
         "native/swapfile.cc",

@@ -28,7 +28,9 @@ const explanations: Readonly<Record<string, Explanation>> = {
   limit: { code: ExitCode.attach, remedy: 'raise the limits of the process: prlimit --nofile and --as' },
 };
 
+const unexplained: Explanation = { code: ExitCode.attach, remedy: 'the process is as it was; see what this machine has with: leapctl doctor' };
+
 export function attachRefusal(settings: PagerSettings, reason: string, message: string): Refusal {
-  const { code, remedy } = explanations[reason] ?? { code: ExitCode.attach, remedy: 'the process is as it was; see what this machine has with: leapctl doctor' };
+  const { code, remedy } = explanations[reason] ?? unexplained;
   return new Refusal(code, `leapd cannot attach to process ${settings.pid}: ${message}`, remedy);
 }

@@ -1,10 +1,12 @@
 /** Taking a process under this leapd: one leapd a process, and a clear word about whoever was there before. */
-import { ExitCode, Refusal } from './exit-codes.js';
+import { errnoName, ExitCode, Refusal } from './exit-codes.js';
 import { identify } from './process-info.js';
 import { judge, RECORD_VERSION, type Claim, type Registry } from './registry.js';
 import type { Target } from './target.js';
 
-const at = (date: Date | string | undefined): string => (date === undefined ? 'an unknown time' : new Date(date).toISOString().replace('T', ' ').slice(0, 19));
+/** "2026-01-02 03:04:05", in UTC. */
+const at = (date: Date | string | undefined): string =>
+  date === undefined ? 'an unknown time' : new Date(date).toISOString().replace('T', ' ').slice(0, 19);
 
 /** @throws Refusal: the process is a leapd, is under one, or was left behind by one. */
 export function checkClaims(registry: Registry, pid: number): void {
@@ -12,7 +14,8 @@ export function checkClaims(registry: Registry, pid: number): void {
     const condition = judge(claim);
     const living = condition === 'active' || condition === 'ending';
     if (claim.leapd.pid === pid && living) {
-      throw new Refusal(ExitCode.target, `process ${pid} is a leapd, at work for process ${claim.target.pid}`, 'name another process: a pager cannot be paged');
+      const problem = `process ${pid} is a leapd, at work for process ${claim.target.pid}`;
+      throw new Refusal(ExitCode.target, problem, 'name another process: a pager cannot be paged');
     }
     if (claim.target.pid !== pid) continue;
     if (condition === 'active') {
@@ -33,11 +36,13 @@ export function checkClaims(registry: Registry, pid: number): void {
 export function describeOrphan(registry: Registry, claim: Claim): Refusal {
   const { pid, name } = claim.target;
   const how = claim.failure === undefined ? 'was killed' : `ended on an error (${claim.failure})`;
+  const seen = at(registry.lastSeen(pid));
   return new Refusal(
     ExitCode.orphaned,
-    `leapd ${claim.leapd.pid}, which paged process ${pid} (${name}) since ${at(claim.startedAt)}, ${how} after ${at(registry.lastSeen(pid))} UTC without detaching: ` +
-      `the process waits wherever it touches a page that is out, nothing of it has been lost, and its pages are in ${claim.swapFile}`,
-    `this version cannot take over: keep the process waiting until one can, or give it up with: kill -9 ${pid} (the next leapd then removes the swap file)`,
+    `leapd ${claim.leapd.pid}, which paged process ${pid} (${name}) since ${at(claim.startedAt)}, ${how} after ${seen} UTC without detaching: ` +
+      `the process waits wherever it touches a page that is out, instead of reading zeros, and what was written out is in ${claim.swapFile}`,
+    'this version cannot take over: keep the process waiting until one can, ' +
+      `or give it up with: kill -9 ${pid} (the next leapd then removes the swap file)`,
   );
 }
 
@@ -54,16 +59,16 @@ export function claimTarget(registry: Registry, target: Target, swapFile: string
     control,
     attached: false,
   };
+  const path = registry.pathOf(target.pid);
   let taken: boolean;
   try {
     taken = registry.claim(claim);
   } catch (error) {
-    const path = registry.pathOf(target.pid);
-    throw new Refusal(ExitCode.rights, `${path} cannot be written (${(error as NodeJS.ErrnoException).code ?? error})`, 'leapd keeps its record there; run it as root');
+    throw new Refusal(ExitCode.rights, `${path} cannot be written (${errnoName(error)})`, 'leapd keeps its record there; run it as root');
   }
   if (!taken) {
     checkClaims(registry, target.pid);
-    throw new Refusal(ExitCode.target, `${registry.pathOf(target.pid)} stands in the way and is no record that this leapd can read`, 'remove it if no leapd runs');
+    throw new Refusal(ExitCode.target, `${path} stands in the way and is no record that this leapd can read`, 'remove it if no leapd runs');
   }
   return claim;
 }

@@ -21,8 +21,13 @@ export async function answerWith(session: Session | undefined, request: Request,
     case 'set':
       return set(session, request.arguments);
     case 'detach':
-      return { pid: session.target.pid, ending: await session.detach(request.arguments['force'] === 'yes', progress), uptimeSeconds: session.uptimeSeconds };
+      return detach(session, request.arguments['force'] === 'yes', progress);
   }
+}
+
+async function detach(session: Session, force: boolean, progress: Progress): Promise<Json> {
+  const ending = await session.detach(force, progress);
+  return { pid: session.target.pid, ending, uptimeSeconds: session.uptimeSeconds };
 }
 
 /** One object with every counter of the pager, and whose they are. */
@@ -56,16 +61,17 @@ async function set(session: Session, given: Readonly<Record<string, string>>): P
   const names = Object.keys(given);
   const unknown = names.find((name) => !settable.some((known) => known === name));
   if (unknown !== undefined || names.length === 0) {
-    throw new Refusal(ExitCode.usage, unknown === undefined ? 'nothing to set' : `${unknown} cannot be set at run time`, `what can: ${settable.join(', ')}`);
+    const problem = unknown === undefined ? 'nothing to set' : `${unknown} cannot be set at run time`;
+    throw new Refusal(ExitCode.usage, problem, `what can: ${settable.join(', ')}`);
   }
   const value = (name: (typeof settable)[number]): string | undefined => given[name];
   const [memory, prefetch, history, windowMax, buffer] = settable.map(value);
   const changes: PagerChanges = {
-    ...(memory !== undefined && { localPages: await limitNow(session, parseValue('local-memory', memory)) }),
-    ...(prefetch !== undefined && { prefetch: parseValue('prefetch', prefetch) }),
-    ...(history !== undefined && { history: parseValue('history', history) }),
-    ...(windowMax !== undefined && { windowMax: parseValue('window-max', windowMax) }),
-    ...(buffer !== undefined && { prefetchBuffer: parseValue('prefetch-buffer', buffer) }),
+    ...(memory !== undefined && { localPages: await limitNow(session, parseValue('local-memory', memory, 'local-memory')) }),
+    ...(prefetch !== undefined && { prefetch: parseValue('prefetch', prefetch, 'prefetch') }),
+    ...(history !== undefined && { history: parseValue('history', history, 'history') }),
+    ...(windowMax !== undefined && { windowMax: parseValue('window-max', windowMax, 'window-max') }),
+    ...(buffer !== undefined && { prefetchBuffer: parseValue('prefetch-buffer', buffer, 'prefetch-buffer') }),
   };
   try {
     await session.pager.change(changes);

@@ -126,5 +126,6 @@ function serve(socket: Socket, sockets: Set<Socket>, pending: Set<Promise<void>>
 
 function describe(error: unknown): { code: number; problem: string; remedy: string } {
   if (error instanceof Refusal) return { code: error.code, problem: error.problem, remedy: error.remedy };
-  return { code: ExitCode.internal, problem: error instanceof Error ? error.message : String(error), remedy: 'this is a bug in leap; its log says more' };
+  const problem = error instanceof Error ? error.message : String(error);
+  return { code: ExitCode.internal, problem, remedy: 'this is a bug in leap; its log says more' };
 }

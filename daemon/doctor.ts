@@ -53,13 +53,15 @@ function userfaultfd({ problem, probe }: NativeProbe): Finding[] {
   if (problem !== undefined) return [missing('userfaultfd', problem, 'run as root; in a container allow userfaultfd in its seccomp profile')];
   return [
     good('userfaultfd', wantedFeatures.filter((name) => probe.features.includes(name)).join(', ')),
-    probe.features.includes('move') ? good('eviction', 'move') : less('eviction', 'write-protect and discard', 'Linux 6.8 can move pages, which is faster'),
+    probe.features.includes('move')
+      ? good('eviction', 'move')
+      : less('eviction', 'write-protect and discard', 'Linux 6.8 can move pages, which is faster'),
     probe.userfaultfdDevice
       ? good('/dev/userfaultfd', 'there')
       : less('/dev/userfaultfd', 'not there', 'only processes that may use userfaultfd themselves can be paged; Linux 6.1 has it'),
     probe.ioUring
       ? good('io_uring', 'allowed')
-      : less('io_uring', `refused (errno ${probe.ioUringErrno})`, 'the swap file is read and written synchronously; on newer kernels allow it with: sysctl kernel.io_uring_disabled=0'),
+      : less('io_uring', `refused (errno ${probe.ioUringErrno})`, 'the swap file is slower without; allow it with: sysctl kernel.io_uring_disabled=0'),
   ];
 }
 
@@ -70,17 +72,18 @@ function seccomp(): Finding {
 }
 
 function groups(): Finding {
-  const versions = memoryMounts(readText('/proc/self/mountinfo') ?? '').filter(({ version, point }) => version === 1 || (readText(`${point}/cgroup.controllers`) ?? '').includes('memory'));
-  if (versions.length === 0) return less('memory control groups', 'none found', 'whether the memory fits back is judged by the machine alone');
-  return good('memory control groups', versions.map(({ version, point }) => `version ${version} at ${point}`).join(', '));
+  const mounts = memoryMounts(readText('/proc/self/mountinfo') ?? '');
+  const counting = mounts.filter(({ version, point }) => version === 1 || (readText(`${point}/cgroup.controllers`) ?? '').includes('memory'));
+  if (counting.length === 0) return less('memory control groups', 'none found', 'whether the memory fits back is judged by the machine alone');
+  return good('memory control groups', counting.map(({ version, point }) => `version ${version} at ${point}`).join(', '));
 }
 
 function cpus({ calibration }: NativeProbe): Finding {
   const count = availableParallelism();
   if (!calibration) return count > 1 ? good('CPUs', String(count)) : less('CPUs', '1', 'leapd and the process take turns');
   const { sameCpuBlocking, otherCpuSpinning, otherCpuBlocking } = calibration;
-  const costs = `a fault costs ${formatNs(sameCpuBlocking)} served on its own CPU, ${formatNs(otherCpuSpinning)} by one that spins, ${formatNs(otherCpuBlocking)} by one that sleeps`;
-  return good('CPUs', `${count}; ${costs}`);
+  const [same, spinning, sleeping] = [sameCpuBlocking, otherCpuSpinning, otherCpuBlocking].map(formatNs);
+  return good('CPUs', `${count}; a fault costs ${same} served on its own CPU, ${spinning} by one that spins, ${sleeping} by one that sleeps`);
 }
 
 const HALT_POLL_NS = 200_000;
@@ -90,7 +93,9 @@ function haltPolling(): Finding[] {
   if (!/^flags\s*:.*\bhypervisor\b/m.test(readText('/proc/cpuinfo') ?? '')) return [];
   const path = '/sys/module/haltpoll/parameters/guest_halt_poll_ns';
   const polls = Number(readText(path)?.trim() ?? Number.NaN);
-  if (Number.isNaN(polls)) return [less('halt polling', 'virtual machine, no haltpoll', 'a fault served from another CPU costs several times more; try: modprobe cpuidle_haltpoll')];
+  if (Number.isNaN(polls)) {
+    return [less('halt polling', 'virtual machine, no haltpoll', 'a fault served from another CPU costs far more; try: modprobe cpuidle_haltpoll')];
+  }
   if (polls >= HALT_POLL_NS) return [good('halt polling', `${polls} ns`)];
   return [less('halt polling', `virtual machine, ${polls} ns`, `faster with: echo ${HALT_POLL_NS} > ${path}`)];
 }
@@ -100,7 +105,8 @@ const FEW_MAPS = 65530;
 function mapLimit(): Finding {
   const limit = Number(readText('/proc/sys/vm/max_map_count')?.trim() ?? 0);
   if (limit >= FEW_MAPS) return good('mappings a process may have', String(limit));
-  return less('mappings a process may have', String(limit), `registering memory can split mappings; raise it with: sysctl vm.max_map_count=${FEW_MAPS}`);
+  const advice = `registering memory can split mappings; raise it with: sysctl vm.max_map_count=${FEW_MAPS}`;
+  return less('mappings a process may have', String(limit), advice);
 }
 
 const memory = (): Finding => good('free memory', formatBytes(freemem()));

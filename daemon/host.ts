@@ -28,7 +28,8 @@ export function checkHost(): void {
     throw new Refusal(ExitCode.system, `leapd runs on Linux on x86-64, and this is ${process.platform} on ${arch()}`, 'use such a machine');
   }
   if (!isAtLeast(kernelVersion(), OLDEST_KERNEL)) {
-    throw new Refusal(ExitCode.system, `Linux ${release()} is too old: leapd needs ${OLDEST_KERNEL.join('.')}`, 'boot a newer kernel; 6.8 and later serve best');
+    const problem = `Linux ${release()} is too old: leapd needs ${OLDEST_KERNEL.join('.')}`;
+    throw new Refusal(ExitCode.system, problem, 'boot a newer kernel; 6.8 and later serve best');
   }
   if (!hasCapability(Capability.sysPtrace)) {
     throw new Refusal(ExitCode.rights, 'attaching to a process takes CAP_SYS_PTRACE, which is missing', 'run leapd as root');

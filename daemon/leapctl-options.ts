@@ -19,8 +19,16 @@ function commandLine(args: readonly string[]) {
   return yargs([...args])
     .scriptName('leapctl')
     .usage('Usage: $0 <command> [options]\n\nLooks at a running leapd and tells it what to do.')
-    .parserConfiguration({ 'camel-case-expansion': false, 'dot-notation': false, 'boolean-negation': false, 'parse-numbers': false, 'parse-positional-numbers': false })
-    .command('status [pid]', 'who is under leapd, or the state of one process', (parser) => parser.positional('pid', { describe: 'the paged process; all when left out', type: 'string' }))
+    .parserConfiguration({
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'boolean-negation': false,
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+    })
+    .command('status [pid]', 'who is under leapd, or the state of one process', (parser) =>
+      parser.positional('pid', { describe: 'the paged process; all when left out', type: 'string' }),
+    )
     .command('stats <pid>', 'every counter of the pager', pidArgument)
     .command('set <pid> <settings..>', `change ${settable.join(', ')} while it runs`, (parser) =>
       pidArgument(parser).positional('settings', { describe: 'NAME=VALUE', type: 'string', array: true, demandOption: true }),
@@ -61,7 +69,7 @@ export async function parseLeapctl(args: readonly string[]): Promise<LeapctlOpti
   const pid = argv['pid'];
   return {
     command,
-    pid: pid === undefined ? undefined : parseValue('pid', String(pid)),
+    pid: pid === undefined ? undefined : parseValue('pid', String(pid), 'the process'),
     control: argv['control'] as string | undefined,
     json: argv['json'] === true,
     force: argv['force'] === true,
@@ -73,7 +81,9 @@ export function parseSettings(words: readonly string[]): Record<string, string> 
   const settings: Record<string, string> = {};
   for (const word of words) {
     const [, name, value] = /^([^=]+)=(.+)$/.exec(word) ?? [];
-    if (name === undefined || value === undefined) throw new Refusal(ExitCode.usage, `"${word}" is no NAME=VALUE`, `what can be set: ${settable.join(', ')}`);
+    if (name === undefined || value === undefined) {
+      throw new Refusal(ExitCode.usage, `"${word}" is no NAME=VALUE`, `what can be set: ${settable.join(', ')}`);
+    }
     if (name in settings) throw new Refusal(ExitCode.usage, `${name} is given twice`, 'give it once');
     settings[name] = value;
   }

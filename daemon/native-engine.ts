@@ -252,9 +252,13 @@ export class NativeEngine implements Engine {
   setSpin(ns: number): void {
     this.native.setSpin(ns);
   }
-  /** The CPU that a thread of the target ran on last; -1 when it is gone. */
+  /**
+   * The CPU that a thread of the target ran on last, as the thread's faults number it; -1 when the target is gone. In another pid namespace that is
+   * not our number: then that of the first thread.
+   */
   sampleCpu(thread: number): number {
-    return addon().cpuOfThread(this.pid, thread);
+    const cpu = addon().cpuOfThread(this.pid, thread);
+    return cpu >= 0 ? cpu : addon().cpuOfThread(this.pid, this.pid);
   }
   wake(): void {
     this.native.wake();

@@ -16,12 +16,13 @@ export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] a
 export type EvictName = (typeof evictNames)[number];
 export type LogLevel = (typeof logLevels)[number];
 
-/** One option: how it is written, what it means. A parser throws a string that ends the sentence "--name ...". */
 interface Option<T> {
   /** A switch stands alone; every other option has a value. */
   readonly switch?: true;
   readonly help: string;
-  readonly standard: string | undefined;
+  /** What counts when the option is not given, as it would be typed; PID stands for the target's number. */
+  readonly standard?: string;
+  /** Refuses with what is wrong; `parseValue` puts the option's name before it. */
   readonly parse: (text: string) => T;
 }
 
@@ -55,37 +56,38 @@ const size = (text: string): Size => {
   return parsed;
 };
 
-const path = (text: string): string => {
-  if (text.includes('\0')) return wrong('holds a zero byte');
-  return text;
-};
+const path = (text: string): string => text;
+const given = (): true => true;
 
 const PID_MAX = 2 ** 22; // the kernel's own limit on 64-bit machines (PID_MAX_LIMIT)
 
 const table = {
-  pid: { help: 'number of the process to page', standard: undefined, parse: integer(1, PID_MAX) },
+  pid: { help: 'number of the process to page', parse: integer(1, PID_MAX) },
   'local-memory': {
     help: 'memory that stays local: 512M, 2G, or a share of what the process uses now, 50%',
     standard: '50%',
     parse: size,
   },
   'swap-file': { help: 'where the rest goes; made by leapd, removed at the end', standard: '/var/tmp/leap-PID.swap', parse: path },
-  'allow-pinned': { switch: true, help: 'page it although it does O_DIRECT or io_uring I/O from its memory', standard: undefined, parse: () => true },
-  force: { switch: true, help: 'at the end, put everything back even if it does not seem to fit', standard: undefined, parse: () => true },
+  'allow-pinned': { switch: true, help: 'page it although it does O_DIRECT or io_uring I/O from its memory', parse: given },
+  force: { switch: true, help: 'at the end, put everything back even if it does not seem to fit', parse: given },
   prefetch: { help: `what to read ahead: ${PREFETCHERS.join(', ')}`, standard: 'leap', parse: oneOf(PREFETCHERS) },
-  history: { help: 'faults a thread that the trend is looked for in', standard: String(DEFAULT_HISTORY), parse: integer(4, 4096) },
+  history: { help: 'faults of each thread to look for a trend in', standard: String(DEFAULT_HISTORY), parse: integer(4, 4096) },
   'window-max': { help: 'the most pages to read ahead at a fault', standard: String(DEFAULT_WINDOW_MAX), parse: integer(1, BATCH_PAGES) },
   'prefetch-buffer': { help: 'the most pages read ahead and not yet used', standard: String(DEFAULT_PREFETCH_BUFFER), parse: integer(0, 1 << 20) },
   evict: { help: `how pages leave the process: ${evictNames.join(', ')}`, standard: 'auto', parse: oneOf(evictNames) },
   victims: { help: `which pages leave first: ${VICTIM_POLICIES.join(', ')}`, standard: DEFAULT_VICTIM_POLICY, parse: oneOf(VICTIM_POLICIES) },
   control: { help: 'socket for leapctl', standard: '/run/leap/PID.sock', parse: path },
   'log-level': { help: `how much to say: ${logLevels.join(', ')}`, standard: 'info', parse: oneOf(logLevels) },
-  portal: { help: 'memory servers (not in this version)', standard: undefined, parse: path },
-  rdma: { switch: true, help: 'keep pages on memory servers (not in this version)', standard: undefined, parse: () => true },
+  portal: { help: 'memory servers (not in this version)', parse: path },
+  rdma: { switch: true, help: 'keep pages on memory servers (not in this version)', parse: given },
 } satisfies Record<string, Option<unknown>>;
 
 export type OptionName = keyof typeof table;
-type Parsed = { readonly [Name in OptionName]?: ReturnType<(typeof table)[Name]['parse']> };
+type Value<Name extends OptionName> = ReturnType<(typeof table)[Name]['parse']>;
+type Parsed = { readonly [Name in OptionName]?: Value<Name> };
+/** Options that have a value even when they are not given. */
+type Standard = { [Name in OptionName]: (typeof table)[Name] extends { standard: string } ? Name : never }[OptionName];
 
 const groups: readonly Group[] = [
   {
@@ -134,13 +136,12 @@ export interface LeapdOptions {
 const isName = (name: string): name is OptionName => Object.hasOwn(table, name);
 const isSwitch = (name: OptionName): boolean => 'switch' in table[name];
 
-/** Reads one value by the table, so that every message begins with the option's name. */
-export function parseValue<Name extends OptionName>(name: Name, text: string): ReturnType<(typeof table)[Name]['parse']> {
-  const option: Option<unknown> = table[name];
+/** Reads one value by the table. @param as what the messages call it  @throws Refusal */
+export function parseValue<Name extends OptionName>(name: Name, text: string, as = `--${name}`): Value<Name> {
   try {
-    return option.parse(text) as ReturnType<(typeof table)[Name]['parse']>;
+    return table[name].parse(text) as Value<Name>;
   } catch (error) {
-    if (error instanceof Refusal) throw new Refusal(error.code, `--${name}: ${error.problem}`, error.remedy);
+    if (error instanceof Refusal) throw new Refusal(error.code, `${as}: ${error.problem}`, error.remedy);
     throw error;
   }
 }
@@ -148,7 +149,8 @@ export function parseValue<Name extends OptionName>(name: Name, text: string): R
 function commandLine(args: readonly string[]) {
   const parser = yargs([...args])
     .scriptName('leapd')
-    .usage('Usage: $0 --pid PID [options]\n\nPages a running, unmodified process: its memory beyond --local-memory lives in a swap file. Ctrl-C puts it all back.')
+    .usage('Usage: $0 --pid PID [options]\n')
+    .usage('Pages a running, unmodified process: its memory beyond --local-memory lives in a swap file. Ctrl-C puts it all back.')
     .parserConfiguration({ 'camel-case-expansion': false, 'dot-notation': false, 'boolean-negation': false, 'parse-numbers': false })
     .version(false)
     .help(false)
@@ -179,7 +181,8 @@ function describeFailure(message: string, args: readonly string[]): string {
   const unknown = /^Unknown arguments?: (.*)$/.exec(message)?.[1]?.split(', ');
   if (unknown) {
     // yargs names options without their dashes; say them as they were typed.
-    const typed = unknown.map((name) => [`--${name}`, `-${name}`].find((flag) => args.some((arg) => arg === flag || arg.startsWith(`${flag}=`))) ?? name);
+    const isTyped = (flag: string): boolean => args.some((arg) => arg === flag || arg.startsWith(`${flag}=`));
+    const typed = unknown.map((name) => [`--${name}`, `-${name}`].find(isTyped) ?? name);
     return `unknown ${typed[0]?.startsWith('-') ? 'option' : 'argument'}${typed.length > 1 ? 's' : ''} ${typed.join(', ')}`;
   }
   const noValue = /^Not enough arguments following: (.*)$/.exec(message);
@@ -209,25 +212,28 @@ export function parseOptions(args: readonly string[]): LeapdOptions {
 /** Contradictions between options, and the values of those not given. */
 function settle(given: Parsed): LeapdOptions {
   if (given.portal !== undefined || given.rdma) {
-    throw new Refusal(ExitCode.unsupported, `--${given.rdma ? 'rdma' : 'portal'}: this version has no memory servers`, 'leave it out to page to a swap file');
+    const name = given.rdma ? 'rdma' : 'portal';
+    throw new Refusal(ExitCode.unsupported, `--${name}: this version has no memory servers`, 'leave it out to page to a swap file');
   }
   const pid = given.pid ?? wrong('--pid is missing');
-  const prefetch = given.prefetch ?? 'leap';
+  const value = <Name extends Standard>(name: Name): Value<Name> =>
+    (given[name] as Value<Name> | undefined) ?? parseValue(name, table[name].standard.replace('PID', String(pid)));
+  const prefetch = value('prefetch');
   if (given['window-max'] !== undefined && prefetch === 'none') wrong('--window-max means nothing with --prefetch none');
   if (given.history !== undefined && prefetch !== 'leap') wrong(`--history means nothing with --prefetch ${prefetch}: only leap looks for trends`);
   return {
     pid,
-    localMemory: given['local-memory'] ?? { kind: 'percent', percent: 50 },
-    swapFile: given['swap-file'] ?? `/var/tmp/leap-${pid}.swap`,
+    prefetch,
+    localMemory: value('local-memory'),
+    swapFile: value('swap-file'),
     allowPinned: given['allow-pinned'] ?? false,
     force: given.force ?? false,
-    prefetch,
-    history: given.history ?? DEFAULT_HISTORY,
-    windowMax: given['window-max'] ?? DEFAULT_WINDOW_MAX,
-    prefetchBuffer: given['prefetch-buffer'] ?? DEFAULT_PREFETCH_BUFFER,
-    evict: given.evict ?? 'auto',
-    victims: given.victims ?? DEFAULT_VICTIM_POLICY,
-    control: given.control ?? `/run/leap/${pid}.sock`,
-    logLevel: given['log-level'] ?? 'info',
+    history: value('history'),
+    windowMax: value('window-max'),
+    prefetchBuffer: value('prefetch-buffer'),
+    evict: value('evict'),
+    victims: value('victims'),
+    control: value('control'),
+    logLevel: value('log-level'),
   };
 }

@@ -4,7 +4,8 @@ import { Worker } from 'node:worker_threads';
 import type { PagerStats } from '../src/counters.js';
 import { attachRefusal } from './attach-failure.js';
 import type { Log } from './log.js';
-import { MAIL, type AttachFacts, type Ending, type FromPager, type PagerChanges, type PagerSettings, type ToPager, type WorkerData } from './pager-messages.js';
+import { MAIL, PARTED } from './pager-messages.js';
+import type { AttachFacts, Ending, FromPager, PagerChanges, PagerSettings, ToPager, WorkerData } from './pager-messages.js';
 
 /** A turn is a few milliseconds at the most, so a pager that is silent for this long is stuck. */
 const ANSWER_MS = 10_000;
@@ -19,10 +20,12 @@ export class PagerClient {
   /** How paging ended; rejected when the pager failed with pages out. */
   readonly ended: Promise<Ending>;
   private readonly worker: Worker;
-  private readonly mail = new Int32Array(new SharedArrayBuffer(4));
+  private readonly flags = new Int32Array(new SharedArrayBuffer(8));
   private readonly waiting = new Map<number, Waiting>();
   private readonly wakeWord = new Uint8Array(new BigUint64Array([1n]).buffer);
   private wakeFd = -1;
+  /** Set when the thread is gone: nothing is asked of it any more. */
+  private gone: Error | undefined;
   private lastId = 0;
   private attached: { resolve: (facts: AttachFacts) => void; reject: (error: unknown) => void } | undefined;
   private finish: { resolve: (ending: Ending) => void; reject: (error: unknown) => void } | undefined;
@@ -31,7 +34,7 @@ export class PagerClient {
     private readonly settings: PagerSettings,
     private readonly log: Log,
   ) {
-    const data: WorkerData = { settings, mail: this.mail };
+    const data: WorkerData = { settings, flags: this.flags };
     this.ended = new Promise((resolve, reject) => (this.finish = { resolve, reject }));
     this.ended.catch(() => undefined); // whoever waits for the end handles it; before that, nobody has to
     this.worker = new Worker(new URL('./pager-worker.js', import.meta.url), { workerData: data, name: `pager ${settings.pid}` });
@@ -61,6 +64,7 @@ export class PagerClient {
   }
 
   private ask(make: (id: number) => ToPager): Promise<FromPager> {
+    if (this.gone) return Promise.reject(this.gone);
     const id = ++this.lastId;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
@@ -75,7 +79,7 @@ export class PagerClient {
   /** The message first, then the flag, then the wake-up: when the worker sees the flag, the message is there. */
   private post(message: ToPager): void {
     this.worker.postMessage(message);
-    Atomics.store(this.mail, MAIL, 1);
+    Atomics.store(this.flags, MAIL, 1);
     if (this.wakeFd >= 0) writeSync(this.wakeFd, this.wakeWord);
   }
 
@@ -83,6 +87,11 @@ export class PagerClient {
     switch (message.kind) {
       case 'wakeable':
         this.wakeFd = message.wakeFd;
+        break;
+      case 'unwakeable':
+        this.wakeFd = -1;
+        Atomics.store(this.flags, PARTED, 1);
+        Atomics.notify(this.flags, PARTED);
         break;
       case 'attached':
         this.attached?.resolve(message.facts);
@@ -98,7 +107,6 @@ export class PagerClient {
         this.log[message.level](message.facts ?? {}, message.message);
         break;
       case 'ended':
-        this.wakeFd = -1;
         this.finish?.resolve(message.ending);
         break;
     }
@@ -114,6 +122,7 @@ export class PagerClient {
 
   /** The thread is gone. After an orderly end or a refusal all promises are settled already, and this changes nothing. */
   private fail(error: Error): void {
+    this.gone ??= error;
     this.wakeFd = -1;
     this.attached?.reject(error);
     this.finish?.reject(error);

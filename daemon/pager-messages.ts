@@ -23,10 +23,13 @@ export interface PagerChanges {
 
 export interface WorkerData {
   readonly settings: PagerSettings;
-  /** Element MAIL is 1 while messages wait for the worker: it looks at its port only then. */
-  readonly mail: Int32Array;
+  /** Two words, see below. */
+  readonly flags: Int32Array;
 }
+/** 1 while messages wait for the worker: it looks at its port only then. */
 export const MAIL = 0;
+/** 1 when the main thread has read `unwakeable`: from then on the descriptor may be closed, and its number used for something else. */
+export const PARTED = 1;
 
 export type ToPager =
   | { readonly kind: 'stats'; readonly id: number }
@@ -47,6 +50,7 @@ export interface AttachFacts {
 
 export type FromPager =
   | { readonly kind: 'wakeable'; readonly wakeFd: number }
+  | { readonly kind: 'unwakeable' }
   | { readonly kind: 'attached'; readonly facts: AttachFacts }
   /** The target is as it was. */
   | { readonly kind: 'refused'; readonly reason: string; readonly message: string }

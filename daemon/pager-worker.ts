@@ -2,11 +2,12 @@
  * The pager's thread: attaches, and then runs the synchronous loop until the pager has ended. Nothing in it waits for the main thread; between
  * turns it looks at one shared word, and reads its mail when that is set.
  */
+import { rmSync } from 'node:fs';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { framesFor } from '../src/options.js';
 import { Pager } from '../src/pager.js';
 import { calibrate, isNativeError, NativeEngine, probe, type Calibration } from './native-engine.js';
-import { MAIL, type FromPager, type PagerChanges, type ToPager, type WorkerData } from './pager-messages.js';
+import { MAIL, PARTED, type FromPager, type PagerChanges, type ToPager, type WorkerData } from './pager-messages.js';
 import { Placer } from './placement.js';
 
 /** How long an idle turn waits; whatever matters ends the wait. */
@@ -16,7 +17,7 @@ const TICK_NS = 250e6;
 
 if (parentPort === null) throw new Error('the pager runs in a worker thread');
 const port = parentPort;
-const { settings, mail } = workerData as WorkerData;
+const { settings, flags } = workerData as WorkerData;
 
 const send = (message: FromPager): void => port.postMessage(message);
 
@@ -47,14 +48,14 @@ function change(pager: Pager, changes: PagerChanges): void {
 
 /** Clears the flag before it reads, so that what comes meanwhile sets it again. */
 function readMail(pager: Pager): void {
-  Atomics.store(mail, MAIL, 0);
+  Atomics.store(flags, MAIL, 0);
   for (let received = receiveMessageOnPort(port); received; received = receiveMessageOnPort(port)) handle(pager, received.message as ToPager);
 }
 
 function loop(engine: NativeEngine, pager: Pager, placer: Placer): void {
   let nextTick = 0;
   while (pager.step(TURN_NS)) {
-    if (Atomics.load(mail, MAIL) === 1) readMail(pager);
+    if (Atomics.load(flags, MAIL) === 1) readMail(pager);
     const now = engine.clock[0] ?? 0;
     placer.turn(now, pager.faultCount, pager.lastThread);
     if (now < nextTick && !pager.wantsTick) continue;
@@ -73,19 +74,26 @@ function attach(): { engine: NativeEngine; pager: Pager } | undefined {
     engine = NativeEngine.attach({ pid, frames, swapFile, allowMove: evict === 'auto' || evict === 'move', allowVector: evict !== 'discard-single' });
   } catch (error) {
     if (!isNativeError(error)) throw error; // a bug, not a refusal
-    send({ kind: 'refused', reason: error.kind, message: error.message });
+    refused(error.kind, error.message);
     return undefined;
   }
-  const pager = new Pager(engine, {
-    ...settings,
-    evict: evict === 'discard-single' ? 'discard' : evict,
-    frames,
-    notify: (level, message, facts) => send({ kind: 'log', level, message, facts }),
-  });
   send({ kind: 'wakeable', wakeFd: engine.wakeFd });
-  pager.attach();
-  send({ kind: 'attached', facts: { evict: engine.canMove ? 'move' : 'discard', attachMs: Math.round((performance.now() - begin) * 10) / 10 } });
-  return { engine, pager };
+  try {
+    const pager = new Pager(engine, {
+      ...settings,
+      evict: evict === 'discard-single' ? 'discard' : evict,
+      frames,
+      notify: (level, message, facts) => send({ kind: 'log', level, message, facts }),
+    });
+    pager.attach();
+    const attachMs = Math.round((performance.now() - begin) * 10) / 10;
+    send({ kind: 'attached', facts: { evict: engine.canMove ? 'move' : 'discard', attachMs } });
+    return { engine, pager };
+  } catch (error) {
+    leave(engine); // nothing is out yet: closing the descriptors undoes the registration too
+    rmSync(swapFile, { force: true });
+    throw error;
+  }
 }
 
 /** Where userfaultfd is refused to us nothing is measured; the target may still grant it. */
@@ -98,15 +106,21 @@ function measure(): Calibration | undefined {
   }
 }
 
-/** Why the addon cannot be loaded; undefined when it can. */
-function addonProblem(): string | undefined {
+const refused = (reason: string, message: string): void => send({ kind: 'refused', reason, message });
+
+/** Whether the addon is there and this kernel can do what was asked for; says why not. */
+function isFit(): boolean {
+  let features: readonly string[];
   try {
-    probe();
-    return undefined;
+    features = probe().features;
   } catch (error) {
-    if (isNativeError(error)) return undefined; // it is loaded, and has its own say later
-    return error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
+    if (isNativeError(error)) return true; // it is loaded, and has its say at the attach
+    refused('addon', error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error));
+    return false;
   }
+  if (settings.evict !== 'move' || features.includes('move')) return true;
+  refused('kernel-too-old', 'this kernel has no UFFDIO_MOVE, which --evict move asks for');
+  return false;
 }
 
 const LEAVE_TRIES = 25;
@@ -130,8 +144,7 @@ function leave(engine: NativeEngine): void {
 }
 
 function main(): void {
-  const problem = addonProblem();
-  if (problem !== undefined) return send({ kind: 'refused', reason: 'addon', message: problem });
+  if (!isFit()) return;
   const calibration = measure(); // before the attach: faults would wait for it
   const attached = attach();
   if (attached === undefined) return;
@@ -143,4 +156,12 @@ function main(): void {
   send({ kind: 'ended', ending: gone ? 'target-gone' : 'detached' });
 }
 
-main();
+const PART_MS = 2000;
+
+try {
+  main();
+} finally {
+  // The engine's descriptors are closed with this thread: the main thread must have stopped writing to the one it wakes us with.
+  send({ kind: 'unwakeable' });
+  Atomics.wait(flags, PARTED, 0, PART_MS);
+}

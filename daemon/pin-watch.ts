@@ -29,7 +29,7 @@ export class PinWatch {
     const found = pins.length > 0;
     if (found === this.resting) return;
     this.resting = found;
-    if (found) this.log.warn({ pins: pins.slice(0, 3) }, 'devices may write into the process now: nothing is evicted until that ends, and its memory may grow beyond the limit');
+    if (found) this.log.warn({ pins: pins.slice(0, 3) }, 'devices may write into the process: nothing is evicted until that ends, also above the limit');
     else this.log.info('no device writes into the process any more: evicting again');
     this.pager.change({ evicting: !found }).catch((error: unknown) => this.log.debug({ err: error }, 'the pager has ended meanwhile'));
   }

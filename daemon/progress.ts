@@ -13,7 +13,7 @@ export function openProgress(label: string, say: (text: string) => void, stream:
 }
 
 function bar(label: string, stream: NodeJS.WriteStream): Progress {
-  const view = new SingleBar({ stream, format: `${label} [{bar}] {percentage}%  {value} of {total} pages`, barsize: 30, hideCursor: true, clearOnComplete: false });
+  const view = new SingleBar({ stream, format: `${label} [{bar}] {percentage}%  {value} of {total} pages`, barsize: 30, hideCursor: true });
   let started = false;
   return {
     update(done, total) {

@@ -107,9 +107,18 @@ export class Registry {
     renameSync(this.draft(claim), this.pathOf(claim.target.pid));
   }
 
-  signOfLife(pid: number): void {
+  /** Touches our record; writes it again where somebody has removed it. Where that fails too, the next time may do better. */
+  signOfLife(claim: Claim): void {
     const now = new Date();
-    utimesSync(this.pathOf(pid), now, now);
+    try {
+      utimesSync(this.pathOf(claim.target.pid), now, now);
+    } catch {
+      try {
+        this.claim(claim);
+      } catch {
+        // a full or read-only /run: leapd serves on without a record
+      }
+    }
   }
 
   release(pid: number): void {

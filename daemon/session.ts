@@ -59,13 +59,14 @@ export class Session {
       const draft = claimTarget(registry, target, resolve(options.swapFile), resolve(options.control));
       undo.push(() => registry.release(target.pid));
       checkSwapPath(draft.swapFile, target.usedPages - ('pages' in limit ? limit.pages : Math.floor(target.usedPages * limit.share)));
-      undo.push(() => removeSwapFile(draft.swapFile));
       let session: Session | undefined;
       const server = await ControlServer.open(draft.control, (request, progress) => answerWith(session, request, progress));
       undo.push(() => server.close());
 
       const log = openLog();
-      for (const old of swept) log.info({ swapFile: old.swapFile }, `cleared up after leapd ${old.leapd.pid}, which was killed; its process ${old.target.pid} is gone too`);
+      for (const { leapd, target: former, swapFile } of swept) {
+        log.info({ swapFile }, `cleared up after leapd ${leapd.pid}, which was killed; its process ${former.pid} is gone too`);
+      }
       const claim = { ...draft, attached: true };
       registry.update(claim);
       const pager = new PagerClient({ ...settingsOf(options), localLimit: limit, swapFile: claim.swapFile }, log);
@@ -82,17 +83,19 @@ export class Session {
   private async serve(registry: Registry, claim: Claim, facts: AttachFacts, server: ControlServer): Promise<ExitCode> {
     const { log, target, options } = this;
     this.attached = facts;
-    const timers = [setInterval(() => registry.signOfLife(target.pid), SIGN_OF_LIFE_MS)];
+    const timers = [setInterval(() => registry.signOfLife(claim), SIGN_OF_LIFE_MS)];
     if (!options.allowPinned) timers.push(new PinWatch(target.pid, this.pager, log).start());
-    log.info({ ...facts, swapFile: options.swapFile, control: options.control }, `paging process ${target.pid} (${target.name}); end it with Ctrl-C or: leapctl detach ${target.pid}`);
+    const { swapFile, control } = options;
+    log.info({ ...facts, swapFile, control }, `paging process ${target.pid} (${target.name}); end it with Ctrl-C or: leapctl detach ${target.pid}`);
     if (this.early !== undefined) this.ask(this.early);
     try {
       const ending = await this.pager.ended;
       await this.draining; // its last word on the progress comes first
-      log.info({ seconds: this.uptimeSeconds }, ending === 'detached' ? `process ${target.pid} has all its memory back` : `process ${target.pid} is gone`);
+      const outcome = ending === 'detached' ? 'has all its memory back' : 'is gone';
+      log.info({ seconds: this.uptimeSeconds }, `process ${target.pid} ${outcome}`);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      log.fatal({ err: error }, `the pager failed: process ${target.pid} waits wherever it touches a page that is out; they are in ${options.swapFile}`);
+      log.fatal({ err: error, swapFile }, `the pager failed: process ${target.pid} waits wherever it touches a page that is out`);
       registry.update({ ...claim, failure: reason });
       await server.close();
       throw new PagerFailure(reason);
@@ -100,7 +103,7 @@ export class Session {
       timers.forEach((timer) => clearInterval(timer));
     }
     await server.close();
-    removeSwapFile(options.swapFile);
+    removeSwapFile(swapFile);
     registry.release(target.pid);
     return this.code;
   }
@@ -119,10 +122,12 @@ export class Session {
    */
   async detach(force: boolean, onProgress?: (done: number, total: number) => void): Promise<Ending> {
     if (!this.draining) {
-      const stats = await this.pager.stats();
+      const stats = await Promise.race([this.pager.stats(), this.pager.ended]);
+      if (typeof stats === 'string') return stats; // it has just ended by itself
       const problem = whyNoFit(pagesToBytes(pagesOut(stats)), roomFor(this.target.pid));
       if (problem !== undefined && !force) {
-        throw new Refusal(ExitCode.refused, `not detached: ${problem}`, `free memory, or take the risk with: leapctl detach ${this.target.pid} --force`);
+        const remedy = `free memory, or take the risk with: leapctl detach ${this.target.pid} --force`;
+        throw new Refusal(ExitCode.refused, `not detached: ${problem}`, remedy);
       }
       if (problem !== undefined) this.log.warn(`detaching although it may not fit: ${problem}`);
       this.draining ??= this.drain(pagesOut(stats));
@@ -174,8 +179,9 @@ export class Session {
     const { log } = this;
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const) {
       process.on(signal, () => {
-        if (this.draining) log.warn(`${signal}: still putting pages back, ${this.total - this.done} of ${this.total} are out; leaving now would make the process wait for ever`);
-        else this.ask(signal);
+        if (!this.draining) return this.ask(signal);
+        const left = `${this.total - this.done} of ${this.total}`;
+        log.warn(`${signal}: still putting pages back, ${left} are out; leaving now would make the process wait for ever`);
       });
     }
     process.on('SIGTSTP', () => log.warn('SIGTSTP: leapd does not stop, the process would stand still with it'));

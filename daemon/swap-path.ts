@@ -32,7 +32,8 @@ export function checkSwapPath(path: string, pages: number): void {
   const free = room.bavail * room.bsize;
   const wanted = pagesToBytes(pages);
   if (free < wanted) {
-    refuse(`${directory} has room for ${formatBytes(free)}, and ${formatBytes(wanted)} may have to leave the process`, 'give --swap-file on a larger disk, or a larger --local-memory');
+    const problem = `${directory} has room for ${formatBytes(free)}, and ${formatBytes(wanted)} may have to leave the process`;
+    refuse(problem, 'give --swap-file on a larger disk, or a larger --local-memory');
   }
 }
 

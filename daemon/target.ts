@@ -19,6 +19,8 @@ export interface Target {
 /** The smallest local memory: one batch of pages can leave while as many again are being worked on. */
 export const LEAST_LOCAL_PAGES = 16;
 
+const MOST_PINS_NAMED = 3;
+
 const refuse = (problem: string, remedy: string): never => {
   throw new Refusal(ExitCode.target, problem, remedy);
 };
@@ -33,8 +35,9 @@ export function checkTarget(pid: number, allowPinned: boolean): Target {
   if (!allowPinned) {
     const pins = findPins(pid);
     if (pins.length > 0) {
+      const more = pins.length > MOST_PINS_NAMED ? `, and ${pins.length - MOST_PINS_NAMED} more` : '';
       refuse(
-        `devices may write into the memory of process ${pid} (${stat.name}): ${pins.slice(0, 3).join(', ')}${pins.length > 3 ? `, and ${pins.length - 3} more` : ''}`,
+        `devices may write into the memory of process ${pid} (${stat.name}): ${pins.slice(0, MOST_PINS_NAMED).join(', ')}${more}`,
         'give --allow-pinned if none of that memory is in use by a device while it is paged',
       );
     }
@@ -112,7 +115,8 @@ export function localLimit(size: Size, target: Target): PagerOptions['localLimit
   if (pages > target.mappedPages) {
     throw new Refusal(
       ExitCode.usage,
-      `--local-memory: ${formatBytes(size.bytes)} is above the size of process ${target.pid}, which has ${formatPages(target.mappedPages)} that can be paged`,
+      `--local-memory: ${formatBytes(size.bytes)} is above the size of process ${target.pid}: ` +
+        `it has ${formatPages(target.mappedPages)} that can be paged`,
       'give less, or a share such as 50%',
     );
   }

@@ -18,7 +18,7 @@ namespace leap {
 namespace {
 
 constexpr int kReapTries = 100;
-constexpr int kAdoptMilliseconds = 200;  // a forked child may be waiting in the kernel for a page that only our caller can bring
+constexpr int kAdoptMilliseconds = 50;  // a forked child may be waiting in the kernel for a page that only our caller can bring
 
 // The helper is dead and collected by us; its parent has to wait for it too, or it stays a zombie.
 void reap(Tracee& target, pid_t inside) {
@@ -30,9 +30,6 @@ void reap(Tracee& target, pid_t inside) {
 
 // Everything from the userfaultfd on, which attach and adopt have in common.
 void finishAttach(Tracee& target, const Helper::Area& area, Undo& undo, const AttachOptions& options, Attached& attached) {
-  registerArena(attached.uffd, area);
-  undo.push([&attached, area] { unregisterArena(attached.uffd, area); });
-  step("arena");
   const Tracee::Child child = target.clone(area.code + arch::kCallOffset, area.code);
   undo.push([&target, child] { reap(target, child.inside); });
   attached.area = area;
@@ -144,7 +141,7 @@ void detach(Attached& attached) {
     reap(target, attached.helperInside);
     if (areaIsThere(target, attached.area)) {
       if (sameFile(target, attached.targetFd, attached.uffd)) closeInside(target, attached.targetFd);
-      unregisterArena(attached.uffd, attached.area);
+      releaseArena(attached.uffd, attached.area);
       target.call(SYS_munmap, attached.area.start, attached.area.end - attached.area.start);
     }
   } catch (const Error& error) {
@@ -162,6 +159,6 @@ void abandon(Attached& attached) noexcept {
   attached.targetFd = attached.helperInside = -1;
 }
 
-void releaseStragglers() noexcept { Tracee::releaseStragglers(); }
+bool releaseStragglers() noexcept { return Tracee::releaseStragglers(); }
 
 }  // namespace leap

@@ -48,7 +48,8 @@ void detach(Attached& attached);
 void abandon(Attached& attached) noexcept;
 
 // Lets go of threads that an adopt which timed out had asked to stop, once they have. Call it now and then; it costs nothing when there are none.
-void releaseStragglers() noexcept;
+// Returns true while some are left: look again within a millisecond or so, they stand still until then.
+bool releaseStragglers() noexcept;
 
 // Tests: the n-th step of the next bracket fails (1 is the first; 0 none); counts down as steps pass. stepsPassed counts them.
 extern int failAtStep;

@@ -5,7 +5,9 @@
 #include <cstring>
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -35,6 +37,9 @@ Engine::Engine(const EngineOptions& options)
     swap_.undo();
     throw Error("memory", "no event descriptor", error);
   }
+  prctl(PR_SET_TIMERSLACK, 1000ul);  // waits of some 10 us are meant so; the kernel's default adds 50
+  poller_.add(wakeFd_, kWakeTag);
+  poller_.add(swap_.pollFd(), kSwapTag);
 }
 
 Engine::~Engine() {
@@ -46,13 +51,14 @@ void Engine::attach(pid_t pid) {
   spaces_[0].attached = leap::attach(pid, options_.attach);
   spaces_[0].used = true;
   spacesEnd_ = 1;
+  poller_.add(spaces_[0].attached.uffd, messageTag(0));
+  poller_.add(spaces_[0].attached.pidfd, exitTag(0));
 }
 
 void Engine::detach() {
   for (uint32_t i = spacesEnd_; i-- > 0;) {
     if (!spaces_[i].used) continue;
-    Helper::Area area = areaOf(i);  // TEMP
-    if (area.end > area.start) uffd::unregisterRange(spaces_[i].attached.uffd, area.start, area.end - area.start);  // TEMP
+    unwatch(i);
     leap::detach(spaces_[i].attached);
     spaces_[i] = Space{};
   }
@@ -68,6 +74,7 @@ void Engine::abandon() {
 
 void Engine::drop(uint32_t space) {
   if (!known(space)) return;
+  unwatch(space);
   leap::abandon(spaces_[space].attached);
   spaces_[space] = Space{};
   ranges_.drop(space);
@@ -80,6 +87,12 @@ void Engine::adopt(uint32_t space, pid_t pid) {
   const Space& parent = spaces_[spaces_[space].parent];
   if (!parent.used) throw Error("gone", "the process that forked it is gone", ESRCH);
   spaces_[space].attached = leap::adopt(pid, spaces_[space].attached.uffd, parent.attached, options_.attach);
+  poller_.add(spaces_[space].attached.pidfd, exitTag(space));
+}
+
+void Engine::unwatch(uint32_t space) {
+  poller_.remove(spaces_[space].attached.uffd);
+  poller_.remove(spaces_[space].attached.pidfd);
 }
 
 int Engine::registerRange(uint32_t space, uint64_t start, uint64_t count) {

@@ -1,6 +1,7 @@
 // The engine: carries out what the pager commands and tells it what has happened. Mechanism only: nothing is retried or decided here.
 //
 //   turn:  commands, in order  ->  swap file requests handed over  ->  harvest  ->  (nothing? spin, then sleep, and harvest again)
+// Copies that went well count as nothing: a pager that has mapped a page waits for the next fault in the same turn, one crossing a fault.
 //
 // Order of one turn's events: the commands' results; then what changes what a page *is* (remove, unmap, remap, fork); then faults; then swap file
 // completions; then exits and wakes. So when the pager comes to a fault or a completion it knows already that the page has been discarded.
@@ -12,7 +13,6 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <poll.h>
 #include <string>
 #include <vector>
 
@@ -20,6 +20,7 @@
 #include "event_buffer.h"
 #include "frames.h"
 #include "helper.h"
+#include "poller.h"
 #include "ranges.h"
 #include "swapfile.h"
 
@@ -106,6 +107,11 @@ class Engine final : private SwapFile::Sink, private Helper::Sink {
     uint64_t start, end;
   };
 
+  // What the poller reports: a wake, the swap file, or a space's messages or exit.
+  static constexpr uint32_t kWakeTag = 0, kSwapTag = 1;
+  static uint32_t messageTag(uint32_t space) { return 2 + 2 * space; }
+  static uint32_t exitTag(uint32_t space) { return 3 + 2 * space; }
+
   bool known(uint32_t space) const { return space < kMaxSpaces && spaces_[space].used; }
 
   // engine_commands.cc
@@ -117,10 +123,12 @@ class Engine final : private SwapFile::Sink, private Helper::Sink {
   const Range* resolve(uint32_t page, uint32_t count) const;
   bool wasRemoved(const Range& range, uint32_t page, uint32_t count) const;
   void noteGone(uint32_t space, int error);
+  void unwatch(uint32_t space);
   void done(const SwapFile::Request& request, int error) override;
 
   // engine_harvest.cc
   void harvest(bool wait, int64_t waitNs);
+  bool promptFault();
   void look(int64_t timeoutNs);
   void readMessages(uint32_t space);
   void deliver();
@@ -134,6 +142,7 @@ class Engine final : private SwapFile::Sink, private Helper::Sink {
 
   EngineOptions options_;
   Frames frames_;
+  Poller poller_;
   SwapFile swap_;
   Ranges ranges_;
   std::array<Space, kMaxSpaces> spaces_;
@@ -151,7 +160,7 @@ class Engine final : private SwapFile::Sink, private Helper::Sink {
   int wakeFd_ = -1;
   int64_t spinNs_ = 0;
   uint32_t looksSkipped_ = 0;
-  std::array<pollfd, 2 + 2 * kMaxSpaces> polled_;
+  uint32_t promptness_ = 0;  // see promptFault
   Counters counters_;
 };
 

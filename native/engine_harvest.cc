@@ -12,9 +12,10 @@ namespace leap {
 namespace {
 
 constexpr size_t kReadMessages = 64;
-// Turns in a row that had results of their own look at the userfaultfds only; after this many they look at exits and wakes too.
+// Turns that do not wait look at the userfaultfds only; after this many in a row they look at exits and wakes too.
 constexpr uint32_t kLookEvery = 32;
 constexpr int64_t kNsPerSecond = 1000000000;
+constexpr int64_t kStragglerNs = 1000000;  // the longest wait while a thread of a child stands still for no reason but our asking (attach.h)
 
 bool changesMappings(const uffd_msg& message) { return message.event != UFFD_EVENT_PAGEFAULT; }
 
@@ -37,9 +38,16 @@ void Engine::harvest(bool wait, int64_t waitNs) {
     deliver();
     return;
   }
-  counters_.waits++;
   const uint32_t ours = events_.usedWords();  // of the turn's copies
-  // Faults are looked for without a wait first only when spinning: poll tells at once of one that is there.
+  // Faults that come fast keep us from the wait below, which sees the rest.
+  if (++looksSkipped_ >= kLookEvery) {
+    look(0);
+    clockNs_[0] = static_cast<double>(nowNs());
+    deliver();
+    if (events_.usedWords() > ours) return;
+  }
+  if (ours > 0 && promptFault()) return;
+  counters_.waits++;
   int64_t left = waitNs;
   if (spinNs_ > 0) {
     int64_t begin = nowNs(), now = begin, end = begin + std::min(spinNs_, waitNs);
@@ -62,27 +70,40 @@ void Engine::harvest(bool wait, int64_t waitNs) {
   deliver();
 }
 
+// Where the thread that a copy has woken shares our CPU it may have run, and faulted again, before we came back from the copy: then the fault is there
+// already, and a look is cheaper than a wait. Whether that happens is the scheduler's business, so it is learnt.
+bool Engine::promptFault() {
+  constexpr uint32_t kTrust = 8, kTryEvery = 16;
+  if (spacesEnd_ != 1 || (promptness_ == 0 && counters_.turns % kTryEvery != 0)) return false;
+  readMessages(0);
+  if (pending_.empty()) {
+    if (promptness_ > 0) promptness_--;
+    return false;
+  }
+  promptness_ = kTrust;
+  clockNs_[0] = static_cast<double>(nowNs());
+  deliver();
+  return true;
+}
+
 // Waits for any descriptor, and reads those that have something to say.
 void Engine::look(int64_t timeoutNs) {
   looksSkipped_ = 0;
-  nfds_t count = 0;
-  polled_[count++] = {wakeFd_, POLLIN, 0};
-  polled_[count++] = {swap_.pollFd(), POLLIN, 0};  // negative: passed over
-  for (uint32_t i = 0; i < spacesEnd_; i++) {
-    polled_[count++] = {spaces_[i].used ? spaces_[i].attached.uffd : -1, POLLIN, 0};
-    polled_[count++] = {spaces_[i].used && !spaces_[i].gone ? spaces_[i].attached.pidfd : -1, POLLIN, 0};
-  }
+  if (releaseStragglers()) timeoutNs = std::min(timeoutNs, kStragglerNs);
   // Something that has been read already must not wait for what has not.
-  if (!pending_.empty()) timeoutNs = 0;
-  timespec timeout{timeoutNs / kNsPerSecond, timeoutNs % kNsPerSecond};
-  if (ppoll(polled_.data(), count, &timeout, nullptr) <= 0) return;
-  if (polled_[0].revents) {
-    uint64_t times;
-    woken_ = read(wakeFd_, &times, sizeof times) > 0;
-  }
-  for (uint32_t i = 0; i < spacesEnd_; i++) {
-    if (polled_[2 + 2 * i].revents) readMessages(i);
-    if (polled_[3 + 2 * i].revents) noteGone(i, ESRCH);
+  const size_t count = poller_.wait(pending_.empty() ? timeoutNs : 0, static_cast<int64_t>(std::max(clockNs_[0], clockNs_[1])));
+  for (size_t i = 0; i < count; i++) {
+    const uint32_t tag = poller_.tag(i), space = tag / 2 - 1;
+    if (tag == kSwapTag) continue;  // harvested at every turn
+    if (tag == kWakeTag) {
+      uint64_t times;
+      woken_ = read(wakeFd_, &times, sizeof times) > 0;
+    } else if (tag == messageTag(space)) {
+      readMessages(space);
+    } else {
+      poller_.remove(spaces_[space].attached.pidfd);
+      noteGone(space, ESRCH);
+    }
   }
 }
 
@@ -189,6 +210,7 @@ void Engine::deliverFork(const Message& message) {
   spaces_[child].attached.uffd = fd;
   spaces_[child].attached.features = spaces_[message.space].attached.features;
   spacesEnd_ = std::max(spacesEnd_, child + 1);
+  poller_.add(fd, messageTag(child));
   events_.add(Event::kFork, static_cast<int32_t>(message.space), static_cast<int32_t>(child));
 }
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -35,7 +36,7 @@ Helper::Helper(const Parts& parts) : parts_(parts) {
 
 Helper::~Helper() {
   kill();
-  for (const int fd : {memory_, pagemap_}) {
+  for (const int fd : {memory_, pagemap_, done_, exit_}) {
     if (fd >= 0) close(fd);
   }
 }
@@ -44,8 +45,9 @@ void Helper::kill() {
   lost_ = true;
   if (dead_) return;
   ::kill(parts_.pid, SIGKILL);
+  const Ticker ticker;
   for (int i = 0; i < kMaxStops && !dead_; i++) {
-    const int status = waitTraced(parts_.pid, kKillMilliseconds);
+    const int status = waitTraced(ticker, parts_.pid, kKillMilliseconds);
     dead_ = status == -1 || !WIFSTOPPED(status);
   }
 }
@@ -164,6 +166,7 @@ void Helper::setUp(bool mayMove, bool mayVector, bool filtered) {
       {SYS_close_range, {uffd + 1, ~0u, 0}, 0},
       {SYS_close_range, {uffd ? 0ull : 1ull, uffd ? uffd - 1 : ~0u, 0}, 0},
       {SYS_pidfd_open, {static_cast<uint64_t>(parts_.pidInTarget), 0}, 0},
+      {SYS_eventfd2, {0, EFD_CLOEXEC | EFD_NONBLOCK}, 0},
   };
   int64_t results[std::size(calls)];
   if (!execute(calls, std::size(calls), results)) throw fail("failed", "has died");
@@ -172,6 +175,10 @@ void Helper::setUp(bool mayMove, bool mayVector, bool filtered) {
     if (result < 0) throw fail("kernel-too-old", "could not be set up (Linux 5.11 or newer is needed)");
   }
   selfPidfd_ = static_cast<int>(results[3]);
+  doneInside_ = static_cast<int>(results[4]);
+  exit_ = static_cast<int>(syscall(SYS_pidfd_open, parts_.pid, 0));
+  done_ = static_cast<int>(syscall(SYS_pidfd_getfd, exit_, doneInside_, 0));
+  if (done_ < 0) throw fail("not-permitted", "does not let us have its descriptor: run as root");
   move_ = mayMove;
   if (mayVector) {
     const arch::CallStep probe{SYS_process_madvise, {static_cast<uint64_t>(selfPidfd_), vector, 1, MADV_DONTNEED, 0}, 0};

@@ -1,7 +1,7 @@
 // The helper: a process that shares the target's memory, stays stopped under ptrace, and does for us what the kernel allows only from inside.
 //
 // Every call must come from the thread that attached (ptrace demands it). No call allocates. The two ways to take pages away:
-//   moveOut   UFFDIO_MOVE victims -> arena (a page is taken at once; pinned or shared ones are refused), read the arena, empty the arena
+//   moveOut   UFFDIO_MOVE victims -> arena (a page is taken at once; pinned or shared ones are refused), read the arena
 //   discard   write-protect victims, read them, MADV_DONTNEED; raises one EVENT_REMOVE a run, which is read and swallowed here
 //
 // Stale addresses are the danger of both: between a munmap and the moment its event is read, other memory may stand at the address. The kernel
@@ -70,8 +70,7 @@ class Helper {
   void kill();          // after this, lost()
 
  private:
-  static constexpr size_t kEmptyingSteps = 3;
-  static constexpr size_t kMaxSteps = kEmptyingSteps + kBatchPages;
+  static constexpr size_t kMaxSteps = kBatchPages + 3;  // moves, and what comes before and after them
   static constexpr uint64_t kVectorOffset = 7168;  // in the request pages, behind the program: ranges for process_madvise
   static constexpr int64_t kNotRun = INT64_MIN;    // the result of a step that was not reached
   struct Step {
@@ -79,7 +78,7 @@ class Helper {
     union {
       uffdio_move move;
       uffdio_register registration;
-      uffdio_range range;
+      uint64_t one;  // what is written to done_
     };
   };
   struct Piece {  // of a batch: pages that lie one behind the other; `first` counts over the whole batch
@@ -98,7 +97,7 @@ class Helper {
   uint64_t presentMask(uint64_t address, uint32_t pages) const;
 
   // helper_move.cc
-  void pushEmptying();
+  void pushArena(bool registered);
   void moveRound(const Piece* pieces, size_t count, int* status);
   void judgeLost(uint32_t total, int* status);
   void readArena(const Run* runs, size_t count, int* status);
@@ -112,12 +111,13 @@ class Helper {
 
   Parts parts_;
   int memory_ = -1, pagemap_ = -1;  // /proc/PID/mem and pagemap of the shared memory: they hold on to it when the helper dies
+  int done_ = -1, exit_ = -1;       // readable at the end of a program that raises events; when the helper has died
   int selfPidfd_ = -1;              // the helper's number for a pidfd of itself
+  int doneInside_ = -1;             // and for done_
   bool move_ = false, vector_ = false;
   bool lost_ = false;        // of no more use
   bool dead_ = false;        // and collected
-  bool arenaUsed_ = false;   // emptied at the head of the next batch's program
-  bool firstRound_ = false;  // of a batch of moves
+  bool firstRound_ = false;  // of a batch of moves: its program begins with emptying the arena
   bool written_ = false;     // the last program reached the target's memory
   bool allZero_ = false;     // every step of the last program gave 0
   size_t steps_ = 0;

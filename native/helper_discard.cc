@@ -1,12 +1,10 @@
 // discard: write-protect victims, read them, drop them with MADV_DONTNEED, reading the events that this raises.
 #include <poll.h>
-#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include <algorithm>
 #include <cerrno>
@@ -18,9 +16,9 @@
 namespace leap {
 namespace {
 
-constexpr int kWaiting = -1;                 // status of a page that has been read and is to be dropped
-constexpr int kQuietMilliseconds = 60000;    // without an event or the end of the program: then the helper is given up
-constexpr int kYields = 20;                  // looks at the helper before we sleep for it
+constexpr int kWaiting = -1;                // status of a page that has been read and is to be dropped
+constexpr int kQuietMilliseconds = 60000;   // without an event or the end of the program: then the helper is given up
+constexpr int kLookMilliseconds = 1;        // after these we look whether it was stopped by a signal
 constexpr size_t kMessages = 16;
 
 uint64_t mappingEnd(pid_t pid, uint64_t address) {
@@ -159,33 +157,35 @@ bool Helper::drop(const Piece* pieces, size_t count, Sink& sink) {
     if (process_vm_writev(parts_.pid, &local, 1, &remote, 1, 0) != static_cast<ssize_t>(local.iov_len)) return kill(), false;
     push(SYS_process_madvise, static_cast<uint64_t>(selfPidfd_), vector, count, MADV_DONTNEED, 0);
   }
+  Step& last = push(SYS_write, static_cast<uint64_t>(doneInside_), 0, sizeof last.one);
+  last.call.arguments[1] = requestAddress();
+  last.one = 1;
   if (!start() || !finishReading(filter, sink)) return false;
-  if (!vector_) return allZero_;
   fetchResults();
-  return program_[0].call.result == bytes;
+  if (vector_) return program_[0].call.result == bytes;
+  return std::all_of(program_, program_ + count, [](const Step& step) { return step.call.result == 0; });
 }
 
-// Each call of the helper returns only after its event has been read, so both have to be watched. There is no descriptor that tells of a ptrace stop:
-// while events are due we sleep on the userfaultfd; after the last of them the helper is about to stop, and gets the processor from us.
+// Each call of the helper returns only after its event has been read, so the events are watched together with an eventfd that the program's last step
+// writes to. (Nothing else tells poll of a ptrace stop.)
 bool Helper::finishReading(RemoveFilter& filter, Sink& sink) {
   for (int quiet = 0; quiet < kQuietMilliseconds;) {
-    for (int i = 0; filter.complete() && i < kYields; i++) {
-      int status;
-      const pid_t got = waitpid(parts_.pid, &status, __WALL | WNOHANG);
-      if (got == parts_.pid && ended(status)) return !lost_;
-      sched_yield();
-    }
-    pollfd wait{parts_.uffd, POLLIN, 0};
-    if (poll(&wait, 1, 1) > 0 && wait.revents & POLLIN) {
-      readMessages(&filter, sink);
+    pollfd waits[] = {{parts_.uffd, POLLIN, 0}, {done_, POLLIN, 0}, {exit_, POLLIN, 0}};
+    const int ready = poll(waits, 3, kLookMilliseconds);
+    if (waits[0].revents & POLLIN) readMessages(&filter, sink);
+    uint64_t count;
+    if (waits[1].revents & POLLIN && ::read(done_, &count, sizeof count) == sizeof count) return finish();
+    if (waits[2].revents) return finish();
+    if (ready > 0) {
       quiet = 0;
       continue;
     }
-    quiet++;
+    // Quiet: frozen by its cgroup, or stopped by a signal that was not for it.
+    quiet += kLookMilliseconds;
     int status;
-    const pid_t got = waitpid(parts_.pid, &status, __WALL | WNOHANG);
-    if (got < 0 && errno != EINTR) break;
-    if (got == parts_.pid && ended(status)) return !lost_;
+    if (waitpid(parts_.pid, &status, __WALL | WNOHANG) != parts_.pid || !ended(status)) continue;
+    (void)!::read(done_, &count, sizeof count);  // or it would tell of the end of the next program before that has begun
+    return !lost_;
   }
   return kill(), false;
 }

@@ -1,4 +1,4 @@
-// moveOut: UFFDIO_MOVE victims to the arena, read the arena, empty the arena.
+// moveOut: empty the arena, UFFDIO_MOVE victims to it, read it.
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -13,22 +13,20 @@ namespace {
 constexpr int kUndecided = -1;
 }
 
-// The arena is emptied at the head of the next batch's program, which saves a trip. While it is registered a discard of it would raise an event that
-// somebody must read; so it is not registered for that moment. Nobody but us knows its address: nothing can fault in it.
-void Helper::pushEmptying() {
-  const uint64_t arena = parts_.area.arena, size = kBatchPages * static_cast<uint64_t>(kPageSize);
-  Step& unregister = push(SYS_ioctl, static_cast<uint64_t>(parts_.uffdInside), UFFDIO_UNREGISTER);
-  unregister.call.arguments[2] = requestAddress();
-  unregister.range = {arena, size};
-  push(SYS_madvise, arena, size, MADV_DONTNEED);
-  Step& reregister = push(SYS_ioctl, static_cast<uint64_t>(parts_.uffdInside), UFFDIO_REGISTER);
-  reregister.call.arguments[2] = requestAddress();
-  reregister.registration = {{arena, size}, UFFDIO_REGISTER_MODE_MISSING, 0};
+// Registered or not: the destination of UFFDIO_MOVE must be, with the descriptor that the call is made on.
+void Helper::pushArena(bool registered) {
+  const uffdio_range range{parts_.area.arena, kBatchPages * static_cast<uint64_t>(kPageSize)};
+  Step& step = push(SYS_ioctl, static_cast<uint64_t>(parts_.uffdInside), registered ? UFFDIO_REGISTER : UFFDIO_UNREGISTER);
+  step.call.arguments[2] = requestAddress();
+  step.registration = {range, UFFDIO_REGISTER_MODE_MISSING, 0};  // of which the other call reads the range
 }
 
+// One trip. The arena is registered for the length of the program only. So emptying it, at the head of a batch, raises no event that somebody would have
+// to read; and whoever in the target looks at all its memory (a collector, a core dump) never gets stuck in it: the end of the program wakes those too.
 void Helper::moveRound(const Piece* pieces, size_t count, int* status) {
   steps_ = 0;
-  if (arenaUsed_ && firstRound_) pushEmptying();
+  if (firstRound_) push(SYS_madvise, parts_.area.arena, kBatchPages * static_cast<uint64_t>(kPageSize), MADV_DONTNEED);
+  pushArena(true);
   const size_t head = steps_;
   for (size_t i = 0; i < count; i++) {
     Step& step = push(SYS_ioctl, static_cast<uint64_t>(parts_.uffdInside), UFFDIO_MOVE);
@@ -36,9 +34,9 @@ void Helper::moveRound(const Piece* pieces, size_t count, int* status) {
     step.move = {parts_.area.arena + pieces[i].first * static_cast<uint64_t>(kPageSize), pieces[i].address,
                  pieces[i].pages * static_cast<uint64_t>(kPageSize), 0, 0};
   }
+  pushArena(false);
   if (!start() || !finish()) return;
   firstRound_ = false;
-  arenaUsed_ = true;
   if (!allZero_) fetchResults();
   for (size_t i = 0; i < count; i++) {
     const Step& step = program_[head + i];
@@ -50,6 +48,7 @@ void Helper::moveRound(const Piece* pieces, size_t count, int* status) {
       // EINVAL speaks of the whole run: it lies across two mappings, one of which may well be movable.
       stopped = moved ? kUndecided : static_cast<int>(step.move.move < 0 ? -step.move.move : -step.call.result);
       if (stopped == EINVAL && pieces[i].pages > 1) stopped = kUndecided;
+      if (stopped == EEXIST) stopped = EAGAIN;  // somebody looked into the arena just behind its emptying: another time
     }
     for (uint32_t page = 0; page < pieces[i].pages; page++) {
       status[pieces[i].first + page] = page < moved ? 0 : page == moved ? stopped : kUndecided;
@@ -85,9 +84,8 @@ bool Helper::moveOut(const Run* runs, size_t count, int* status) {
 // The helper died in the midst of a program: what it did is seen from what it left in the arena. If it never came to empty that, or if the program never
 // reached it, the pages there are old ones.
 void Helper::judgeLost(uint32_t total, int* status) {
-  const bool emptying = firstRound_ && arenaUsed_;
   if (written_) fetchResults();
-  const bool ran = written_ && (!emptying || program_[1].call.result == 0);
+  const bool ran = written_ && (!firstRound_ || program_[0].call.result == 0);
   const uint64_t filled = ran ? presentMask(parts_.area.arena, total) : 0;
   for (uint32_t page = 0; page < total; page++) {
     if (status[page] == kUndecided || status[page] == EAGAIN) status[page] = filled >> page & 1 ? 0 : EIO;

@@ -165,12 +165,7 @@ bool areaIsThere(Tracee& target, const Helper::Area& area) {
   return std::equal(code, code + arch::kCodeSize, arch::kCode);
 }
 
-void registerArena(int uffd, const Helper::Area& area) {
-  uffdio_register request{{area.arena, kBatchPages * static_cast<uint64_t>(kPageSize)}, UFFDIO_REGISTER_MODE_MISSING, 0};
-  if (ioctl(uffd, UFFDIO_REGISTER, &request)) throw Error("failed", "cannot register our pages with userfaultfd", errno);
-}
-
-void unregisterArena(int uffd, const Helper::Area& area) {
+void releaseArena(int uffd, const Helper::Area& area) {
   uffdio_range range{area.arena, kBatchPages * static_cast<uint64_t>(kPageSize)};
   ioctl(uffd, UFFDIO_UNREGISTER, &range);
 }

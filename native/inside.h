@@ -25,8 +25,8 @@ void closeInside(Tracee& target, int fd);
 Descriptor takeOut(Tracee& target, int fd);  // a duplicate for us of a descriptor of the target's
 bool sameFile(const Tracee& target, int fd, int ours);
 
-// The arena is where the helper moves pages to. It must be let go before it is unmapped, or that would raise an event and wait for us to read it.
-void registerArena(int uffd, const Helper::Area& area);
-void unregisterArena(int uffd, const Helper::Area& area);
+// Before our pages are unmapped: a helper that was killed in the midst of its moves leaves the arena registered with userfaultfd, and unmapping would then
+// raise an event and wait for us to read it.
+void releaseArena(int uffd, const Helper::Area& area);
 
 }  // namespace leap

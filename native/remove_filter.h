@@ -30,12 +30,11 @@ class RemoveFilter {
       if (runs_[i].cursor != start || runs_[i].cursor == runs_[i].end || end > runs_[i].end) continue;
       if (end != runs_[i].end && mappingEnd_(pid_, start) != end) return false;
       runs_[i].cursor = end;
-      while (first_ < count_ && runs_[first_].cursor == runs_[first_].end) first_++;
+      while (first_ < count_ && runs_[first_].cursor == runs_[first_].end) first_++;  // mostly they come in order
       return true;
     }
     return false;
   }
-  bool complete() const { return first_ == count_; }
 
  private:
   struct Run {

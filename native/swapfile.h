@@ -63,8 +63,8 @@ class SwapFile {
   // Reports what is through, at most `room` requests of it. Returns how many.
   size_t harvest(size_t room, Sink& sink);
 
-  // The descriptor to poll while operations are in flight; -1 when there is none or nothing to wait for.
-  int pollFd() const { return ringReady_ && inFlight_ > 0 ? ring_.ring_fd : -1; }
+  // Readable when an operation is through; -1 when there is no ring.
+  int pollFd() const { return ringReady_ ? ring_.ring_fd : -1; }
   bool idle() const { return inFlight_ == 0 && backlogUsed_ == 0; }
   bool usesRing() const { return ringReady_; }
   bool isDirect() const { return direct_; }

@@ -40,24 +40,25 @@ std::string inProcess(pid_t pid) { return " in process " + std::to_string(pid); 
 
 int eventOf(int status) { return status >> 16; }
 
+// In a system call that waits for a page of memory under userfaultfd: the kernel does not stop it before the page is there. (In user mode it does.)
+bool waitsForPageInKernel(pid_t pid, pid_t tid) {
+  const std::string directory = "task/" + std::to_string(tid) + "/";
+  std::string where, call;
+  return proc::readAll(proc::path(pid, directory + "wchan"), &where) && where == "handle_userfault" &&
+         proc::readAll(proc::path(pid, directory + "syscall"), &call) && call.compare(0, 2, "-1") != 0;
+}
+
 }  // namespace
 
-int waitTraced(pid_t tid, int milliseconds) {
-  // Blocking has no bound, so look again and again: first at once (the answer takes microseconds), then in sleeps.
-  const int64_t start = nowMicroseconds();
-  for (;;) {
+int waitTraced(const Ticker& ticker, pid_t tid, int milliseconds) {
+  const int64_t deadline = nowMicroseconds() + milliseconds * 1000ll;
+  for (bool patient = false;; patient = true) {
     int status;
-    const pid_t got = waitpid(tid, &status, __WALL | WNOHANG);
+    const pid_t got = waitpid(tid, &status, __WALL | (patient && ticker.running() ? 0 : WNOHANG));
     if (got == tid) return status;
     if (got < 0 && errno != EINTR) return -1;
-    const int64_t waited = nowMicroseconds() - start;
-    if (waited > milliseconds * 1000ll) return -1;
-    if (waited < 300) {
-      sched_yield();
-    } else {
-      const timespec pause{0, waited < 20000 ? 20000 : 500000};
-      nanosleep(&pause, nullptr);
-    }
+    if (nowMicroseconds() >= deadline) return -1;
+    if (patient && !ticker.running()) sched_yield();
   }
 }
 
@@ -79,7 +80,7 @@ Tracee::Tracee(pid_t pid, int milliseconds) : pid_(pid), patience_(milliseconds)
   }
 }
 
-void Tracee::releaseStragglers() noexcept {
+bool Tracee::releaseStragglers() noexcept {
   for (size_t i = stragglers.size(); i-- > 0;) {
     try {
       const Tracee letGoAtOnce(stragglers[i].pid, 0);
@@ -87,6 +88,7 @@ void Tracee::releaseStragglers() noexcept {
       // Not yet, or it has died; in the first case it is in the list again.
     }
   }
+  return !stragglers.empty();
 }
 
 // Any live thread will do. One in uninterruptible sleep would not stop (the parent of a vfork, say), and once seized could not be let go.
@@ -106,11 +108,11 @@ void Tracee::choose() {
       const char state = proc::state(pid_, tid);
       if (state == 0 || state == 'Z' || state == 'X') continue;
       alive = true;
-      if (state != 'D' && seize(tid)) return;
+      if (state != 'D' && !waitsForPageInKernel(pid_, tid) && seize(tid)) return;
     }
     if (!alive) throw Error("no-process", "process " + std::to_string(pid_) + " has ended: give the number of a running one");
     if (nowMicroseconds() > deadline) {
-      throw Error("timeout", "no thread of process " + std::to_string(pid_) + " can be stopped, all are in uninterruptible sleep: try again later");
+      throw Error("timeout", "no thread of process " + std::to_string(pid_) + " can be stopped, all wait in the kernel (for a vfork, a disk, a page): try again later");
     }
     const timespec pause{0, 1000000};
     nanosleep(&pause, nullptr);
@@ -154,7 +156,7 @@ void Tracee::resume(int request) {
 }
 
 int Tracee::wait(int milliseconds) {
-  const int status = waitTraced(tid_, milliseconds);
+  const int status = waitTraced(ticker_, tid_, milliseconds);
   if (status == -1) {
     throw Error("timeout", "thread " + std::to_string(tid_) + " of process " + std::to_string(pid_) + " did not stop within " +
                                std::to_string(patience_) + " ms: try again when the process is not blocked in the kernel");
@@ -276,10 +278,10 @@ Tracee::Child Tracee::clone(uint64_t at, uint64_t stack) {
   }
   const Child child{static_cast<pid_t>(eventMessage_), static_cast<pid_t>(inside)};
   if (child.pid <= 0) throw Error("failed", "cannot follow the helper" + inProcess(pid_));
-  const int status = waitTraced(child.pid, kPatience);
+  const int status = waitTraced(ticker_, child.pid, kPatience);
   if (status == -1 || !WIFSTOPPED(status)) {
     ::kill(child.pid, SIGKILL);
-    waitTraced(child.pid, kPatience);
+    waitTraced(ticker_, child.pid, kPatience);
     throw Error("failed", "the helper of process " + std::to_string(pid_) + " did not start");
   }
   return child;

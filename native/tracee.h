@@ -11,6 +11,7 @@
 
 #include "arch_x86_64.h"
 #include "error.h"
+#include "ticker.h"
 
 namespace leap {
 
@@ -44,8 +45,8 @@ class Tracee {
   void release() noexcept;
 
   // A thread that did not stop in time (in the kernel, waiting for a page that we alone can bring) cannot be let go either before it stops. It is kept in
-  // mind: the next Tracee of its process takes it, and this lets go of those that have stopped since. Cheap when there are none.
-  static void releaseStragglers() noexcept;
+  // mind: the next Tracee of its process takes it, and this lets go of those that have stopped since. Returns true while some are left.
+  static bool releaseStragglers() noexcept;
 
  private:
   void choose();
@@ -57,6 +58,7 @@ class Tracee {
   bool handlerIsDue() const;
   void findGadget();
 
+  Ticker ticker_;
   pid_t pid_, tid_ = -1;
   int patience_;
   bool stopped_ = false, gone_ = false, filtered_ = false, called_ = false, haveSaved_ = false;
@@ -67,6 +69,6 @@ class Tracee {
 };
 
 // Waits until traced `tid` changes state. Returns its wait status, or -1 when the time is over or it is not ours.
-int waitTraced(pid_t tid, int milliseconds);
+int waitTraced(const Ticker& ticker, pid_t tid, int milliseconds);
 
 }  // namespace leap

@@ -63,6 +63,8 @@ if [ ${#need[@]} -gt 0 ]; then
   case " ${need[*]} " in
     *" redis-server "*) "${as_root[@]}" systemctl disable redis-server >/dev/null 2>&1 || say "redis-server has no service here to switch off" ;;
   esac
+  clean_up
+  trap - EXIT
 fi
 
 # --- npm packages ------------------------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <poll.h>
 #include <string>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -26,7 +27,7 @@ uint8_t pattern(uint32_t page, uint32_t byte) { return static_cast<uint8_t>(page
 
 // What the child does when told; it answers 'y' or 'n'.
 //   v verify   z verify that the first half is zeros   d MADV_DONTNEED of the first half   m munmap of the first half   f fork, the child verifies
-//   q leave
+//   g fork, the child verifies twice, a while between   q leave
 bool verify(const uint8_t* memory, uint32_t from) {
   for (uint32_t page = from; page < kPages; page++) {
     for (uint32_t byte = 0; byte < kPageSize; byte += 61) {
@@ -67,6 +68,16 @@ bool zeros(const uint8_t* memory) {
       case 'f': {
         pid_t child = fork();
         if (child == 0) _exit(verify(memory, from) ? 0 : 1);
+        good = child > 0 && waitpid(child, &status, 0) == child && status == 0;
+        break;
+      }
+      case 'g': {
+        pid_t child = fork();
+        if (child == 0) {
+          bool before = verify(memory, from);
+          usleep(200000);
+          _exit(before && verify(memory, from) ? 0 : 1);
+        }
         good = child > 0 && waitpid(child, &status, 0) == child && status == 0;
         break;
       }
@@ -353,6 +364,52 @@ void forkedChild() {
   pager.leave();
 }
 
+// The child has faulted on half of its pages and shares the others with its parent: of the first, one is moved out of it; of the others, one is
+// discarded. Both come back by a fault.
+void adoptedChild() {
+  Pager pager;
+  const bool move = pager.engine->canMove();
+  pager.evict(move ? Command::kMoveOut : Command::kDiscard, true);
+  uint32_t faults = 0, evicted = 0, again = 0;
+  pager.hook = [&](const int32_t* event) {
+    switch (static_cast<Event>(event[0])) {
+      case Event::kFork:
+        pager.engine->bind(1, pager.target.vpn(), kPages, kPages);
+        for (uint32_t page = 0; page < kPages; page++) pager.stored[kPages + page] = pager.stored[page];
+        return false;
+      case Event::kFault:
+        if (event[4] != 1) return false;
+        faults++;
+        if (evicted > 0) again++;
+        if (faults == kPages / 2) {
+          pager.engine->adopt(1, event[2]);
+          EXPECT(pager.engine->canEvict(1) && pager.engine->isAlive(1) && pager.engine->pidOf(1) == event[2]);
+        }
+        return false;
+      case Event::kMapped:
+        if (faults == kPages / 2 && evicted == 0 && pager.engine->canEvict(1)) {
+          pager.command(move ? Command::kMoveOut : Command::kDiscard, kPages, 0, 1);
+          pager.command(Command::kDiscard, kPages + 1, 1, 1);
+        }
+        return false;
+      case Event::kEvicted:
+        EXPECT(event[4] == 0);
+        evicted += static_cast<uint32_t>(event[3]);
+        return false;
+      case Event::kTargetExit:
+        return true;
+      default:
+        return false;
+    }
+  };
+  EXPECT(pager.tell('g') == 'y');
+  EXPECT(evicted == 2 && again == 2);
+  EXPECT(!pager.engine->isAlive(1));
+  pager.engine->drop(1);
+  pager.hook = nullptr;
+  pager.leave();
+}
+
 void exits() {
   Pager pager;
   pager.evict(Command::kDiscard, false);
@@ -381,6 +438,23 @@ void wakes() {
   EXPECT(woken == 2);
   pager.hook = nullptr;
   pager.evict(Command::kDiscard, true);
+  pager.leave();
+}
+
+// A spin that always finds a fault must not keep a wake from being seen.
+void wakesWhileSpinning() {
+  Pager pager;
+  pager.evict(pager.engine->canMove() ? Command::kMoveOut : Command::kDiscard, false);
+  pager.engine->setSpin(kWaitNs);
+  uint32_t faults = 0, atWake = 0;
+  pager.hook = [&](const int32_t* event) {
+    auto kind = static_cast<Event>(event[0]);
+    if (kind == Event::kFault && faults++ == 0) pager.engine->wake();
+    return kind == Event::kWake ? atWake = faults, true : false;
+  };
+  EXPECT(pager.tell('v') == 'y');
+  EXPECT(faults >= kPages / 2 && atWake > 0 && atWake < 64);
+  pager.hook = nullptr;
   pager.leave();
 }
 
@@ -425,8 +499,10 @@ int main() {
   run("engine never maps an old copy after a remove", removeThenZeros);
   run("engine tells of an unmap", unmapThenGone);
   run("engine serves a forked child", forkedChild);
+  run("engine evicts from an adopted child", adoptedChild);
   run("engine tells of the exit once", exits);
   run("engine wakes", wakes);
+  run("engine wakes while it spins", wakesWhileSpinning);
   run("engine answers bad commands", badCommands);
   return leap::testing::failed;
 }

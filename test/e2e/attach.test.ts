@@ -1,7 +1,7 @@
 /** Coming and going: the target is as it was afterwards, as often as you like, whatever it does meanwhile; and what can be changed in between. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { sleep } from './child.js';
+import { poll, sleep } from './child.js';
 import { assertPaged, assertSame, cannotRun, evictWays, reference, Scene, settled, START_MS, TINY_PAGES, WORK_MS } from './harness.js';
 import * as proc from './proc.js';
 
@@ -26,14 +26,14 @@ for (const evict of evictWays) {
   });
 }
 
-test('attached and detached five times, at work all the while', { skip, timeout }, async (t) => {
+test('attached and detached three times, at work all the while', { skip, timeout }, async (t) => {
   const scene = new Scene(t);
   const target = scene.target('threads', { rounds: 0 });
   const pid = await target.ready();
   target.send('go');
   await sleep(50);
   const before = proc.descriptors(pid);
-  for (let i = 0; i < 5; i++) {
+  for (let i = 0; i < 3; i++) {
     const leapd = await scene.attach(pid, { evict: i % 2 === 0 ? 'move' : 'discard' });
     await sleep(150);
     await leapd.detach();
@@ -44,6 +44,27 @@ test('attached and detached five times, at work all the while', { skip, timeout 
   target.send('stop');
   const { checksum, rounds } = await target.finish();
   assert.deepEqual([`DONE ${checksum} ${rounds}`], await reference(scene, 'threads', { rounds }));
+});
+
+test('leapctl stats prints one JSON object with all that is promised', { skip, timeout }, async (t) => {
+  const scene = new Scene(t);
+  const target = scene.target('mix', { rounds: 2 });
+  const leapd = await scene.attach(await target.ready());
+  const printed = leapd.ctl('stats', String(leapd.target), '--json').trim();
+  assert.equal(printed.split('\n').length, 1);
+  const stats = JSON.parse(printed) as Record<string, unknown>;
+  const numbers = [
+    ...['pid', 'uptimeSeconds', 'localLimitPages', 'residentPages', 'storedPages', 'bufferedPages', 'zeroPages', 'faults', 'demandReads'],
+    ...['prefetchIssued', 'prefetchHits', 'prefetchUnused', 'mappedAhead', 'trendsFound', 'trendsTried', 'evictions', 'cleanEvictions'],
+    ...['swapReads', 'swapWrites', 'bytesRead', 'bytesWritten'],
+  ];
+  for (const name of numbers) assert.equal(typeof stats[name], 'number', name);
+  assert.equal(stats['pid'], leapd.target);
+  assert.equal(stats['state'], 'paging');
+  assert.deepEqual(Object.keys(stats['faultLatencyNs'] as object), ['p50', 'p99', 'p999', 'max']);
+  target.send('go');
+  await target.finish();
+  await leapd.cleanEnd();
 });
 
 test('detached by leapctl', { skip, timeout }, async (t) => {
@@ -65,7 +86,7 @@ for (const evict of evictWays) {
     const leapd = await scene.attach(pid, { evict, 'local-memory': '4M' });
     target.send('go');
     for (const [size, pages] of [['1M', 256], ['256K', 64], ['3M', 768], ['50%', undefined]] as const) {
-      leapd.ctl('set', String(pid), `local-memory=${size}`);
+      await leapd.set({ 'local-memory': size });
       await sleep(250);
       if (pages !== undefined) assertPaged(await settled(leapd, pages, 800), pages);
     }
@@ -78,22 +99,22 @@ for (const evict of evictWays) {
 
 test('prefetch, history and buffer change while the target works', { skip, timeout }, async (t) => {
   const scene = new Scene(t);
-  const target = scene.target('mix', { rounds: 0, mode: 'read' });
+  const target = scene.target('mix', { rounds: 0, mode: 'read', pages: 4096 });
   const pid = await target.ready();
   const leapd = await scene.attach(pid);
   target.send('go');
-  await sleep(300);
-  assert.ok(leapd.stats()['prefetchHits']! > 0, 'leap finds the trend of a forward read');
+  await poll('prefetch hits of a forward read', START_MS, async () => ((await leapd.stats())['prefetchHits']! > 0 ? true : undefined));
   leapd.ctl('set', String(pid), 'prefetch=none');
   await sleep(100);
-  const { prefetchIssued: issued, faults } = leapd.stats();
+  const { prefetchIssued: issued, faults } = await leapd.stats();
   await sleep(200);
-  const later = leapd.stats();
+  const later = await leapd.stats();
   assert.equal(later['prefetchIssued'], issued, 'nothing is prefetched with prefetch=none');
   assert.ok(later['faults']! > faults!, 'and faults go on');
   const settings = ['prefetch=stride', 'prefetch=readahead', 'prefetch=next-n', 'prefetch=leap', 'history=8', 'history=64', 'prefetch-buffer=0', 'prefetch-buffer=200'];
   for (const setting of settings) {
-    leapd.ctl('set', String(pid), setting);
+    const [name = '', value = ''] = setting.split('=');
+    await leapd.set({ [name]: value });
     await sleep(60);
   }
   target.send('stop');

@@ -113,7 +113,7 @@ test('leapctl says in one line what is wrong, and codes it', { skip, timeout }, 
   const pid = String(leapd.target);
   const where = ['--control', leapd.control];
   refused(2, /colour cannot be set/, 'set', pid, 'colour=red', ...where);
-  refused(2, /--history: 0 is not between/, 'set', pid, 'prefetch=none', 'history=0', ...where);
+  refused(2, /history: 0 is not between/, 'set', pid, 'prefetch=none', 'history=0', ...where);
   assert.equal((JSON.parse(run('stats', pid, '--json', ...where).out) as { prefetch: string }).prefetch, 'leap', 'a set with one wrong value changes nothing');
   const set = run('set', pid, 'prefetch=none', 'local-memory=1M', 'prefetch-buffer=32', '--json', ...where);
   assert.equal(set.code, 0, set.lines.join(' '));

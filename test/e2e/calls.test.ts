@@ -39,10 +39,10 @@ for (const evict of ['move', 'discard']) {
         for (let i = 0; i < 6; i++) {
           target.kill('SIGSTOP');
           await poll('the target to stop', END_MS, () => (proc.state(target.pid) === 'T' ? true : undefined));
-          const faults = leapd.stats()['faults']!; // leapd answers although the target stands
+          const faults = (await leapd.stats())['faults']!; // leapd answers although the target stands
           await sleep(20);
           target.kill('SIGCONT');
-          if (i % 2 === 0) await poll('faults after SIGCONT', END_MS, () => (leapd.stats()['faults']! > faults ? true : undefined));
+          if (i % 2 === 0) await poll('faults after SIGCONT', END_MS, async () => ((await leapd.stats())['faults']! > faults ? true : undefined));
           await sleep(20);
         }
       },

@@ -109,7 +109,7 @@ for (const kind of ['tmpfs', 'ext4'] as const) {
     const leapd = await scene.attach(pid, { 'swap-file': join(directory, 'swap') });
     target.send('go');
     await target.line(/^HOLD$/, WORK_MS);
-    const stats = leapd.stats();
+    const stats = await leapd.stats();
     assert.ok(stats['residentPages']! > TINY_PAGES, `the limit is exceeded: ${JSON.stringify(stats)}`);
     assert.ok(leapd.log.some((record) => Number(record['level']) >= 40), `no warning${leapd.tail()}`);
     await leapd.detach();
@@ -122,7 +122,7 @@ for (const kind of ['tmpfs', 'ext4'] as const) {
 /** Until most of the memory is in the swap file and nowhere else. */
 async function storedMuch(leapd: Leapd): Promise<void> {
   await settled(leapd, TINY_PAGES);
-  await poll('pages that are in the swap file alone', END_MS, () => (leapd.stats()['storedPages']! > 1500 ? true : undefined));
+  await poll('pages that are in the swap file alone', END_MS, async () => ((await leapd.stats())['storedPages']! > 1500 ? true : undefined));
 }
 
 /** Garbage over all that the swap file holds. */

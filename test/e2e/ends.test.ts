@@ -26,7 +26,7 @@ test('the target is killed from outside while it is paged', { skip, timeout }, a
   const leapd = await scene.attach(await target.ready());
   target.send('go');
   await sleep(300);
-  assert.ok(leapd.stats()['faults']! > 0);
+  assert.ok((await leapd.stats())['faults']! > 0);
   target.kill('SIGKILL');
   assert.equal(describeExit(await target.end(END_MS)), 'signal SIGKILL');
   await leapd.cleanEnd();

@@ -17,7 +17,7 @@ const entries = new Map<string, Entry>();
 for (let i = 0; i < 50_000; i++) entries.set(`key-${i}`, { id: i, tags: [`t${random(50)}`, `t${random(50)}`], text: 'x'.repeat(random(80)) });
 const randomBytes = (length: number): Buffer => Buffer.from(Array.from({ length }, () => random(256)));
 const buffers = Array.from({ length: 300 }, () => Buffer.concat(Array<Buffer>(20).fill(randomBytes(2048))));
-const typed = Float64Array.from({ length: 1_000_000 }, () => random(2 ** 30));
+const typed = Float64Array.from({ length: 500_000 }, () => random(2 ** 30));
 
 process.stdout.write('READY\n');
 createInterface({ input: process.stdin }).once('line', () => {

@@ -3,11 +3,11 @@ export const pythonWork = `
 import gc, hashlib, json, random, sys
 rng = random.Random(7)
 table = {f"key-{i}": [rng.random(), rng.getrandbits(40), "v" * rng.randrange(60)] for i in range(70000)}
-numbers = [rng.getrandbits(60) for _ in range(300000)]
+numbers = [rng.getrandbits(60) for _ in range(200000)]
 print("READY", flush=True)
 sys.stdin.readline()
 digest = hashlib.sha256()
-for turn in range(2):
+for turn in range(1):
     numbers.sort(key=lambda n: (n * 2654435761 + turn) % 1000003)
     digest.update(repr(numbers[::997]).encode())
     for i in range(0, 70000, 3):

@@ -5,8 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { poll } from './child.js';
-import { assertSame, END_MS, Scene, type Options } from './harness.js';
+import { assertSame, Scene, type Options } from './harness.js';
 import * as proc from './proc.js';
 import { missing } from './programs.js';
 import { dataSet, digestOfFile, loaded } from './redis.js';
@@ -34,6 +33,7 @@ for (const evict of ['move', 'discard']) {
     const digests = await wanted;
 
     const redis = await loaded(scene, 'with', data);
+    await redis.alone();
     const before = proc.view(redis.pid, false);
     const options: Options = { 'local-memory': '30%', 'window-max': 32, 'prefetch-buffer': 2000, evict };
     const leapd = await scene.attach(redis.pid, options);
@@ -42,10 +42,10 @@ for (const evict of ['move', 'discard']) {
     const file = await redis.bgsave(() => redis.benchmark());
     assert.equal(redis.digest(), digests[1], 'the digest after the benchmark');
     assert.equal(await digestOfFile(scene, file, 'fresh'), digests[2], 'the digest of the saved file');
-    const stats = leapd.stats();
+    const stats = await leapd.stats();
     assert.ok(stats['faults']! > 1000 && stats['evictions']! > 1000, JSON.stringify(stats));
     await leapd.detach();
-    await poll('the clients to be gone', END_MS, () => (proc.descriptors(redis.pid).length === before.descriptors.length ? true : undefined));
+    await redis.alone();
     assertSame(before, proc.view(redis.pid, false));
     assert.equal(redis.digest(), digests[1], 'the digest after the detach');
     t.diagnostic(`${stats['faults']} faults, ${stats['evictions']} evictions, ${stats['forks']} forks`);

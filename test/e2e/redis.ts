@@ -5,6 +5,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Child, poll, sleep } from './child.js';
 import { END_MS, START_MS, type Scene } from './harness.js';
+import { descriptors } from './proc.js';
 
 export class Redis extends Child {
   readonly socket: string;
@@ -31,12 +32,25 @@ export class Redis extends Child {
     return digest;
   }
 
+  /** Until no client is connected: each holds a descriptor. */
+  async alone(): Promise<void> {
+    const sockets = (): number => descriptors(this.pid).filter((line) => line.includes('socket:')).length;
+    await poll('the clients to be gone', END_MS, () => (/connected_clients:1\b/.test(this.cli('info', 'clients')) ? true : undefined));
+    let last = sockets();
+    await poll('the last client to be gone', END_MS, async () => {
+      const before = last;
+      await sleep(50);
+      last = sockets();
+      return last === before ? true : undefined;
+    });
+  }
+
   /** A fixed mix of reads and writes from one connection. The keys it draws follow from nothing random but their number: each is written alike. */
   benchmark(): void {
     const common = ['-s', this.socket, '-q', '-c', '4'];
-    execFileSync('redis-benchmark', [...common, '-n', '6000', '-t', 'get,set,incr,lpush,lrange_100,mset'], { stdio: 'ignore', timeout: END_MS });
-    execFileSync('redis-benchmark', [...common, '-n', '6000', '-r', '40000', 'get', 'string:__rand_int__'], { stdio: 'ignore', timeout: END_MS });
-    execFileSync('redis-benchmark', [...common, '-n', '2000', '-r', '4000', 'hgetall', 'hash:__rand_int__'], { stdio: 'ignore', timeout: END_MS });
+    execFileSync('redis-benchmark', [...common, '-n', '1500', '-t', 'get,set,incr,lpush,lrange_100,mset'], { stdio: 'ignore', timeout: END_MS });
+    execFileSync('redis-benchmark', [...common, '-n', '3000', '-r', '50000', 'get', 'string:__rand_int__'], { stdio: 'ignore', timeout: END_MS });
+    execFileSync('redis-benchmark', [...common, '-n', '1000', '-r', '4000', 'hgetall', 'hash:__rand_int__'], { stdio: 'ignore', timeout: END_MS });
   }
 
   /** Forks, and waits for the child's success. */

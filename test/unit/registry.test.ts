@@ -58,6 +58,8 @@ test('a record is written once, privately, and read back', (context) => {
   assert.deepEqual(registry.all().map(({ target }) => target.pid), [self.pid]);
   registry.release(self.pid);
   assert.equal(registry.read(self.pid), undefined);
+  registry.signOfLife(claim);
+  assert.deepEqual(registry.read(self.pid), claim, 'a record that somebody removed is written again');
 });
 
 test('what is no record of this version is none', () => {
