@@ -56,7 +56,8 @@ uint64_t probeFeatures() {
     probe = Descriptor(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
   }
   if (!probe) {
-    throw Error(errno == ENOSYS ? "kernel-too-old" : "not-permitted", "no userfaultfd: run as root, on Linux 5.11 or newer with CONFIG_USERFAULTFD", errno);
+    const char* kind = errno == ENOSYS ? "kernel-too-old" : "not-permitted";
+    throw Error(kind, "no userfaultfd: run as root, on Linux 5.11 or newer with CONFIG_USERFAULTFD", errno);
   }
   uffdio_api api{UFFD_API, 0, 0};
   if (ioctl(probe.get(), UFFDIO_API, &api)) throw Error("kernel-too-old", "this kernel's userfaultfd has another interface", errno);

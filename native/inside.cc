@@ -123,8 +123,8 @@ int makeUserfaultfd(Tracee& target, const Helper::Area& area, Undo& undo) {
     const long made = target.call(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
     // One for user mode only could be had; system calls into stored pages would then fail. So not.
     if (made < 0) {
-      throw Error("not-permitted", "process " + std::to_string(target.pid()) + " may not make a userfaultfd, and there is no /dev/userfaultfd to give it: " +
-                                       "load it (Linux 6.1), or set vm.unprivileged_userfaultfd=1", static_cast<int>(-made));
+      throw Error("not-permitted", "process " + std::to_string(target.pid()) + " may not make a userfaultfd, and there is no /dev/userfaultfd (Linux 6.1) " +
+                                       "to give it: set vm.unprivileged_userfaultfd=1", static_cast<int>(-made));
     }
     number = static_cast<int>(made);
   }

@@ -34,7 +34,8 @@ void checkHelpers(pid_t pid, const std::string& name) {
     std::string status;
     if (!proc::readAll(proc::path(child, "status"), &status) || proc::statusField(status, "Name") != kHelperName) continue;
     if (proc::statusField(status, "State")[0] != 'Z') {
-      throw Error("already-managed", name + " is under leapd already (process " + proc::statusField(status, "TracerPid") + "): use that one, or detach it");
+      const std::string tracer = proc::statusField(status, "TracerPid");
+      throw Error("already-managed", name + " is under leapd already (process " + tracer + "): use that one, or detach it");
     }
     throw Error("orphaned", name + " was under a leapd that died: pages it had stored are lost to the process, whose threads wait for them. " +
                                 "End it, or start it again");
@@ -63,7 +64,9 @@ void checkTarget(pid_t pid) {
   }
   if (!alive) throw Error("zombie", name + " has exited and waits for its parent to collect it: nothing is left to page");
   const std::string tracer = proc::statusField(status, "TracerPid");
-  if (tracer != "0" && tracer != std::to_string(getpid())) throw Error("traced", name + " is traced by process " + tracer + " (a debugger?): detach that first");
+  if (tracer != "0" && tracer != std::to_string(getpid())) {
+    throw Error("traced", name + " is traced by process " + tracer + " (a debugger?): detach that first");
+  }
   if (is32Bit(pid)) throw Error("32-bit", name + " is a 32-bit program; only 64-bit ones can be paged");
   checkHelpers(pid, name);
 }

@@ -1,10 +1,8 @@
 #include "tracee.h"
 
-#include <elf.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -36,7 +34,10 @@ int64_t nowMicroseconds() {
   return now.tv_sec * 1000000ll + now.tv_nsec / 1000;
 }
 
-std::string inProcess(pid_t pid) { return " in process " + std::to_string(pid); }
+std::string named(pid_t pid) { return "process " + std::to_string(pid); }
+std::string inProcess(pid_t pid) { return " in " + named(pid); }
+
+Error ended(pid_t pid, int error = 0) { return Error("no-process", named(pid) + " ended while it was being attached", error); }
 
 int eventOf(int status) { return status >> 16; }
 
@@ -66,10 +67,10 @@ Tracee::Tracee(pid_t pid, int milliseconds) : pid_(pid), patience_(milliseconds)
   choose();
   try {
     awaitStop();
-    if (ptrace(PTRACE_GETREGS, tid_, nullptr, &saved_)) throw Error("no-process", "process " + std::to_string(pid_) + " ended during the attach", errno);
+    if (ptrace(PTRACE_GETREGS, tid_, nullptr, &saved_)) throw ended(pid_, errno);
     if (ptrace(PTRACE_GETSIGMASK, tid_, sizeof savedMask_, &savedMask_)) throw Error("failed", "cannot read the signal mask" + inProcess(pid_), errno);
     haveSaved_ = true;
-    if (!arch::is64Bit(saved_)) throw Error("32-bit", "process " + std::to_string(pid_) + " runs 32-bit code; only 64-bit processes can be paged");
+    if (!arch::is64Bit(saved_)) throw Error("32-bit", named(pid_) + " runs 32-bit code; only 64-bit processes can be paged");
     findGadget();
     const uint64_t all = ~0ull;
     if (ptrace(PTRACE_SETSIGMASK, tid_, sizeof all, &all)) throw Error("failed", "cannot block signals" + inProcess(pid_), errno);
@@ -110,9 +111,9 @@ void Tracee::choose() {
       alive = true;
       if (state != 'D' && !waitsForPageInKernel(pid_, tid) && seize(tid)) return;
     }
-    if (!alive) throw Error("no-process", "process " + std::to_string(pid_) + " has ended: give the number of a running one");
+    if (!alive) throw Error("no-process", named(pid_) + " has ended: give the number of a running one");
     if (nowMicroseconds() > deadline) {
-      throw Error("timeout", "no thread of process " + std::to_string(pid_) + " can be stopped, all wait in the kernel (for a vfork, a disk, a page): try again later");
+      throw Error("timeout", "no thread of " + named(pid_) + " can be stopped, all wait in the kernel (a vfork, a disk, a page): try again later");
     }
     const timespec pause{0, 1000000};
     nanosleep(&pause, nullptr);
@@ -126,7 +127,7 @@ bool Tracee::seize(pid_t tid) {
   filtered_ = !seccomp.empty() && seccomp != "0";
   const std::string tracer = proc::statusField(status, "TracerPid");
   if (tracer != "0") {
-    throw Error("traced", "process " + std::to_string(pid_) + " is traced by process " + tracer + " (a debugger?): detach that first");
+    throw Error("traced", named(pid_) + " is traced by process " + tracer + " (a debugger?): detach that first");
   }
   const long options = PTRACE_O_TRACESYSGOOD | (filtered_ ? PTRACE_O_SUSPEND_SECCOMP : 0);
   if (ptrace(PTRACE_SEIZE, tid, nullptr, options)) {
@@ -137,10 +138,10 @@ bool Tracee::seize(pid_t tid) {
       awaitStop();
       ptrace(PTRACE_DETACH, tid, nullptr, nullptr);
       stopped_ = false;
-      throw Error("seccomp", "process " + std::to_string(pid_) + " runs under a seccomp filter that could kill it for our calls, and suspending the " +
+      throw Error("seccomp", named(pid_) + " runs under a seccomp filter that could kill it for our calls, and suspending the " +
                                  "filter is not permitted: run as root with CAP_SYS_ADMIN, on a kernel with CONFIG_CHECKPOINT_RESTORE");
     }
-    throw Error("not-permitted", "may not trace process " + std::to_string(pid_) + ": run as root (CAP_SYS_PTRACE), with kernel.yama.ptrace_scope below 3",
+    throw Error("not-permitted", "may not trace " + named(pid_) + ": run as root (CAP_SYS_PTRACE), with kernel.yama.ptrace_scope below 3",
                 errno);
   }
   tid_ = tid;
@@ -151,19 +152,19 @@ void Tracee::resume(int request) {
   stopped_ = false;
   if (ptrace(static_cast<__ptrace_request>(request), tid_, nullptr, nullptr)) {
     gone_ = true;
-    throw Error("no-process", "process " + std::to_string(pid_) + " ended while it was being attached", errno);
+    throw ended(pid_, errno);
   }
 }
 
 int Tracee::wait(int milliseconds) {
   const int status = waitTraced(ticker_, tid_, milliseconds);
   if (status == -1) {
-    throw Error("timeout", "thread " + std::to_string(tid_) + " of process " + std::to_string(pid_) + " did not stop within " +
+    throw Error("timeout", "thread " + std::to_string(tid_) + " of " + named(pid_) + " did not stop within " +
                                std::to_string(patience_) + " ms: try again when the process is not blocked in the kernel");
   }
   if (!WIFSTOPPED(status)) {
     gone_ = true;
-    throw Error("no-process", "process " + std::to_string(pid_) + " ended while it was being attached");
+    throw ended(pid_);
   }
   stopped_ = true;
   return status;
@@ -173,7 +174,7 @@ int Tracee::wait(int milliseconds) {
 void Tracee::awaitStop() {
   if (ptrace(PTRACE_INTERRUPT, tid_, nullptr, nullptr)) {
     gone_ = errno == ESRCH;
-    throw Error("no-process", "process " + std::to_string(pid_) + " ended while it was being attached", errno);
+    throw ended(pid_, errno);
   }
   if (stopped_) resume(PTRACE_CONT);
   for (int i = 0; i < kMaxStops; i++) {
@@ -185,7 +186,7 @@ void Tracee::awaitStop() {
     stopped_ = false;
     ptrace(PTRACE_CONT, tid_, nullptr, static_cast<long>(signal));
   }
-  throw Error("timeout", "process " + std::to_string(pid_) + " is under too many signals to be stopped: try again later");
+  throw Error("timeout", named(pid_) + " is under too many signals to be stopped: try again later");
 }
 
 void Tracee::findGadget() {
@@ -216,10 +217,10 @@ void Tracee::findGadget() {
 }
 
 long Tracee::callAt(uint64_t at, long number, const uint64_t (&arguments)[6]) {
-  if (!stopped_) throw Error("no-process", "process " + std::to_string(pid_) + " is not stopped");
+  if (!stopped_) throw Error("no-process", named(pid_) + " is not stopped");
   arch::Registers registers = saved_;
   arch::setCall(registers, at, number, arguments);
-  if (ptrace(PTRACE_SETREGS, tid_, nullptr, &registers)) throw Error("no-process", "process " + std::to_string(pid_) + " ended", errno);
+  if (ptrace(PTRACE_SETREGS, tid_, nullptr, &registers)) throw ended(pid_, errno);
   called_ = true;
   int syscallStops = 0;
   for (int i = 0; i < kMaxStops && syscallStops < 2; i++) {
@@ -233,8 +234,8 @@ long Tracee::callAt(uint64_t at, long number, const uint64_t (&arguments)[6]) {
       stopSignal_ = SIGSTOP;
     }
   }
-  if (syscallStops < 2) throw Error("timeout", "process " + std::to_string(pid_) + " is under too many signals: try again later");
-  if (ptrace(PTRACE_GETREGS, tid_, nullptr, &registers)) throw Error("no-process", "process " + std::to_string(pid_) + " ended", errno);
+  if (syscallStops < 2) throw Error("timeout", named(pid_) + " is under too many signals: try again later");
+  if (ptrace(PTRACE_GETREGS, tid_, nullptr, &registers)) throw ended(pid_, errno);
   return arch::result(registers);
 }
 
@@ -273,7 +274,8 @@ Tracee::Child Tracee::clone(uint64_t at, uint64_t stack) {
   }
   ptrace(PTRACE_SETOPTIONS, tid_, nullptr, options);
   if (inside < 0) {
-    throw Error(inside == -EAGAIN || inside == -ENOMEM ? "limit" : "failed", "cannot clone the helper" + inProcess(pid_) + ": raise its limit of processes",
+    const bool limit = inside == -EAGAIN || inside == -ENOMEM;
+    throw Error(limit ? "limit" : "failed", "cannot clone the helper" + inProcess(pid_) + (limit ? ": raise its limit of processes" : ""),
                 static_cast<int>(-inside));
   }
   const Child child{static_cast<pid_t>(eventMessage_), static_cast<pid_t>(inside)};
@@ -282,7 +284,7 @@ Tracee::Child Tracee::clone(uint64_t at, uint64_t stack) {
   if (status == -1 || !WIFSTOPPED(status)) {
     ::kill(child.pid, SIGKILL);
     waitTraced(ticker_, child.pid, kPatience);
-    throw Error("failed", "the helper of process " + std::to_string(pid_) + " did not start");
+    throw Error("failed", "the helper of " + named(pid_) + " did not start");
   }
   return child;
 }

@@ -80,7 +80,8 @@ static void ownRemoves(bool vector) {
     paged.others.clear();
   };
   for (int i = 0; i < 600; i++) {
-    for (int status : paged.take('d', {{static_cast<size_t>(i % 5), static_cast<uint32_t>(1 + i / 5 % 4)}, {40 + static_cast<size_t>(i % 3), 2}})) taken += status == 0;
+    const size_t theirs = static_cast<size_t>(i) % 5, ours = 40 + static_cast<size_t>(i) % 3;
+    for (int status : paged.take('d', {{theirs, static_cast<uint32_t>(1 + i / 5 % 4)}, {ours, 2}})) taken += status == 0;
     const long before = paged.target->extra;
     paged.serve([&] { return paged.target->extra > before; }, 50);
     count();

@@ -89,7 +89,8 @@ class Target {
     if (!waitFor([&] { return shared_->ready >= value; })) throw std::runtime_error("the target did not become ready");
   }
   void awaitState(char letter) {
-    if (!waitFor([&] { return leap::proc::state(pid_, pid_) == letter; })) throw std::runtime_error(std::string("the target never was in state ") + letter);
+    if (waitFor([&] { return leap::proc::state(pid_, pid_) == letter; })) return;
+    throw std::runtime_error(std::string("the target never was in state ") + letter);
   }
   // The exit status of the target, -1 when it does not end by itself.
   int join(int ms = 10000) {
@@ -106,7 +107,8 @@ class Target {
 
 // What must be the same before and after: of status without counters, descriptors, mappings, threads, children.
 inline std::string snapshot(pid_t pid) {
-  static const std::set<std::string> volatileFields = {"State", "SigQ", "FDSize", "VmPeak", "VmHWM", "VmRSS", "RssAnon", "RssFile", "RssShmem", "VmPTE", "voluntary_ctxt_switches",
+  static const std::set<std::string> volatileFields = {"State", "SigQ", "FDSize", "VmPeak", "VmHWM", "VmRSS", "RssAnon", "RssFile", "RssShmem", "VmPTE",
+                                                       "voluntary_ctxt_switches",
                                                        "nonvoluntary_ctxt_switches", "Cpus_allowed", "VmLib", "VmSwap"};
   std::string text, out;
   leap::proc::readAll(leap::proc::path(pid, "status"), &text);

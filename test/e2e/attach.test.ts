@@ -136,6 +136,26 @@ test('detached under heavy load', { skip, timeout }, async (t) => {
   await target.finish();
 });
 
+// Their system calls wait, uninterruptibly, until leapd has read what they do to their memory: also in the moment in which it leaves.
+for (const program of ['grow', 'unmap', 'advise', 'spawner', 'syscalls']) {
+  test(`detached in the middle of ${program}, twice`, { skip, timeout }, async (t) => {
+    const scene = new Scene(t);
+    const options = { rounds: 0, seed: 4, pages: 1500 };
+    const target = scene.target(program, options);
+    const pid = await target.ready();
+    target.send('go');
+    for (let i = 0; i < 2; i++) {
+      const leapd = await scene.attach(pid);
+      await sleep(150);
+      await leapd.detach();
+      assert.equal(proc.family(pid).reduce((sum, one) => sum + proc.registered(one), 0), 0, 'mappings still registered');
+    }
+    target.send('stop');
+    const { checksum, rounds } = await target.finish(WORK_MS);
+    assert.deepEqual([`DONE ${checksum} ${rounds}`], await reference(scene, program, { ...options, rounds }));
+  });
+}
+
 test('detached while children are paged too', { skip, timeout }, async (t) => {
   const scene = new Scene(t);
   const target = scene.target('forker', { rounds: 0, pages: 512 });
