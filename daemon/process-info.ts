@@ -7,6 +7,8 @@ export interface ProcessStat {
   readonly state: string;
   readonly parent: number;
   readonly kernelThread: boolean;
+  /** It has exited, all of it. One whose first thread alone has left shows as a zombie too, and lives on in the others. */
+  readonly ended: boolean;
   /** Clock ticks after boot: with the pid it names a process for good, also when the pid is used again. */
   readonly startTime: number;
 }
@@ -47,12 +49,14 @@ export function parseStat(text: string): ProcessStat | undefined {
   if (open < 0 || close < open) return undefined;
   const fields = text.slice(close + 2).trim().split(' ');
   const field = (index: number): number => Number(fields[index - 3]); // proc(5) counts from 1; field 3 is the first one here
+  const state = fields[0] ?? '';
   return {
     pid: Number(text.slice(0, open).trim()),
     name: text.slice(open + 1, close),
-    state: fields[0] ?? '',
+    state,
     parent: field(4),
     kernelThread: (field(9) & PF_KTHREAD) !== 0,
+    ended: state === 'X' || (state === 'Z' && field(20) <= 1), // field 20: threads
     startTime: field(22),
   };
 }
@@ -74,7 +78,7 @@ export function readStatus(pid: number | 'self'): Map<string, string> | undefine
 
 export const isSame = (id: ProcessId): boolean => {
   const stat = readStat(id.pid);
-  return stat !== undefined && stat.startTime === id.startTime && stat.state !== 'Z' && stat.state !== 'X';
+  return stat !== undefined && stat.startTime === id.startTime && !stat.ended;
 };
 
 export function identify(pid: number): ProcessId | undefined {

@@ -4,8 +4,12 @@
  * faults come from several CPUs no place is right, and spinning for a bounded time saves the wake-up instead.
  *
  *     most recent faults on one CPU     follow: pinned there, no spin
- *     spread, and they come fast        spin:   unpinned, spin for twice the gap between faults
- *     spread, and they come slowly      sleep:  unpinned, no spin
+ *     but the target runs away          beside: pinned to another one, spin for twice the gap between faults
+ *     spread                            free:   unpinned, the same spin
+ *     (faults that come slowly)                 no spin
+ *
+ * A target that may run anywhere runs away: when we wake it the kernel sees us on its CPU and another one idle. To follow it there would make every
+ * wake-up one across CPUs, the dearest of all; beside it, it stays where it is. Following is tried again now and then, less and less often.
  *
  * Pure: samples go in, a decision comes out.
  */
@@ -29,7 +33,10 @@ export const SAMPLES = 16;
 /** Fewer say nothing. */
 export const LEAST_SAMPLES = 4;
 /** The most that the pager spins after its last event. */
-export const MAX_SPIN_NS = 100_000;
+export const MAX_SPIN_NS = 400_000;
+/** Decisions without following after the target ran away for the first time; twice as many after each further time, up to REST_MAX. */
+export const REST = 50;
+const REST_MAX = 6400;
 
 const FOLLOW_SHARE = 0.75;
 /** Lower than FOLLOW_SHARE, so that a load on the edge does not send the pager back and forth. */
@@ -40,6 +47,9 @@ export class Placement {
   private filled = 0;
   private next = 0;
   private decision: Decision = { cpu: NO_CPU, spinNs: 0 };
+  private following = false;
+  private rest = 0;
+  private nextRest = REST;
 
   /**
    * @param cpus how many CPUs the pager may run on: with one there is nothing to choose, and spinning would keep the target from running
@@ -61,12 +71,37 @@ export class Placement {
   /** @param gapNs mean time between the faults of the last period; Infinity when there were none */
   decide(gapNs: number): Decision {
     if (this.cpus <= 1) return this.decision;
-    const { cpu, share } = this.dominant();
-    const staying = cpu === this.decision.cpu;
-    const follow = this.filled >= LEAST_SAMPLES && this.followingPays() && share >= (staying ? LEAVE_SHARE : FOLLOW_SHARE);
-    const spinNs = !follow && this.spinningPays() && gapNs * 2 <= MAX_SPIN_NS ? Math.max(1000, Math.round(gapNs * 2)) : 0;
-    this.decision = { cpu: follow ? cpu : NO_CPU, spinNs };
+    if (this.rest > 0) this.rest--;
+    if (this.filled < LEAST_SAMPLES && Number.isFinite(gapNs)) return this.decision;
+    const was = this.decision.cpu;
+    const cpu = this.filled < LEAST_SAMPLES ? was : this.choose();
+    if (cpu !== was) this.filled = this.next = 0; // what was seen until now was seen from another place
+    const spins = !this.following && this.spinningPays() && gapNs * 2 <= MAX_SPIN_NS;
+    this.decision = { cpu, spinNs: spins ? Math.max(1000, Math.round(gapNs * 2)) : 0 };
     return this.decision;
+  }
+
+  private choose(): number {
+    const { cpu, share } = this.dominant();
+    const at = this.decision.cpu;
+    if (this.following) {
+      if (cpu === at && share >= LEAVE_SHARE) return at;
+      this.following = false;
+      if (share < LEAVE_SHARE) return NO_CPU;
+      this.rest = this.nextRest;
+      this.nextRest = Math.min(this.nextRest * 2, REST_MAX);
+      return this.beside(cpu);
+    }
+    if (share < LEAVE_SHARE) return NO_CPU;
+    if (this.rest === 0 && share >= FOLLOW_SHARE && this.followingPays()) {
+      this.following = true;
+      return cpu;
+    }
+    return at !== NO_CPU && at !== cpu ? at : this.beside(cpu);
+  }
+
+  private beside(cpu: number): number {
+    return (cpu + 1) % this.cpus;
   }
 
   private followingPays(): boolean {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Placer } from '../../daemon/placement.js';
-import { LEAST_SAMPLES, MAX_SPIN_NS, NO_CPU, Placement, SAMPLES } from '../../src/placement.js';
+import { LEAST_SAMPLES, MAX_SPIN_NS, NO_CPU, Placement, REST, SAMPLES } from '../../src/placement.js';
 
 const here = { sameCpuBlocking: 9000, otherCpuSpinning: 18000, otherCpuBlocking: 64000 };
 const fast = 10_000;
@@ -26,7 +26,7 @@ test('a few samples are no reason to move', () => {
 
 test('a spread load is spun for, as long as faults come fast', () => {
   const placement = new Placement(4, here);
-  feed(placement, [0, 1]);
+  feed(placement, [0, 1, 2]);
   assert.deepEqual(placement.decide(fast), { cpu: NO_CPU, spinNs: 2 * fast });
   assert.deepEqual(placement.decide(MAX_SPIN_NS), { cpu: NO_CPU, spinNs: 0 });
   assert.deepEqual(placement.decide(Number.POSITIVE_INFINITY), { cpu: NO_CPU, spinNs: 0 });
@@ -45,10 +45,24 @@ test('on the edge it stays where it is', () => {
 test('what was measured decides', () => {
   const spinner = new Placement(4, { sameCpuBlocking: 9000, otherCpuSpinning: 5000, otherCpuBlocking: 64000 });
   feed(spinner, [1]);
-  assert.deepEqual(spinner.decide(fast), { cpu: NO_CPU, spinNs: 2 * fast });
+  assert.deepEqual(spinner.decide(fast), { cpu: 2, spinNs: 2 * fast });
   const sleeper = new Placement(4, { sameCpuBlocking: 9000, otherCpuSpinning: 9500, otherCpuBlocking: 9400 });
-  feed(sleeper, [0, 1]);
+  feed(sleeper, [0, 1, 2]);
   assert.deepEqual(sleeper.decide(fast), { cpu: NO_CPU, spinNs: 0 });
+});
+
+test('a target that runs away when it is followed is served from beside it, and followed again only later', () => {
+  const placement = new Placement(2, here);
+  feed(placement, [0]);
+  assert.equal(placement.decide(fast).cpu, 0, 'followed');
+  feed(placement, [1]);
+  assert.deepEqual(placement.decide(fast), { cpu: 0, spinNs: 2 * fast }, 'it has gone to CPU 1: stay on CPU 0, and spin');
+  for (let i = 1; i < REST; i++) {
+    feed(placement, [1]);
+    assert.deepEqual(placement.decide(fast), { cpu: 0, spinNs: 2 * fast });
+  }
+  feed(placement, [1]);
+  assert.deepEqual(placement.decide(fast), { cpu: 1, spinNs: 0 }, 'tried again');
 });
 
 test('with one CPU there is nothing to choose', () => {

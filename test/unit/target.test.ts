@@ -14,8 +14,11 @@ const refusal = (code: number, pattern: RegExp) => (error: unknown) => error ins
 
 test('a process name may hold anything', () => {
   const stat = parseStat('42 (a) b (c)) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3');
-  assert.deepEqual(stat, { pid: 42, name: 'a) b (c)', state: 'S', parent: 1, kernelThread: false, startTime: 987654 });
+  assert.deepEqual(stat, { pid: 42, name: 'a) b (c)', state: 'S', parent: 1, kernelThread: false, ended: false, startTime: 987654 });
   assert.equal(parseStat('2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 3 0')?.kernelThread, true);
+  const zombie = (threads: number): boolean | undefined => parseStat(`9 (x) Z 1 9 9 0 -1 4 0 0 0 0 0 0 0 0 20 0 ${threads} 0 7 0`)?.ended;
+  assert.equal(zombie(1), true);
+  assert.equal(zombie(3), false, 'its first thread has left, the others go on');
   assert.equal(parseStat('rubbish'), undefined);
 });
 
