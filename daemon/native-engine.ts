@@ -86,7 +86,7 @@ interface NativeHandle extends Omit<Engine, 'adopt' | 'mappings'> {
   detach(): void;
   abandon(): void;
   adopt(space: number, pid: number): void;
-  pidOf(space: number): number;
+  viewOf(space: number): number;
   ownArea(space: number): { readonly start: number; readonly end: number };
   place(cpu: number): number;
   setSpin(ns: number): void;
@@ -210,7 +210,7 @@ export class NativeEngine implements Engine {
 
   /** The same array as last time when nothing seems to have changed. Our own pages in the target are left out. */
   mappings(space: SpaceId): Mapping[] {
-    const pid = this.native.pidOf(space);
+    const pid = this.native.viewOf(space); // the helper's /proc, which lasts when the first thread has left
     if (pid <= 0) return [];
     try {
       const maps = readFileSync(`/proc/${pid}/maps`, 'utf8');

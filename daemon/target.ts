@@ -55,7 +55,9 @@ export function checkTarget(pid: number, allowPinned: boolean): Target {
 
 function checkKind(pid: number, stat: ProcessStat, status: ReadonlyMap<string, string>): void {
   if (stat.ended) refuse(`process ${pid} (${stat.name}) has ended already`, 'its parent has only not yet collected it');
-  if (stat.state === 'Z') refuse(`the first thread of process ${pid} (${stat.name}) has ended, and with it the view of its memory`, 'such a process cannot be paged');
+  if (stat.state === 'Z') {
+    refuse(`the first thread of process ${pid} (${stat.name}) has ended, and with it the view of its memory`, 'such a process cannot be paged');
+  }
   if (stat.kernelThread) refuse(`process ${pid} (${stat.name}) is a kernel thread`, 'only user processes have memory to page');
   const leader = Number(status.get('Tgid') ?? pid);
   if (leader !== pid) refuse(`${pid} is a thread of process ${leader} (${stat.name})`, `page the whole process: leapd --pid ${leader}`);

@@ -50,7 +50,7 @@ napi_value isAlive(const Call& call) { return boolean(call.env, engineOf(call).i
 napi_value drop(const Call& call) { return engineOf(call).drop(call.index(0)), undefined(call.env); }
 napi_value detach(const Call& call) { return engineOf(call).detach(), undefined(call.env); }
 napi_value abandon(const Call& call) { return engineOf(call).abandon(), undefined(call.env); }
-napi_value pidOf(const Call& call) { return number(call.env, engineOf(call).pidOf(call.index(0))); }
+napi_value viewOf(const Call& call) { return number(call.env, engineOf(call).viewOf(call.index(0))); }
 napi_value setSpin(const Call& call) { return engineOf(call).setSpin(static_cast<int64_t>(call.number(0))), undefined(call.env); }
 napi_value wake(const Call& call) { return engineOf(call).wake(), undefined(call.env); }
 
@@ -203,7 +203,7 @@ napi_value describe(napi_env env, Engine* engine) {
   define(env, result, "detach", entry<detach>, engine);
   define(env, result, "abandon", entry<abandon>, engine);
   define(env, result, "adopt", entry<adopt>, engine);
-  define(env, result, "pidOf", entry<pidOf>, engine);
+  define(env, result, "viewOf", entry<viewOf>, engine);
   define(env, result, "ownArea", entry<ownArea>, engine);
   define(env, result, "place", entry<place>, engine);
   define(env, result, "setSpin", entry<setSpin>, engine);

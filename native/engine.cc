@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "procfs.h"
 #include "uffd.h"
 
 namespace leap {
@@ -20,6 +21,8 @@ namespace {
 // Every command may give as many events as it has pages (kEvicted, each page with a status of its own), and a harvest needs room besides.
 constexpr size_t kHarvestRoom = 4096;
 constexpr size_t kEventRecords = static_cast<size_t>(kMaxCommands) * kBatchPages + kHarvestRoom;
+
+bool sharesSpace(pid_t one, pid_t other) { return syscall(SYS_kcmp, one, other, KCMP_VM, 0, 0) == 0; }
 
 }  // namespace
 
@@ -121,7 +124,7 @@ void Engine::unbind(uint32_t space, uint64_t start, uint64_t count) {
 int Engine::residency(uint32_t space, uint64_t start, uint64_t count, uint8_t* out) {
   constexpr uint64_t kChunk = 512;
   if (!known(space) || spaces_[space].attached.pid <= 0) return ESRCH;
-  std::string path = "/proc/" + std::to_string(spaces_[space].attached.pid) + "/pagemap";
+  std::string path = "/proc/" + std::to_string(viewOf(space)) + "/pagemap";
   int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return errno == ENOENT ? ESRCH : errno;
   uint64_t entries[kChunk];
@@ -148,7 +151,10 @@ bool Engine::isAlive(uint32_t space) {
   if (poll(&exit, 1, 0) == 1) return false;
   // The helper keeps the address space alive after exec, so a process that is alive in another one has called it.
   if (!attached.helper) return true;
-  return syscall(SYS_kcmp, attached.pid, attached.helper->pid(), KCMP_VM, 0, 0) == 0;
+  if (sharesSpace(attached.pid, attached.helper->pid())) return true;
+  // A first thread that has left, the others going on, has no address space any more: it says nothing of theirs.
+  const std::vector<pid_t> threads = proc::threads(attached.pid);
+  return std::any_of(threads.begin(), threads.end(), [&](pid_t tid) { return sharesSpace(tid, attached.helper->pid()); });
 }
 
 void Engine::placeHelpers(int cpu) {

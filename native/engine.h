@@ -70,6 +70,8 @@ class Engine final : private SwapFile::Sink, private Helper::Sink {
   // Tells whose address space a forked child's is, and gives it a helper. Throws Error, the space as it was.
   void adopt(uint32_t space, pid_t pid);
   pid_t pidOf(uint32_t space) const { return known(space) ? spaces_[space].attached.pid : 0; }
+  // Whose /proc shows the address space: the helper's where there is one, for it lasts when the first thread of the process has left.
+  pid_t viewOf(uint32_t space) const { return known(space) && spaces_[space].attached.helper ? spaces_[space].attached.helper->pid() : pidOf(space); }
 
   // Our own pages in the space, which are nobody's to register; all zeros when it has no helper.
   Helper::Area areaOf(uint32_t space) const { return canEvict(space) ? spaces_[space].attached.helper->area() : Helper::Area{}; }
