@@ -7,8 +7,8 @@ import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Engine, Mapping } from '../src/engine.js';
-import { checkLayout } from '../src/layout.js';
-import type { FrameIndex, PageIndex, SpaceId, Vpn } from '../src/types.js';
+import { checkLayout, Errno } from '../src/layout.js';
+import { vpn, type FrameIndex, type PageIndex, type SpaceId, type Vpn } from '../src/types.js';
 import { processOfThread } from './family-process.js';
 import { parseSmaps } from './smaps.js';
 
@@ -176,9 +176,27 @@ export class NativeEngine implements Engine {
     return new NativeEngine(addon().create(options), options.pid);
   }
 
+  /**
+   * Registers more than asked for: all of the mapping, and the unmapped room next to it. The mapping may have grown, or be a new one at an old place,
+   * since we looked; with an edge of ours inside it, it would be two for the kernel, and the target's next mremap over both would fail (EFAULT).
+   */
   register(space: SpaceId, start: Vpn, count: number): number {
-    return this.native.register(space, start, count);
+    const { low, high } = this.roomAround(space, start, start + count);
+    const errno = low < start || high > start + count ? this.native.register(space, low, high - low) : Errno.EINVAL;
+    return errno === Errno.ok ? errno : this.native.register(space, start, count);
   }
+
+  /** From the end of what stands before to the start of what stands behind, as of the last look. */
+  private roomAround(space: SpaceId, start: number, end: number): { low: Vpn; high: Vpn } {
+    let low = 0;
+    let high = Infinity;
+    for (const other of [...(this.seen.get(space)?.parsed ?? []), this.native.ownArea(space)]) {
+      if (other.end <= start) low = Math.max(low, other.end);
+      if (other.start >= end) high = Math.min(high, other.start);
+    }
+    return low === 0 || high === Infinity ? { low: vpn(start), high: vpn(end) } : { low: vpn(low), high: vpn(high) };
+  }
+
   unregister(space: SpaceId, start: Vpn, count: number): number {
     return this.native.unregister(space, start, count);
   }

@@ -11,22 +11,81 @@
 #include <list>
 #include <memory>
 
+#include <napi.h>
+
 #include "engine.h"
-#include "napi_glue.h"
 #include "place.h"
 
 namespace leap {
 namespace {
 
-using namespace glue;
+using Info = Napi::CallbackInfo;
 
 struct Environment {
   std::list<std::unique_ptr<Engine>> engines;
 };
 
-Engine& engineOf(const Call& call) { return *static_cast<Engine*>(call.self); }
+Engine& engineOf(const Info& info) { return *static_cast<Engine*>(info.Data()); }
 
-// The hot call: numbers in, a number out, no checks that the types of native-engine.ts make already.
+double numberAt(const Info& info, size_t at) {
+  if (!info[at].IsNumber()) throw Error("bad-argument", "expected a number");
+  return info[at].As<Napi::Number>().DoubleValue();
+}
+uint32_t indexAt(const Info& info, size_t at) { return static_cast<uint32_t>(static_cast<int64_t>(numberAt(info, at))); }
+uint64_t wideAt(const Info& info, size_t at) { return static_cast<uint64_t>(numberAt(info, at)); }
+
+// The bytes of a Uint8Array that must hold at least `least`.
+uint8_t* bytesAt(const Info& info, size_t at, size_t least) {
+  if (info[at].IsTypedArray()) {
+    auto array = info[at].As<Napi::TypedArray>();
+    if (array.TypedArrayType() == napi_uint8_array && array.ByteLength() >= least) return info[at].As<Napi::Uint8Array>().Data();
+  }
+  throw Error("bad-argument", "expected a Uint8Array of at least " + std::to_string(least) + " bytes");
+}
+
+Napi::Value number(const Info& info, double value) { return Napi::Number::New(info.Env(), value); }
+Napi::Value boolean(const Info& info, bool value) { return Napi::Boolean::New(info.Env(), value); }
+Napi::Value text(const Info& info, const std::string& value) { return Napi::String::New(info.Env(), value); }
+Napi::Value undefined(const Info& info) { return info.Env().Undefined(); }
+Napi::Value object(const Info& info, std::initializer_list<std::pair<const char*, Napi::Value>> fields) {
+  auto result = Napi::Object::New(info.Env());
+  for (const auto& [name, value] : fields) result.Set(name, value);
+  return result;
+}
+
+// A typed array over memory of ours, which outlives it: see Lifetime above.
+template <typename Word>
+Napi::Value view(const Info& info, Word* memory, size_t count) {
+  return Napi::TypedArrayOf<Word>::New(info.Env(), count, Napi::ArrayBuffer::New(info.Env(), memory, count * sizeof(Word)), 0);
+}
+
+// An Error of ours is an Error in JavaScript, with its kind and code.
+Napi::Error thrown(Napi::Env env, const Error& error) {
+  auto result = Napi::Error::New(env, error.what());
+  result.Set("kind", Napi::String::New(env, error.kind));
+  result.Set("code", Napi::Number::New(env, error.code));
+  return result;
+}
+
+template <Napi::Value (*function)(const Info&)>
+Napi::Value entry(const Info& info) {
+  try {
+    return function(info);
+  } catch (const Error& error) {
+    throw thrown(info.Env(), error);
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw thrown(info.Env(), Error("failed", error.what()));
+  }
+}
+
+template <Napi::Value (*function)(const Info&)>
+void define(Napi::Object target, const char* name, void* self = nullptr) {
+  target.Set(name, Napi::Function::New<entry<function>>(target.Env(), name, self));
+}
+
+// The hot call, past the wrappers: numbers in, a number out, no checks that the types of native-engine.ts make already.
 napi_value turn(napi_env env, napi_callback_info info) {
   size_t count = 2;
   napi_value arguments[2], result;
@@ -40,57 +99,56 @@ napi_value turn(napi_env env, napi_callback_info info) {
   return result;
 }
 
-napi_value registerRange(const Call& call) { return number(call.env, engineOf(call).registerRange(call.index(0), call.wide(1), call.wide(2))); }
-napi_value unregisterRange(const Call& call) { return number(call.env, engineOf(call).unregisterRange(call.index(0), call.wide(1), call.wide(2))); }
-napi_value protectRange(const Call& call) { return number(call.env, engineOf(call).protectRange(call.index(0), call.wide(1), call.wide(2))); }
-napi_value bind(const Call& call) { return engineOf(call).bind(call.index(0), call.wide(1), call.wide(2), call.index(3)), undefined(call.env); }
-napi_value unbind(const Call& call) { return engineOf(call).unbind(call.index(0), call.wide(1), call.wide(2)), undefined(call.env); }
-napi_value canEvict(const Call& call) { return boolean(call.env, engineOf(call).canEvict(call.index(0))); }
-napi_value isAlive(const Call& call) { return boolean(call.env, engineOf(call).isAlive(call.index(0))); }
-napi_value drop(const Call& call) { return engineOf(call).drop(call.index(0)), undefined(call.env); }
-napi_value detach(const Call& call) { return engineOf(call).detach(), undefined(call.env); }
-napi_value abandon(const Call& call) { return engineOf(call).abandon(), undefined(call.env); }
-napi_value viewOf(const Call& call) { return number(call.env, engineOf(call).viewOf(call.index(0))); }
-napi_value setSpin(const Call& call) { return engineOf(call).setSpin(static_cast<int64_t>(call.number(0))), undefined(call.env); }
-napi_value wake(const Call& call) { return engineOf(call).wake(), undefined(call.env); }
+Napi::Value registerRange(const Info& info) { return number(info, engineOf(info).registerRange(indexAt(info, 0), wideAt(info, 1), wideAt(info, 2))); }
+Napi::Value unregisterRange(const Info& info) { return number(info, engineOf(info).unregisterRange(indexAt(info, 0), wideAt(info, 1), wideAt(info, 2))); }
+Napi::Value protectRange(const Info& info) { return number(info, engineOf(info).protectRange(indexAt(info, 0), wideAt(info, 1), wideAt(info, 2))); }
+Napi::Value bind(const Info& info) { return engineOf(info).bind(indexAt(info, 0), wideAt(info, 1), wideAt(info, 2), indexAt(info, 3)), undefined(info); }
+Napi::Value unbind(const Info& info) { return engineOf(info).unbind(indexAt(info, 0), wideAt(info, 1), wideAt(info, 2)), undefined(info); }
+Napi::Value canEvict(const Info& info) { return boolean(info, engineOf(info).canEvict(indexAt(info, 0))); }
+Napi::Value isAlive(const Info& info) { return boolean(info, engineOf(info).isAlive(indexAt(info, 0))); }
+Napi::Value drop(const Info& info) { return engineOf(info).drop(indexAt(info, 0)), undefined(info); }
+Napi::Value detach(const Info& info) { return engineOf(info).detach(), undefined(info); }
+Napi::Value abandon(const Info& info) { return engineOf(info).abandon(), undefined(info); }
+Napi::Value viewOf(const Info& info) { return number(info, engineOf(info).viewOf(indexAt(info, 0))); }
+Napi::Value setSpin(const Info& info) { return engineOf(info).setSpin(static_cast<int64_t>(numberAt(info, 0))), undefined(info); }
+Napi::Value wake(const Info& info) { return engineOf(info).wake(), undefined(info); }
 
-napi_value adopt(const Call& call) {
-  engineOf(call).adopt(call.index(0), static_cast<pid_t>(call.number(1)));
-  return undefined(call.env);
+Napi::Value adopt(const Info& info) {
+  engineOf(info).adopt(indexAt(info, 0), static_cast<pid_t>(numberAt(info, 1)));
+  return undefined(info);
 }
 
-napi_value residency(const Call& call) {
-  uint64_t count = call.wide(2);
-  return number(call.env, engineOf(call).residency(call.index(0), call.wide(1), count, bytes(call, 3, count)));
+Napi::Value residency(const Info& info) {
+  uint64_t count = wideAt(info, 2);
+  return number(info, engineOf(info).residency(indexAt(info, 0), wideAt(info, 1), count, bytesAt(info, 3, count)));
 }
 
-napi_value peekFrame(const Call& call) {
-  const Frames& frames = engineOf(call).frames();
-  if (!frames.holds(static_cast<int32_t>(call.number(0)), 1)) throw Error("bad-argument", "no such frame");
-  memcpy(bytes(call, 1, kPageSize), frames.at(call.index(0)), kPageSize);
-  return undefined(call.env);
+Napi::Value peekFrame(const Info& info) {
+  const Frames& frames = engineOf(info).frames();
+  if (!frames.holds(static_cast<int32_t>(numberAt(info, 0)), 1)) throw Error("bad-argument", "no such frame");
+  memcpy(bytesAt(info, 1, kPageSize), frames.at(indexAt(info, 0)), kPageSize);
+  return undefined(info);
 }
 
 // Moves the calling thread and all helpers; -1: anywhere.
-napi_value place(const Call& call) {
-  int cpu = static_cast<int>(call.number(0)), error = pinSelf(cpu);
-  if (!error && cpu >= 0) engineOf(call).placeHelpers(cpu);
-  return number(call.env, error);
+Napi::Value place(const Info& info) {
+  int cpu = static_cast<int>(numberAt(info, 0)), error = pinSelf(cpu);
+  if (!error && cpu >= 0) engineOf(info).placeHelpers(cpu);
+  return number(info, error);
 }
 
 // Where our own pages lie in a space, in virtual page numbers: [start, end), both 0 when there are none.
-napi_value ownArea(const Call& call) {
-  Helper::Area area = engineOf(call).areaOf(call.index(0));
-  return object(call.env, {{"start", number(call.env, static_cast<double>(area.start / kPageSize))},
-                           {"end", number(call.env, static_cast<double>(area.end / kPageSize))}});
+Napi::Value ownArea(const Info& info) {
+  Helper::Area area = engineOf(info).areaOf(indexAt(info, 0));
+  return object(info, {{"start", number(info, static_cast<double>(area.start / kPageSize))},
+                           {"end", number(info, static_cast<double>(area.end / kPageSize))}});
 }
 
-napi_value stats(const Call& call) {
-  napi_env env = call.env;
-  const Engine::Counters& engine = engineOf(call).counters();
-  const SwapFile::Counters& file = engineOf(call).swapFile().counters();
-  auto count = [env](uint64_t value) { return number(env, static_cast<double>(value)); };
-  return object(env, {{"turns", count(engine.turns)},
+Napi::Value stats(const Info& info) {
+  const Engine::Counters& engine = engineOf(info).counters();
+  const SwapFile::Counters& file = engineOf(info).swapFile().counters();
+  auto count = [&info](uint64_t value) { return number(info, static_cast<double>(value)); };
+  return object(info, {{"turns", count(engine.turns)},
                       {"waits", count(engine.waits)},
                       {"spins", count(engine.spins)},
                       {"helperBatches", count(engine.helperBatches)},
@@ -104,29 +162,27 @@ napi_value stats(const Call& call) {
                       {"ioBacklogPeak", count(file.backlogPeak)}});
 }
 
-napi_value mechanism(const Call& call) {
-  const Engine& engine = engineOf(call);
-  return object(call.env, {{"vector", boolean(call.env, engine.canVector())},
-                           {"ring", boolean(call.env, engine.swapFile().usesRing())},
-                           {"direct", boolean(call.env, engine.swapFile().isDirect())}});
+Napi::Value mechanism(const Info& info) {
+  const Engine& engine = engineOf(info);
+  return object(info, {{"vector", boolean(info, engine.canVector())},
+                           {"ring", boolean(info, engine.swapFile().usesRing())},
+                           {"direct", boolean(info, engine.swapFile().isDirect())}});
 }
 
-napi_value featureNames(napi_env env, uint64_t features) {
+Napi::Value featureNames(const Info& info, uint64_t features) {
   static const char* const kNames[] = {"pagefault-flag-wp", "event-fork",       "event-remap", "event-remove",  "missing-hugetlbfs", "missing-shmem",
                                        "event-unmap",       "sigbus",           "thread-id",   "minor-hugetlbfs", "minor-shmem",     "exact-address",
                                        "wp-hugetlbfs-shmem", "wp-unpopulated", "poison",      "wp-async",      "move"};
-  napi_value list;
-  napi_create_array(env, &list);
+  auto list = Napi::Array::New(info.Env());
   uint32_t used = 0;
   for (size_t bit = 0; bit < sizeof kNames / sizeof *kNames; bit++) {
-    if (features >> bit & 1) napi_set_element(env, list, used++, text(env, kNames[bit]));
+    if (features >> bit & 1) list.Set(used++, text(info, kNames[bit]));
   }
   return list;
 }
 
 // What this machine offers, for `doctor`. `userfaultfd` says why not, or is empty.
-napi_value probe(const Call& call) {
-  napi_env env = call.env;
+Napi::Value probe(const Info& info) {
   utsname names{};
   uname(&names);
   uint64_t features = 0;
@@ -139,84 +195,98 @@ napi_value probe(const Call& call) {
   io_uring ring{};
   int ringError = io_uring_queue_init(4, &ring, 0);
   if (ringError == 0) io_uring_queue_exit(&ring);
-  return object(env, {{"kernel", text(env, names.release)},
-                      {"machine", text(env, names.machine)},
-                      {"features", featureNames(env, features)},
-                      {"userfaultfd", text(env, refusal)},
-                      {"userfaultfdDevice", boolean(env, access("/dev/userfaultfd", R_OK | W_OK) == 0)},
-                      {"ioUring", boolean(env, ringError == 0)},
-                      {"ioUringErrno", number(env, -ringError)}});
+  return object(info, {{"kernel", text(info, names.release)},
+                      {"machine", text(info, names.machine)},
+                      {"features", featureNames(info, features)},
+                      {"userfaultfd", text(info, refusal)},
+                      {"userfaultfdDevice", boolean(info, access("/dev/userfaultfd", R_OK | W_OK) == 0)},
+                      {"ioUring", boolean(info, ringError == 0)},
+                      {"ioUringErrno", number(info, -ringError)}});
 }
 
-napi_value calibrateHere(const Call& call) {
+Napi::Value calibrateHere(const Info& info) {
   Calibration result = calibrate();
-  return object(call.env, {{"sameCpuBlocking", number(call.env, static_cast<double>(result.sameCpuBlocking))},
-                           {"otherCpuSpinning", number(call.env, static_cast<double>(result.otherCpuSpinning))},
-                           {"otherCpuBlocking", number(call.env, static_cast<double>(result.otherCpuBlocking))}});
+  return object(info, {{"sameCpuBlocking", number(info, static_cast<double>(result.sameCpuBlocking))},
+                           {"otherCpuSpinning", number(info, static_cast<double>(result.otherCpuSpinning))},
+                           {"otherCpuBlocking", number(info, static_cast<double>(result.otherCpuBlocking))}});
 }
 
-napi_value cpuOf(const Call& call) {
-  return number(call.env, cpuOfThread(static_cast<pid_t>(call.number(0)), static_cast<pid_t>(call.number(1))));
+Napi::Value cpuOf(const Info& info) {
+  return number(info, cpuOfThread(static_cast<pid_t>(numberAt(info, 0)), static_cast<pid_t>(numberAt(info, 1))));
 }
 
-EngineOptions optionsFrom(napi_env env, napi_value from) {
+// An optional field of an options object.
+double field(const Napi::Object& options, const char* name, double otherwise) {
+  Napi::Value value = options.Get(name);
+  return value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : otherwise;
+}
+bool field(const Napi::Object& options, const char* name, bool otherwise) {
+  Napi::Value value = options.Get(name);
+  return value.IsBoolean() ? value.As<Napi::Boolean>().Value() : otherwise;
+}
+
+EngineOptions optionsFrom(const Napi::Object& from) {
   EngineOptions options;
-  napi_value path, inject;
-  options.frames = static_cast<uint32_t>(field(env, from, "frames", 0.0));
-  if (options.frames == 0 || !field(env, from, "swapFile", &path)) throw Error("bad-argument", "create needs frames and swapFile");
-  options.swap.path = toText(env, path);
-  options.swap.direct = field(env, from, "directIo", true);
-  options.swap.useRing = field(env, from, "ring", true);
-  options.attach.allowMove = field(env, from, "allowMove", true);
-  options.attach.allowVector = field(env, from, "allowVector", true);
-  if (field(env, from, "inject", &inject)) {
-    options.swap.inject.failWriteAfter = static_cast<int64_t>(field(env, inject, "failWriteAfter", -1.0));
-    options.swap.inject.failReadAfter = static_cast<int64_t>(field(env, inject, "failReadAfter", -1.0));
-    options.swap.inject.corruptReadAfter = static_cast<int64_t>(field(env, inject, "corruptReadAfter", -1.0));
+  options.frames = static_cast<uint32_t>(field(from, "frames", 0.0));
+  if (options.frames == 0 || !from.Get("swapFile").IsString()) throw Error("bad-argument", "create needs frames and swapFile");
+  options.swap.path = from.Get("swapFile").As<Napi::String>().Utf8Value();
+  options.swap.direct = field(from, "directIo", true);
+  options.swap.useRing = field(from, "ring", true);
+  options.attach.allowMove = field(from, "allowMove", true);
+  options.attach.allowVector = field(from, "allowVector", true);
+  if (from.Get("inject").IsObject()) {
+    auto inject = from.Get("inject").As<Napi::Object>();
+    options.swap.inject.failWriteAfter = static_cast<int64_t>(field(inject, "failWriteAfter", -1.0));
+    options.swap.inject.failReadAfter = static_cast<int64_t>(field(inject, "failReadAfter", -1.0));
+    options.swap.inject.corruptReadAfter = static_cast<int64_t>(field(inject, "corruptReadAfter", -1.0));
   }
   if (getrandom(&options.seed, sizeof options.seed, 0) != sizeof options.seed) throw Error("failed", "no random seed", errno);
   return options;
 }
 
-napi_value describe(napi_env env, Engine* engine) {
+Napi::Value describe(const Info& info, Engine* engine) {
   EventBuffer& events = engine->events();
   size_t frames = engine->frames().count();
-  napi_value result = object(env, {{"commands", view(env, napi_int32_array, engine->commands(), size_t{kMaxCommands} * kCommandWords, 4)},
-                                   {"events", view(env, napi_int32_array, events.words(), events.capacityWords(), 4)},
-                                   {"clock", view(env, napi_float64_array, engine->clock(), kClockWords, 8)},
-                                   {"frameHashes", view(env, napi_int32_array, engine->frames().hashes(), frames * kHashWords, 4)},
-                                   {"zeroHash", view(env, napi_int32_array, engine->frames().zeroHash(), kHashWords, 4)},
-                                   {"wakeFd", number(env, engine->wakeFd())},
-                                   {"canMove", boolean(env, engine->canMove())},
-                                   {"canPoison", boolean(env, (engine->features() & UFFD_FEATURE_POISON) != 0)}});
-  define(env, result, "turn", turn, engine);
-  define(env, result, "register", entry<registerRange>, engine);
-  define(env, result, "unregister", entry<unregisterRange>, engine);
-  define(env, result, "protect", entry<protectRange>, engine);
-  define(env, result, "bind", entry<bind>, engine);
-  define(env, result, "unbind", entry<unbind>, engine);
-  define(env, result, "residency", entry<residency>, engine);
-  define(env, result, "canEvict", entry<canEvict>, engine);
-  define(env, result, "isAlive", entry<isAlive>, engine);
-  define(env, result, "drop", entry<drop>, engine);
-  define(env, result, "peekFrame", entry<peekFrame>, engine);
-  define(env, result, "detach", entry<detach>, engine);
-  define(env, result, "abandon", entry<abandon>, engine);
-  define(env, result, "adopt", entry<adopt>, engine);
-  define(env, result, "viewOf", entry<viewOf>, engine);
-  define(env, result, "ownArea", entry<ownArea>, engine);
-  define(env, result, "place", entry<place>, engine);
-  define(env, result, "setSpin", entry<setSpin>, engine);
-  define(env, result, "wake", entry<wake>, engine);
-  define(env, result, "stats", entry<stats>, engine);
-  define(env, result, "mechanism", entry<mechanism>, engine);
+  auto result = object(info, {{"commands", view(info, engine->commands(), size_t{kMaxCommands} * kCommandWords)},
+                              {"events", view(info, events.words(), events.capacityWords())},
+                              {"clock", view(info, engine->clock(), kClockWords)},
+                              {"frameHashes", view(info, engine->frames().hashes(), frames * kHashWords)},
+                              {"zeroHash", view(info, engine->frames().zeroHash(), kHashWords)},
+                              {"wakeFd", number(info, engine->wakeFd())},
+                              {"canMove", boolean(info, engine->canMove())},
+                              {"canPoison", boolean(info, (engine->features() & UFFD_FEATURE_POISON) != 0)}}).As<Napi::Object>();
+  napi_value hot;
+  napi_create_function(info.Env(), "turn", NAPI_AUTO_LENGTH, turn, engine, &hot);
+  result.Set("turn", Napi::Value(info.Env(), hot));
+  define<registerRange>(result, "register", engine);
+  define<unregisterRange>(result, "unregister", engine);
+  define<protectRange>(result, "protect", engine);
+  define<bind>(result, "bind", engine);
+  define<unbind>(result, "unbind", engine);
+  define<residency>(result, "residency", engine);
+  define<canEvict>(result, "canEvict", engine);
+  define<isAlive>(result, "isAlive", engine);
+  define<drop>(result, "drop", engine);
+  define<peekFrame>(result, "peekFrame", engine);
+  define<detach>(result, "detach", engine);
+  define<abandon>(result, "abandon", engine);
+  define<adopt>(result, "adopt", engine);
+  define<viewOf>(result, "viewOf", engine);
+  define<ownArea>(result, "ownArea", engine);
+  define<place>(result, "place", engine);
+  define<setSpin>(result, "setSpin", engine);
+  define<wake>(result, "wake", engine);
+  define<stats>(result, "stats", engine);
+  define<mechanism>(result, "mechanism", engine);
   return result;
 }
 
 // The swap file first: when it cannot be made the target is never touched, and when the target refuses the file is taken away again.
-napi_value create(const Call& call) {
-  EngineOptions options = optionsFrom(call.env, call.arguments[0]);
-  auto pid = static_cast<pid_t>(field(call.env, call.arguments[0], "pid", 0.0));
+Napi::Value create(const Info& info) {
+  if (!info[0].IsObject()) throw Error("bad-argument", "create needs options");
+  auto from = info[0].As<Napi::Object>();
+  EngineOptions options = optionsFrom(from);
+  auto pid = static_cast<pid_t>(field(from, "pid", 0.0));
   auto engine = std::make_unique<Engine>(options);
   try {
     engine->attach(pid);
@@ -224,16 +294,14 @@ napi_value create(const Call& call) {
     engine->swapFile().undo();
     throw;
   }
-  void* environment = nullptr;
-  napi_get_instance_data(call.env, &environment);
-  napi_value result = describe(call.env, engine.get());
-  static_cast<Environment*>(environment)->engines.push_back(std::move(engine));
+  Napi::Value result = describe(info, engine.get());
+  info.Env().GetInstanceData<Environment>()->engines.push_back(std::move(engine));
   return result;
 }
 
-napi_value layout(napi_env env) {
-  napi_value flat = object(env);
-  auto set = [&](const char* name, int64_t value) { napi_set_named_property(env, flat, name, number(env, static_cast<double>(value))); };
+Napi::Object layout(Napi::Env env) {
+  auto flat = Napi::Object::New(env);
+  auto set = [&flat](const char* name, int64_t value) { flat.Set(name, static_cast<double>(value)); };
   set("commandWords", kCommandWords), set("eventWords", kEventWords), set("hashWords", kHashWords);
   set("batchPages", kBatchPages), set("maxSpaces", kMaxSpaces), set("vpnLowBits", kVpnLowBits);
   const std::pair<const char*, Command> commands[] = {
@@ -249,18 +317,18 @@ napi_value layout(napi_env env) {
   return flat;
 }
 
-napi_value initialise(napi_env env, napi_value exports) {
-  napi_set_instance_data(
-      env, new Environment, [](napi_env, void* data, void*) { delete static_cast<Environment*>(data); }, nullptr);
-  napi_set_named_property(env, exports, "layout", layout(env));
-  define(env, exports, "create", entry<create>);
-  define(env, exports, "probe", entry<probe>);
-  define(env, exports, "calibrate", entry<calibrateHere>);
-  define(env, exports, "cpuOfThread", entry<cpuOf>);
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new Environment);
+  exports.Set("layout", layout(env));
+  define<create>(exports, "create");
+  define<probe>(exports, "probe");
+  define<calibrateHere>(exports, "calibrate");
+  define<cpuOf>(exports, "cpuOfThread");
   return exports;
 }
 
 }  // namespace
 }  // namespace leap
 
-NAPI_MODULE_INIT() { return leap::initialise(env, exports); }
+static Napi::Object load(Napi::Env env, Napi::Object exports) { return leap::initialise(env, exports); }
+NODE_API_MODULE(leap, load)

@@ -18,6 +18,7 @@ namespace leap {
 namespace {
 
 constexpr int kReapTries = 100;
+constexpr int kLeaveMilliseconds = 200;  // our caller tries again, and each time reads what has been raised meanwhile
 constexpr int kAdoptMilliseconds = 50;  // a forked child may be waiting in the kernel for a page that only our caller can bring
 
 // The helper is dead and collected by us; its parent has to wait for it too, or it stays a zombie.
@@ -134,10 +135,22 @@ Attached adopt(pid_t pid, int uffd, const Attached& parent, const AttachOptions&
   return attached;
 }
 
+// No range is registered any more, so what a message says is of no interest; but the thread that raised it waits, uninterruptibly, until it is read.
+static void drain(int uffd) {
+  uffd_msg messages[16];
+  ssize_t got;
+  while ((got = ::read(uffd, messages, sizeof messages)) > 0) {
+    for (size_t i = 0; i < static_cast<size_t>(got) / sizeof messages[0]; i++) {
+      if (messages[i].event == UFFD_EVENT_FORK) close(static_cast<int>(messages[i].arg.fork.ufd));
+    }
+  }
+}
+
 void detach(Attached& attached) {
   try {
     if (attached.pidfd < 0 || hasExited(attached.pidfd)) return abandon(attached);
-    Tracee target(attached.pid);
+    drain(attached.uffd);
+    Tracee target(attached.pid, kLeaveMilliseconds);
     attached.helper.reset();
     reap(target, attached.helperInside);
     if (areaIsThere(target, attached.area)) {

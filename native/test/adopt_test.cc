@@ -215,7 +215,7 @@ TEST(child_in_a_system_call_on_a_stored_page) {
   CHECK(family.serve([&] {
     std::string where;
     return !releaseStragglers() && proc::readAll(proc::path(family.childPid, "wchan"), &where) && where == "hrtimer_nanosleep";
-  }));
+  }, 30000));
   std::string status;
   proc::readAll(proc::path(family.childPid, "status"), &status);
   CHECK(proc::statusField(status, "TracerPid") == "0");

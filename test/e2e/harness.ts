@@ -280,7 +280,9 @@ export async function paged(test: TestContext, run: Run): Promise<Leapd> {
     assert.deepEqual(target.output.filter((line) => /^(DONE|CHILD)/.test(line)).sort(), wanted, 'the result, and that of a run without leapd');
   } catch (error) {
     await Promise.race([target.closed, sleep(200)]); // its last words may be on their way
-    if (error instanceof Error) error.message += `\n  threads of ${pid}: ${proc.waits(pid)}\n  ${target.name} (${target.exit ? describeExit(target.exit) : 'running'})${target.tail()}\n  ${leapd.name}${leapd.tail(30)}`;
+    const state = target.exit ? describeExit(target.exit) : 'running';
+    const facts = [`threads of ${pid}: ${proc.waits(pid)}`, `${target.name} (${state})${target.tail()}`, `${leapd.name}${leapd.tail(30)}`];
+    if (error instanceof Error) error.message += `\n  ${facts.join('\n  ')}`;
     throw error;
   }
   if (stats) scene.note(`${run.program}: ${stats['faults']} faults, ${stats['evictions']} evictions, ${stats['swapReads']} pages read`);

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Child, poll, sleep } from './child.js';
-import { END_MS, START_MS, type Scene } from './harness.js';
+import { END_MS, START_MS, WORK_MS, type Scene } from './harness.js';
 import { descriptors } from './proc.js';
 
 export class Redis extends Child {
@@ -18,7 +18,7 @@ export class Redis extends Child {
   }
 
   cli(...args: string[]): string {
-    return execFileSync('redis-cli', ['-s', this.socket, ...args], { encoding: 'utf8', timeout: END_MS }).trim();
+    return execFileSync('redis-cli', ['-s', this.socket, ...args], { encoding: 'utf8', timeout: WORK_MS * 2 }).trim();
   }
 
   async ready(): Promise<void> {
@@ -48,9 +48,9 @@ export class Redis extends Child {
   /** A fixed mix of reads and writes from one connection. The keys it draws follow from nothing random but their number: each is written alike. */
   benchmark(): void {
     const common = ['-s', this.socket, '-q', '-c', '4'];
-    execFileSync('redis-benchmark', [...common, '-n', '1500', '-t', 'get,set,incr,lpush,lrange_100,mset'], { stdio: 'ignore', timeout: END_MS });
-    execFileSync('redis-benchmark', [...common, '-n', '3000', '-r', '50000', 'get', 'string:__rand_int__'], { stdio: 'ignore', timeout: END_MS });
-    execFileSync('redis-benchmark', [...common, '-n', '1000', '-r', '4000', 'hgetall', 'hash:__rand_int__'], { stdio: 'ignore', timeout: END_MS });
+    execFileSync('redis-benchmark', [...common, '-n', '1500', '-t', 'get,set,incr,lpush,lrange_100,mset'], { stdio: 'ignore', timeout: WORK_MS * 2 });
+    execFileSync('redis-benchmark', [...common, '-n', '3000', '-r', '50000', 'get', 'string:__rand_int__'], { stdio: 'ignore', timeout: WORK_MS * 2 });
+    execFileSync('redis-benchmark', [...common, '-n', '1000', '-r', '4000', 'hgetall', 'hash:__rand_int__'], { stdio: 'ignore', timeout: WORK_MS * 2 });
   }
 
   /** Forks, and waits for the child's success. */
@@ -65,8 +65,8 @@ export class Redis extends Child {
   }
 }
 
-/** About 60 MB in all types, the same each time, as redis-cli --pipe reads it. */
-export function dataSet(): Buffer {
+/** About 60 MB in all types, or a share of it, the same each time, as redis-cli --pipe reads it. */
+export function dataSet(share: number): Buffer {
   let state = 99;
   const random = (limit: number): number => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
@@ -82,11 +82,11 @@ export function dataSet(): Buffer {
     commands.push(`*${args.length}\r\n${args.map((arg) => `$${String(arg).length}\r\n${arg}\r\n`).join('')}`);
   };
   const key = (kind: string, i: number): string => `${kind}:${String(i).padStart(12, '0')}`; // as redis-benchmark writes __rand_int__
-  for (let i = 0; i < 55_000; i++) command('SET', key('string', i), word(100 + random(1200)));
-  for (let i = 0; i < 4_000; i++) command('HSET', key('hash', i), ...Array.from({ length: 12 }, (_, f) => [`field${f}`, word(20 + random(120))]).flat());
-  for (let i = 0; i < 2_000; i++) command('RPUSH', key('list', i), ...Array.from({ length: 30 }, () => word(random(80))));
-  for (let i = 0; i < 2_000; i++) command('ZADD', key('zset', i), ...Array.from({ length: 20 }, () => [random(1e6), word(24)]).flat());
-  for (let i = 0; i < 2_000; i++) command('SADD', key('set', i), ...Array.from({ length: 20 }, () => word(30)));
+  for (let i = 0; i < 55_000 * share; i++) command('SET', key('string', i), word(100 + random(1200)));
+  for (let i = 0; i < 4_000 * share; i++) command('HSET', key('hash', i), ...Array.from({ length: 12 }, (_, f) => [`field${f}`, word(20 + random(120))]).flat());
+  for (let i = 0; i < 2_000 * share; i++) command('RPUSH', key('list', i), ...Array.from({ length: 30 }, () => word(random(80))));
+  for (let i = 0; i < 2_000 * share; i++) command('ZADD', key('zset', i), ...Array.from({ length: 20 }, () => [random(1e6), word(24)]).flat());
+  for (let i = 0; i < 2_000 * share; i++) command('SADD', key('set', i), ...Array.from({ length: 20 }, () => word(30)));
   return Buffer.from(commands.join(''));
 }
 
