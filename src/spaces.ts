@@ -45,14 +45,16 @@ export class Spaces {
    * Finds mappings that are new or have grown, registers them, and learns what is resident in them. What has gone is left to its event: the mappings
    * change before their event can be read, so a region without a mapping may be one that has just been moved, its stored pages with it.
    */
-  scan(space: SpaceId): void {
+  scan(space: SpaceId, faultAt = NONE): void {
     const { family } = this;
     const { engine, regions } = family;
     const mappings = engine.mappings(space);
     if (mappings.length === 0 || mappings === this.seen.get(space)) return;
     this.seen.set(space, mappings);
     for (const mapping of mappings) {
-      const ours = mapping.flags.includes('um') && regions.inside(space, mapping.start, mapping.end).length > 0;
+      // A fault of ours, or a region of ours in it, says that it is we who have registered it.
+      const touched = faultAt >= mapping.start && faultAt < mapping.end;
+      const ours = mapping.flags.includes('um') && (touched || regions.inside(space, mapping.start, mapping.end).length > 0);
       if (!isPageable(mapping) && !ours) continue;
       for (const [start, end] of regions.gaps(space, mapping.start, mapping.end)) this.take(space, vpn(start), end - start);
     }
@@ -118,9 +120,9 @@ export class Spaces {
   }
 
   /** A fault at an address that is registered but unknown: a mapping grew in place. */
-  grown(space: SpaceId): void {
+  grown(space: SpaceId, faultAt: number): void {
     this.seen.delete(space);
-    this.scan(space);
+    this.scan(space, faultAt);
   }
 
   /** MADV_DONTNEED or MADV_FREE: from now on these pages are zeros. */
