@@ -14,6 +14,8 @@ import { type FrameIndex, NONE, type PageIndex, frameIndex, pageIndex } from './
 import type { WriteBack } from './write-back.js';
 
 const MARGIN_MAX = 256;
+/** A stall that comes and goes is not reported more often than this. */
+const SAY_AGAIN_NS = 60e9;
 /** After as many victims in a row as this share of the residents could not be evicted, the limit gives way until something changes. */
 const STALL_SHARE = 1;
 
@@ -28,6 +30,7 @@ export class Evictor {
   /** Pages that UFFDIO_MOVE refused. */
   private readonly refused = new PageQueue();
   private failedInARow = 0;
+  private saidAt = -Infinity;
   private readonly useMove: boolean;
 
   constructor(
@@ -157,6 +160,8 @@ export class Evictor {
     const { family } = this;
     if (this.failedInARow <= family.resident * STALL_SHARE + BATCH_PAGES || family.evictionStalled) return;
     family.evictionStalled = true;
+    if (family.now - this.saidAt < SAY_AGAIN_NS) return;
+    this.saidAt = family.now;
     family.notify('warn', 'no resident page can be evicted now; the limit is exceeded until one can', { resident: family.resident, limit: family.limit });
   }
 

@@ -25,6 +25,8 @@ import { WriteBack } from './write-back.js';
 
 /** While pages wait that could not be served at once (an event to be read first, no frame, no room), the pager looks again after this. */
 const RETRY_NS = 50_000;
+/** However pressing, the mappings are not looked at more often than this. */
+const LOOK_AGAIN_NS = 5e6;
 const TARGET: SpaceId = spaceId(0);
 
 export class Pager {
@@ -36,6 +38,7 @@ export class Pager {
   private readonly restorer: Restorer;
   private ended = false;
   private tickDue = false;
+  private lookedAt = 0;
   /** The thread of the target that faulted last, 0 before: whoever places this thread wants to know where that one runs. */
   lastThread = 0;
 
@@ -89,6 +92,7 @@ export class Pager {
 
   private lookAround(): void {
     this.tickDue = false;
+    this.lookedAt = this.family.now;
     this.evictor.retry();
     this.spaces.tick();
   }
@@ -240,7 +244,7 @@ export class Pager {
 
   /** Whether the mappings ought to be looked at before the next regular tick. */
   get wantsTick(): boolean {
-    return this.family.rescan;
+    return this.family.rescan && this.family.now - this.lookedAt > LOOK_AGAIN_NS;
   }
 
   checkInvariants(): void {

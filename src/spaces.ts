@@ -16,6 +16,9 @@ const SKIPPED_FLAGS = ['lo', 'ht', 'sh', 'io', 'pf', 'mm', 'wf', 'dc', 'gd', 'ss
 /** A move that leaves the old place mapped (MREMAP_DONTUNMAP) has no second event: it is not waited for longer than this. */
 const ECHO_NS = 1e9;
 const RECHECK_MAX = 1024;
+/** A child that waits in a system call for a page of ours cannot be stopped: its helper is tried again later, so many times. */
+const ADOPT_TRIES = 10;
+const ADOPT_AGAIN_NS = 1e9;
 
 /** Whether a mapping is private anonymous memory that can be paged: heap, mmap, thread stacks. */
 export function isPageable(mapping: Mapping): boolean {
@@ -33,7 +36,8 @@ export class Spaces {
   private rechecks: { space: SpaceId; start: number; end: number }[] = [];
   /** Moves whose second event, the end of the old place, is still to come. */
   private echoes: { space: SpaceId; start: number; end: number; since: number }[] = [];
-  private readonly adoptTried = new Set<SpaceId>();
+  /** Children that have no helper yet: how often one was tried, and when it may be tried again, ns. */
+  private readonly adoptions = new Map<SpaceId, { tries: number; again: number }>();
 
   constructor(
     private readonly family: Family,
@@ -217,9 +221,10 @@ export class Spaces {
 
   /** A fault of a child that cannot be evicted from yet: give it a helper, and count its pages. */
   adopt(space: SpaceId, thread: number): void {
-    if (this.adoptTried.has(space)) return;
-    this.adoptTried.add(space);
     const { family } = this;
+    const { tries, again } = this.adoptions.get(space) ?? { tries: 0, again: 0 };
+    if (tries === ADOPT_TRIES || family.now < again) return;
+    this.adoptions.set(space, { tries: tries + 1, again: family.now + ADOPT_AGAIN_NS });
     if (!family.engine.adopt(space, thread)) return;
     for (const region of family.regions.of(space)) {
       for (let i = 0; i < region.count; i++) {
@@ -252,7 +257,7 @@ export class Spaces {
     family.spaces.splice(at, 1);
     for (const region of family.regions.of(space)) this.unmapped(space, region.start, region.start + region.count);
     this.seen.delete(space);
-    this.adoptTried.delete(space);
+    this.adoptions.delete(space);
     this.rechecks = this.rechecks.filter((range) => range.space !== space);
     family.engine.drop(space);
   }
