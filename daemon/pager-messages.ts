@@ -9,6 +9,8 @@ export interface PagerSettings extends Omit<PagerOptions, 'evict' | 'frames' | '
   readonly pid: number;
   readonly swapFile: string;
   readonly evict: EvictName;
+  /** The target may have memory pinned for DMA: what UFFDIO_MOVE refuses is then never discarded. */
+  readonly allowPinned: boolean;
 }
 
 /** What may be changed at run time. */

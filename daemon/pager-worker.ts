@@ -85,6 +85,7 @@ function attach(): { engine: NativeEngine; pager: Pager } | undefined {
       frames,
       notify: (level, message, facts) => send({ kind: 'log', level, message, facts }),
     });
+    pager.setDiscardRefused(!settings.allowPinned);
     pager.attach();
     const attachMs = Math.round((performance.now() - begin) * 10) / 10;
     send({ kind: 'attached', facts: { evict: engine.canMove ? 'move' : 'discard', attachMs } });

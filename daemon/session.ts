@@ -201,6 +201,6 @@ class PagerFailure extends Error {}
 /** Pages that have to go back, wherever they are. */
 export const pagesOut = (stats: PagerStats): number => stats.storedPages + stats.bufferedPages;
 
-function settingsOf({ pid, prefetch, history, windowMax, prefetchBuffer, evict, victims }: LeapdOptions) {
-  return { pid, prefetch, history, windowMax, prefetchBuffer, evict, victims };
+function settingsOf({ pid, prefetch, history, windowMax, prefetchBuffer, evict, victims, allowPinned }: LeapdOptions) {
+  return { pid, prefetch, history, windowMax, prefetchBuffer, evict, victims, allowPinned };
 }

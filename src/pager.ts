@@ -199,11 +199,6 @@ export class Pager {
     this.family.detaching = true;
   }
 
-  /** The detach is called off: paging goes on. */
-  cancelDetach(): void {
-    this.family.detaching = false;
-  }
-
   setLocalLimit(pages: number): void {
     this.family.limit = pages;
     this.evictor.retry();
