@@ -219,6 +219,14 @@ export function assertSame(before: proc.View, after: proc.View): void {
   assert.deepEqual(after, before, 'what /proc shows after the detach, and before the attach');
 }
 
+/** Until nothing is left to evict, as leapd counts it. */
+async function withinLimit(leapd: Leapd): Promise<void> {
+  await poll(() => 'the resident memory at its limit', END_MS, async () => {
+    const stats = await leapd.stats();
+    return stats['residentPages']! <= stats['localLimitPages']! ? true : undefined;
+  });
+}
+
 /** Until the resident memory is within the limit, as leapd counts it and as the kernel does. `others`: pages that are not paged (main stack, data of files). */
 export async function settled(leapd: Leapd, limitPages: number, others = 400): Promise<Stats> {
   let stats: Stats = {};
@@ -260,7 +268,10 @@ export async function paged(test: TestContext, run: Run): Promise<Leapd> {
   const leapd = await scene.attach(pid, run.leapd);
   let stats: Stats | undefined;
   try {
-    if (!busy) target.send('go');
+    if (!busy) {
+      await withinLimit(leapd); // else a quick target is done before anything has been evicted
+      target.send('go');
+    }
     await run.meanwhile?.(target, leapd, pid);
     if (endless) {
       await sleep(run.busyMs ?? 700);
