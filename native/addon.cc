@@ -14,6 +14,7 @@
 #include <napi.h>
 
 #include "engine.h"
+#include "fabric_addon.h"
 #include "place.h"
 
 namespace leap {
@@ -144,6 +145,34 @@ Napi::Value ownArea(const Info& info) {
                            {"end", number(info, static_cast<double>(area.end / kPageSize))}});
 }
 
+Remote& remoteOf(const Info& info) {
+  if (Remote* remote = engineOf(info).remote()) return *remote;
+  throw Error("bad-argument", "the engine was made without RDMA");
+}
+
+Napi::Value setChunk(const Info& info) { return remoteOf(info).setChunk(indexAt(info, 0)), undefined(info); }
+Napi::Value unmapChunk(const Info& info) { return remoteOf(info).unmap(indexAt(info, 0), indexAt(info, 1)), undefined(info); }
+
+Napi::Value mapChunk(const Info& info) {
+  bool whole = info[4].IsBigInt();
+  uint64_t address = whole ? info[4].As<Napi::BigInt>().Uint64Value(&whole) : 0;
+  if (!whole || !remoteOf(info).map(indexAt(info, 0), indexAt(info, 1), indexAt(info, 2), indexAt(info, 3), address)) {
+    throw Error("bad-argument", "no such replica, chunk or address");
+  }
+  return undefined(info);
+}
+
+// Pages that have gone over a connection, and the latency of its reads in ns.
+Napi::Value traffic(const Info& info) {
+  static const Remote::Traffic kNone{};
+  const Remote::Traffic* found = remoteOf(info).traffic(indexAt(info, 0));
+  const Remote::Traffic& traffic = found ? *found : kNone;
+  return object(info, {{"reads", number(info, static_cast<double>(traffic.reads))},
+                       {"writes", number(info, static_cast<double>(traffic.writes))},
+                       {"p50", number(info, traffic.readLatency.quantile(0.5))},
+                       {"p99", number(info, traffic.readLatency.quantile(0.99))}});
+}
+
 Napi::Value stats(const Info& info) {
   const Engine::Counters& engine = engineOf(info).counters();
   const SwapFile::Counters& file = engineOf(info).swapFile().counters();
@@ -229,6 +258,7 @@ EngineOptions optionsFrom(const Napi::Object& from) {
   EngineOptions options;
   options.frames = static_cast<uint32_t>(field(from, "frames", 0.0));
   if (options.frames == 0 || !from.Get("swapFile").IsString()) throw Error("bad-argument", "create needs frames and swapFile");
+  options.rdma = field(from, "rdma", false);
   options.swap.path = from.Get("swapFile").As<Napi::String>().Utf8Value();
   options.swap.direct = field(from, "directIo", true);
   options.swap.useRing = field(from, "ring", true);
@@ -278,6 +308,13 @@ Napi::Value describe(const Info& info, Engine* engine) {
   define<wake>(result, "wake", engine);
   define<stats>(result, "stats", engine);
   define<mechanism>(result, "mechanism", engine);
+  if (engine->fabric()) {
+    defineFabric(result, engine->fabric());
+    define<setChunk>(result, "setChunk", engine);
+    define<mapChunk>(result, "mapChunk", engine);
+    define<unmapChunk>(result, "unmapChunk", engine);
+    define<traffic>(result, "traffic", engine);
+  }
   return result;
 }
 
@@ -303,7 +340,7 @@ Napi::Object layout(Napi::Env env) {
   auto flat = Napi::Object::New(env);
   auto set = [&flat](const char* name, int64_t value) { flat.Set(name, static_cast<double>(value)); };
   set("commandWords", kCommandWords), set("eventWords", kEventWords), set("hashWords", kHashWords);
-  set("batchPages", kBatchPages), set("maxSpaces", kMaxSpaces), set("vpnLowBits", kVpnLowBits);
+  set("batchPages", kBatchPages), set("maxSpaces", kMaxSpaces), set("vpnLowBits", kVpnLowBits), set("placeShift", kPlaceShift);
   const std::pair<const char*, Command> commands[] = {
       {"map", Command::kMap},         {"zero", Command::kZero},       {"wake", Command::kWake}, {"unprotect", Command::kUnprotect}, {"moveOut", Command::kMoveOut},
       {"discard", Command::kDiscard}, {"read", Command::kRead},       {"write", Command::kWrite}, {"poison", Command::kPoison}};
@@ -312,7 +349,7 @@ Napi::Object layout(Napi::Env env) {
       {"fault", Event::kFault},     {"faultUnknown", Event::kFaultUnknown}, {"remove", Event::kRemove},         {"unmap", Event::kUnmap},
       {"remap", Event::kRemap},     {"fork", Event::kFork},                 {"mapped", Event::kMapped},         {"unprotected", Event::kUnprotected},
       {"evicted", Event::kEvicted}, {"readDone", Event::kReadDone},         {"writeDone", Event::kWriteDone},   {"targetExit", Event::kTargetExit},
-      {"helperLost", Event::kHelperLost}, {"wake", Event::kWake}};
+      {"helperLost", Event::kHelperLost}, {"wake", Event::kWake},          {"fabric", Event::kFabric}};
   for (auto [name, value] : events) set((std::string("event.") + name).c_str(), static_cast<int64_t>(value));
   return flat;
 }

@@ -94,6 +94,8 @@ class Fabric {
   // Asks for fd() to become readable at the next completion or event. True: something is there already, poll() again instead of sleeping.
   bool arm();
   bool nextEvent(Event* event);
+  bool hasEvent() const;
+  bool isConnected(uint32_t connection) const;
   // Operations in flight on all connections.
   uint32_t inFlight() const;
   Counters counters(uint32_t connection) const;

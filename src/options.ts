@@ -12,6 +12,8 @@ export interface PagerOptions {
   readonly victims: string;
   /** How pages are taken away: by UFFDIO_MOVE where the kernel has it, or always by write-protect and discard. */
   readonly evict: 'auto' | 'move' | 'discard';
+  /** How many copies of a page there are to be, when donors hold some: see chunks.ts. */
+  readonly copies: 1 | 2;
   /** Told once of each thing an operator should know. */
   readonly notify?: (level: 'info' | 'warn' | 'error', message: string, facts: Record<string, unknown>) => void;
 }

@@ -122,7 +122,7 @@ export class PrefetchPath {
 
   private prefetch(page: PageIndex, region: Region): void {
     const { family, plan, chosen } = this;
-    const { pages, slots } = family;
+    const { pages, slots, chunks } = family;
     const last = region.first + region.count;
     const want = Math.min(plan.count, PLAN_MAX);
     let count = 0;
@@ -130,7 +130,8 @@ export class PrefetchPath {
     for (let steps = want; steps > 0 && at >= region.first && at < last; steps--, at += plan.stride) {
       if (at === page || pages.state[at] !== State.stored) continue;
       const here = pageIndex(at);
-      if (pages.has(here, PageFlag.lost) || slots.state[pages.slotOf(here)] !== SlotState.valid) continue;
+      const slot = pages.slotOf(here);
+      if (pages.has(here, PageFlag.lost) || slots.state[slot] !== SlotState.valid || chunks.sourceOf(slot) === 0) continue;
       chosen[count++] = at;
     }
     if (count > 0) this.fetcher.prefetch(chosen, count);
