@@ -25,6 +25,7 @@
         "native/poller.cc",
         "native/procfs.cc",
         "native/ranges.cc",
+        "native/remote.cc",
         "native/swapfile.cc",
         "native/target_check.cc",
         "native/tracee.cc",

@@ -32,6 +32,7 @@ const pager = new Pager(engine, {
   windowMax: 8,
   victims: 'fifo',
   evict: 'auto',
+  copies: 2,
 });
 pager.attach();
 

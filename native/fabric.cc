@@ -32,6 +32,8 @@ void Fabric::ring() {}
 void Fabric::poll(Sink*) {}
 bool Fabric::arm() { return false; }
 bool Fabric::nextEvent(Event*) { return false; }
+bool Fabric::hasEvent() const { return false; }
+bool Fabric::isConnected(uint32_t) const { return false; }
 uint32_t Fabric::inFlight() const { return 0; }
 Fabric::Counters Fabric::counters(uint32_t) const { return {}; }
 
@@ -869,6 +871,13 @@ bool Fabric::arm() {
   }
   impl_->lookDue = true;
   return more;
+}
+
+bool Fabric::hasEvent() const { return !impl_->events.empty(); }
+
+bool Fabric::isConnected(uint32_t connection) const {
+  const Impl::Link* link = impl_->find(connection);
+  return link && link->state == Impl::State::kConnected;
 }
 
 bool Fabric::nextEvent(Event* event) {

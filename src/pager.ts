@@ -9,6 +9,7 @@
  *
  * It imports no Node module and no clock: engine and options are all it knows, so the simulator runs it unchanged.
  */
+import type { Chunks } from './chunks.js';
 import type { PagerStats } from './counters.js';
 import type { Engine } from './engine.js';
 import { Evictor } from './evictor.js';
@@ -243,6 +244,15 @@ export class Pager {
   /** Whether pages that UFFDIO_MOVE refuses may be discarded: not when something in the target may have pinned them for DMA. */
   setDiscardRefused(allowed: boolean): void {
     this.evictor.discardRefused = allowed;
+  }
+
+  get chunks(): Chunks {
+    return this.family.chunks;
+  }
+
+  /** Slots that have been given out: those of the pages there are, and spare ones. */
+  get usedSlots(): number {
+    return this.family.regions.indexEnd;
   }
 
   get faultCount(): number {
