@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds every native/test/*_test.cc and runs it, plainly and under the address and undefined-behaviour sanitizers.
-#   native/test/run.sh [--plain | --sanitized] [name ...]     names without _test.cc; all by default
+#   native/test/run.sh [--plain | --sanitized] [--only-build | --only-run] [name ...]     names without _test.cc; all by default
 # One line a case: ok, not ok, skip. Exit status 1 when anything failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -8,6 +8,11 @@ variants="plain sanitized"
 case "${1:-}" in
   --plain) variants=plain; shift ;;
   --sanitized) variants=sanitized; shift ;;
+esac
+build=yes run=yes
+case "${1:-}" in
+  --only-build) run=no; shift ;;
+  --only-run) build=no; shift ;;
 esac
 [ $# -gt 0 ] || set -- $(cd test && ls ./*_test.cc | sed 's|^\./||; s|_test\.cc$||')
 cxx=${CXX:-g++}
@@ -32,15 +37,16 @@ for variant in $variants; do
   mkdir -p "$out"
   objects=
   for source in *.cc; do
-    [ "$source" = addon.cc ] && continue
+    if [ "$source" = addon.cc ] || [ $build = no ]; then continue; fi
     objects="$objects $out/${source%.cc}.o"
     # shellcheck disable=SC2086
     compile "$source" "$out/${source%.cc}.o" $flags || { echo "not ok build_${source%.cc} does not compile ($variant)"; failed=1; }
   done
   for name in "$@"; do
     # shellcheck disable=SC2086
-    if compile "test/${name}_test.cc" "$out/${name}_test.o" $flags &&
+    if [ $build = no ] || compile "test/${name}_test.cc" "$out/${name}_test.o" $flags &&
       $cxx $common $flags "$out/${name}_test.o" $objects -luring -lxxhash -lpthread -o "$out/${name}_test"; then
+      [ $run = yes ] || continue
       echo "# $name ($variant)"
       ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1} timeout 300 "$out/${name}_test" || { echo "# $name ($variant) failed, status $?"; failed=1; }
     else
