@@ -44,8 +44,8 @@ for variant in $variants; do
   done
   for name in "$@"; do
     # shellcheck disable=SC2086
-    if [ $build = no ] || compile "test/${name}_test.cc" "$out/${name}_test.o" $flags &&
-      $cxx $common $flags "$out/${name}_test.o" $objects -luring -lxxhash -lpthread -o "$out/${name}_test"; then
+    if [ $build = no ] || { compile "test/${name}_test.cc" "$out/${name}_test.o" $flags &&
+      $cxx $common $flags "$out/${name}_test.o" $objects -luring -lxxhash -lpthread -o "$out/${name}_test"; }; then
       [ $run = yes ] || continue
       echo "# $name ($variant)"
       ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1} timeout 300 "$out/${name}_test" || { echo "# $name ($variant) failed, status $?"; failed=1; }
