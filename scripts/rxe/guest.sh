@@ -20,9 +20,6 @@ broken() { echo "broken $*" >&9; finish 125; }
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 echo leap-rxe >/proc/sys/kernel/hostname
 grep -q leap-rxe /etc/hosts || echo "127.0.1.1 leap-rxe" >>/etc/hosts
-echo 65536 >/proc/sys/fs/pipe-user-pages-soft
-echo 1 >/sys/fs/cgroup/memory.oom.group 2>/dev/null
-[ -e /proc/sys/vm/overcommit_memory ] && echo 1 >/proc/sys/vm/overcommit_memory
 
 ip link set lo up || broken "no loopback"
 ip link add rdma-net type dummy || broken "no dummy network"

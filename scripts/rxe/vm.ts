@@ -99,6 +99,8 @@ function qemuArguments(made: string, directory: string, { command, memoryMiB, cp
 export async function runInVm(job: Job, output: { readonly out: Writable; readonly err: Writable }): Promise<Outcome> {
   const made = await build();
   const directory = mkdtempSync(join(tmpdir(), 'leap-rxe-'));
+  const remove = (): void => rmSync(directory, { recursive: true, force: true });
+  process.once('exit', remove); // a signal ends this process without coming back here
   try {
     const zeroEnded = (entries: readonly string[]): string => entries.map((entry) => `${entry}\0`).join('');
     writeFileSync(join(directory, 'argv'), zeroEnded(job.command));
@@ -106,7 +108,8 @@ export async function runInVm(job: Job, output: { readonly out: Writable; readon
     writeFileSync(join(directory, 'directory'), job.directory);
     return await boot(job, qemuArguments(made, directory, job), join(directory, 'console'), output);
   } finally {
-    rmSync(directory, { recursive: true, force: true });
+    process.off('exit', remove);
+    remove();
   }
 }
 
