@@ -29,9 +29,9 @@ await() {
 
 step "two donors on one Soft-RoCE device, 256 MiB each"
 for last in 2 3; do
-  node dist/server/leap-memserver.js --listen "10.9.0.$last:9400" --memory 256M --chunk 64M --reserve 128M >"$work/donor$last" 2>&1 &
+  node dist/server/leap-memserver.js --listen "10.9.0.$last:9400" --memory 256M --chunk 64M --reserve 128M --status "$work/status$last" >"$work/donor$last" 2>&1 &
   children+=($!)
-  await 90 "$work/donor$last" listening $!
+  await 90 "$work/donor$last" "lending memory" $!
 done
 printf '2\n10.9.0.2:9400\n10.9.0.3:9400\n' | tee "$work/portal.txt"
 
@@ -49,7 +49,7 @@ step "leapd --portal portal.txt --pid $program --local-memory 50%"
 node dist/daemon/leapd.js --portal "$work/portal.txt" --pid "$program" --local-memory 50% --control "$work/control" >"$work/leapd" 2>&1 &
 leapd=$!
 children+=("$leapd")
-await 120 "$work/leapd" attached "$leapd"
+await 120 "$work/leapd" "paging process" "$leapd"
 head -n 5 "$work/leapd"
 
 step "it works over its memory, half of which is on the donors"
