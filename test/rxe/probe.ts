@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { call } from '../../daemon/control-client.js';
 import { createProbe } from '../../server/native-fabric.js';
+import type { Status } from '../../server/server.js';
 import type { ConnectionId, FabricEvent, ProbeFabric } from '../../src/fabric.js';
 import { macOf, newNonce } from '../../src/wire/auth.js';
 import { decodeMessage, decodeRefusal, decodeWelcome, encodeHello, encodeMessage, type Hello, type Message, type Welcome } from '../../src/wire/messages.js';
@@ -118,13 +119,6 @@ export class Probe {
   }
 }
 
-export interface Status {
-  readonly chunks: { readonly total: number; readonly limit: number; readonly free: number; readonly lent: number; readonly preparing: number };
-  readonly clients: readonly { readonly peer: string; readonly chunks: readonly number[]; readonly state: string }[];
-  readonly refused: number;
-  readonly accepted: number;
-}
-
 export class Memserver {
   readonly lines: string[] = [];
   readonly ended: Promise<number | null>;
@@ -167,6 +161,13 @@ export class Memserver {
 
   said(pattern: RegExp): readonly string[] {
     return this.lines.filter((line) => pattern.test(line));
+  }
+
+  /** Its log arrives a moment after what it tells of. */
+  async says(pattern: RegExp): Promise<void> {
+    for (const end = Date.now() + 10_000; this.said(pattern).length === 0; await sleep(20)) {
+      if (Date.now() > end) throw new Error(`it does not say ${pattern}:\n${this.lines.join('\n')}`);
+    }
   }
 
   async stop(): Promise<number | null> {
