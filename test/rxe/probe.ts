@@ -138,7 +138,8 @@ export class Memserver {
     const socket = join('/run', `leap-memserver-test-${process.pid}-${performance.now()}.sock`);
     const program = fileURLToPath(new URL('../../server/leap-memserver.js', import.meta.url));
     const server = new Memserver(spawn(process.execPath, [program, ...args, '--status', socket], { stdio: ['ignore', 'ignore', 'pipe'] }), socket);
-    for (const end = Date.now() + 60_000; Date.now() < end && server.child.exitCode === null; await sleep(50)) {
+    // A gigabyte takes an emulated machine a minute to make present.
+    for (const end = Date.now() + 180_000; Date.now() < end && server.child.exitCode === null; await sleep(50)) {
       const status = await server.status().catch(() => undefined);
       if (status && status.chunks.free === status.chunks.limit) return server;
     }

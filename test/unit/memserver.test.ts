@@ -7,7 +7,7 @@ import { AUTH_MS, LeapSession, MOST_MESSAGES_A_SECOND, type ClientHost, type Cli
 import { LegacySession } from '../../server/legacy-session.js';
 import { firstLimit, MemoryMonitor } from '../../server/memory-monitor.js';
 import { parseOptions, type ServeOptions } from '../../server/options.js';
-import { Reclaim } from '../../server/reclaim.js';
+import { ACTIVITY_MS, DONE_MS, Reclaim } from '../../server/reclaim.js';
 import { MemoryServer } from '../../server/server.js';
 import type { Exposure, FabricEvent, FabricMemory, ServerFabric } from '../../src/fabric.js';
 import { macOf } from '../../src/wire/auth.js';
@@ -364,8 +364,8 @@ test('who does not answer in time is cut off, and that counts', () => {
     reclaim.gone(client, size);
   });
   reclaim.activity(b, [], 5);
-  assert.equal(reclaim.tick(2000), false);
-  assert.equal(reclaim.tick(2001), true);
+  assert.equal(reclaim.tick(ACTIVITY_MS), false);
+  assert.equal(reclaim.tick(ACTIVITY_MS + 1), true);
   assert.deepEqual([cut, b.stops], [['no ACTIVITY in time'], [[]]]); // two are back already
   const late = new FakeClient(new Set([5]));
   const second: Reclaim<FakeClient> = new Reclaim([late], 1, 0, (client, reason) => {
@@ -374,8 +374,8 @@ test('who does not answer in time is cut off, and that counts', () => {
     second.gone(client, 1);
   });
   second.activity(late, [], 100);
-  assert.equal(second.tick(5100), false);
-  assert.equal(second.tick(5101), true);
+  assert.equal(second.tick(DONE_MS + 100), false);
+  assert.equal(second.tick(DONE_MS + 101), true);
   assert.equal(cut.at(-1), 'no DONE in time');
 });
 
