@@ -12,15 +12,15 @@ export function availableBytes(meminfo = readFileSync('/proc/meminfo', 'utf8')):
   return Number(/^MemAvailable:\s+(\d+) kB$/m.exec(meminfo)?.[1] ?? Number.NaN) * 1024;
 }
 
-/** undefined: no limit. */
-export function lockedMemoryLimit(limits = readFileSync('/proc/self/limits', 'utf8')): number | undefined {
+/** In bytes. */
+export function lockedMemoryLimit(limits = readFileSync('/proc/self/limits', 'utf8')): number {
   const soft = /^Max locked memory\s+(\S+)/m.exec(limits)?.[1];
-  return soft === undefined || soft === 'unlimited' ? undefined : Number(soft);
+  return soft === undefined || soft === 'unlimited' ? Number.POSITIVE_INFINITY : Number(soft);
 }
 
 /** What is lent is locked in memory. @throws Refusal */
 export function checkLockedMemory(memoryBytes: number, limit = lockedMemoryLimit(), mayExceed = hasCapability(CAP_IPC_LOCK)): void {
-  if (mayExceed || limit === undefined || limit >= memoryBytes) return;
+  if (mayExceed || limit >= memoryBytes) return;
   const problem = `the limit of locked memory is ${formatBytes(limit)}, and --memory needs ${formatBytes(memoryBytes)}`;
   throw new Refusal(ExitCode.rights, problem, 'raise it with: ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit, or run as root');
 }

@@ -3,13 +3,13 @@
 import { call } from '../daemon/control-client.js';
 import { ControlServer } from '../daemon/control-server.js';
 import { ExitCode, exitWith, Refusal } from '../daemon/exit-codes.js';
-import { printObject } from '../daemon/leapctl-print.js';
+import { printObject, printTable } from '../daemon/leapctl-print.js';
 import { openLog, type Log } from '../daemon/log.js';
 import { isNativeError } from '../daemon/native-engine.js';
 import { availableBytes, checkLockedMemory, readToken } from './host.js';
 import { createFabric } from './native-fabric.js';
 import { helpText, parseOptions, type ServeOptions, type StatusOptions } from './options.js';
-import { MemoryServer, MESSAGE_BYTES } from './server.js';
+import { MemoryServer, MESSAGE_BYTES, type Status } from './server.js';
 
 async function main(args: readonly string[]): Promise<ExitCode> {
   const help = helpText(args);
@@ -65,8 +65,16 @@ async function status(options: StatusOptions): Promise<ExitCode> {
     throw new Refusal(ExitCode.control, `no leap-memserver answers on ${options.status}`, 'start one, or give its socket with --status PATH');
   });
   if (options.json) process.stdout.write(`${JSON.stringify(answer)}\n`);
-  else printObject(answer);
+  else print(answer as unknown as Status);
   return ExitCode.ok;
+}
+
+/** What printObject leaves out, lists, as a line or a table. */
+function print({ listen, clients, ...counts }: Status): void {
+  printObject({ listen: listen.join(', '), ...counts });
+  if (clients.length === 0) return;
+  const rows = clients.map(({ peer, protocol, state, chunks, seconds }) => [peer, protocol, state, String(chunks.length), `${seconds} s`]);
+  printTable(rows, ['client', 'protocol', 'state', 'chunks', 'for']);
 }
 
 main(process.argv.slice(2)).then(

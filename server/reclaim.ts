@@ -6,8 +6,8 @@ import type { ChunkActivity } from '../src/wire/messages.js';
 import type { ClientSession } from './client-session.js';
 
 /** For ACTIVITY, and then for DONE. */
-export const ACTIVITY_MS = 2000;
-export const DONE_MS = 5000;
+export const ACTIVITY_MS = 5000;
+export const DONE_MS = 10_000;
 
 export class Reclaim<Client extends ClientSession> {
   /** Clients whose ACTIVITY is to come; undefined when the choice has been made. */

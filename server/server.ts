@@ -2,7 +2,6 @@
  * The donor: connections to sessions, sessions to chunks, the host's memory to the number of chunks. What a client means is client-session.ts's
  * business, what is free chunk-store.ts's; here they meet the fabric.
  */
-import type { Json } from '../daemon/protocol.js';
 import type { Log } from '../daemon/log.js';
 import type { ConnectionId, FabricEvent, ServerFabric } from '../src/fabric.js';
 import { newNonce } from '../src/wire/auth.js';
@@ -39,6 +38,30 @@ export interface ServerDependencies {
   /** Monotonic, in ms. */
   readonly now: () => number;
 }
+
+/** What `leap-memserver status` shows. */
+export type Status = {
+  readonly listen: readonly string[];
+  /** Less than `listen` has when a device is gone. */
+  readonly listening: number;
+  readonly chunkBytes: number;
+  readonly memoryBytes: number;
+  readonly chunks: { readonly total: number; readonly limit: number; readonly free: number; readonly lent: number; readonly preparing: number; readonly huge: number };
+  readonly freeMemoryBytes: number;
+  readonly reserveBytes: number;
+  readonly tokenRequired: boolean;
+  readonly legacy: boolean;
+  readonly accepted: number;
+  readonly refused: number;
+  readonly chunksReturned: number;
+  readonly clients: readonly {
+    readonly peer: string;
+    readonly protocol: 'leap' | 'original';
+    readonly state: ClientSession['state'];
+    readonly chunks: readonly number[];
+    readonly seconds: number;
+  }[];
+};
 
 interface Held {
   readonly chunk: Chunk;
@@ -111,7 +134,7 @@ export class MemoryServer {
     fabric.end();
   }
 
-  status(): Json {
+  status(): Status {
     const { options } = this;
     const since = this.dependencies.now();
     return {
