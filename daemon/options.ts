@@ -3,6 +3,7 @@
  * command line and prints the help; what a value means is decided here, before anything is touched. `leapctl set` uses the same parsers.
  */
 import yargs from 'yargs';
+import type { Copies } from '../src/chunks.js';
 import { BATCH_PAGES } from '../src/layout.js';
 import { DEFAULT_HISTORY, DEFAULT_WINDOW_MAX, PREFETCHERS, type PrefetcherName } from '../src/prefetch/index.js';
 import { DEFAULT_ACTIVITY } from '../src/remote/activity.js';
@@ -57,7 +58,7 @@ const size = (text: string): Size => {
   return parsed;
 };
 
-const copies = (text: string): 1 | 2 => (text === '1' ? 1 : text === '2' ? 2 : wrong(`"${text}" is neither 1 nor 2`));
+const copies = (text: string): Copies => ([1, 2, 3] as const).find((n) => String(n) === text) ?? wrong(`"${text}" is none of 1, 2, 3`);
 
 /** In bytes. */
 const chunkSize = (text: string): number => {
@@ -97,7 +98,7 @@ const table = {
   'log-level': { help: `how much to say: ${logLevels.join(', ')}`, standard: 'info', parse: oneOf(logLevels) },
   portal: { help: 'the donors: a file with one address:port a line, or rdma://N,address:port,...', parse: path },
   rdma: { help: 'off: begin with the swap file alone; leapctl set PID rdma=on later', standard: 'on', parse: oneOf(['on', 'off']) },
-  copies: { help: 'copies of each page: 2 survives the loss of any donor, 1 does not', standard: '2', parse: copies },
+  copies: { help: 'of each page: 2 survive the loss of any donor, 3 (one in the swap file) that of all, 1 none', standard: '2', parse: copies },
   'token-file': { help: 'a secret that the donors know too', parse: path },
   chunk: { help: 'take only donors with chunks of this size; otherwise the first one sets it', parse: chunkSize },
   'map-chunks': { help: 'ahead of the first write, or only those that are active', standard: 'ahead', parse: oneOf(['ahead', 'active']) },
@@ -167,7 +168,7 @@ export interface RemoteOptions {
   /** A file's name, or rdma://... */
   readonly portal: string;
   readonly on: boolean;
-  readonly copies: 1 | 2;
+  readonly copies: Copies;
   readonly tokenFile: string | undefined;
   /** Bytes; undefined: whatever the donors have. */
   readonly chunkBytes: number | undefined;

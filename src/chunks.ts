@@ -9,10 +9,13 @@
  * leaving replica is still read, but no longer counts as a copy, so the repairer makes others; when nothing depends on it, it is given up.
  *
  * Which places a slot ought to be in follows from what is mapped now and from `copies`: two replicas, or one and the swap file, or the swap file
- * alone. A slot is *safe* when no loss of a single donor can take its bytes: it is in the swap file, or in as many replicas as there are to be copies.
+ * alone. A slot is *safe* when it is in the swap file, or in as many replicas as there are to be copies: with two, no donor can take its bytes along.
  */
 import type { SlotIndex } from './types.js';
 import { slotIndex } from './types.js';
+
+/** How many places a page is to be in: one donor's; two donors', or one's and the swap file; two donors' and the swap file. */
+export type Copies = 1 | 2 | 3;
 
 export const REPLICAS = 2;
 export const Place = { swap: 1, first: 2, second: 4 } as const;
@@ -47,8 +50,8 @@ export class Chunks {
   private readable: Uint8Array = new Uint8Array(0);
   private wanted: Uint8Array = new Uint8Array(0);
 
-  /** @param copies 1 or 2: how many copies there are to be when one of them is on a donor */
-  constructor(readonly copies: number) {}
+  /** @param copies how many there are to be when one of them is on a donor */
+  constructor(readonly copies: Copies) {}
 
   /** Slots [0, capacity) exist. */
   reserve(capacity: number): void {

@@ -1,3 +1,5 @@
+import type { Copies } from './chunks.js';
+
 /** What the pager is told at start; all but the frame count can be changed at run time. */
 export interface PagerOptions {
   /** Pages that may be resident: a count, or a share of what is resident at attach (0 < share <= 1). */
@@ -13,7 +15,7 @@ export interface PagerOptions {
   /** How pages are taken away: by UFFDIO_MOVE where the kernel has it, or always by write-protect and discard. */
   readonly evict: 'auto' | 'move' | 'discard';
   /** How many copies of a page there are to be, when donors hold some: see chunks.ts. */
-  readonly copies: 1 | 2;
+  readonly copies: Copies;
   /** Told once of each thing an operator should know. */
   readonly notify?: (level: 'info' | 'warn' | 'error', message: string, facts: Record<string, unknown>) => void;
 }

@@ -1,5 +1,6 @@
 /** The configuration of a run: what the seed chooses. */
 import { VICTIM_POLICIES } from '../../src/victim/index.js';
+import type { Copies } from '../../src/chunks.js';
 import type { Random } from './world.js';
 
 /** What a thread of the program may do besides touching memory. */
@@ -53,7 +54,7 @@ export interface Config {
   readonly damage: number;
   /** Slots a chunk; 0: no donors. */
   readonly slotsPerChunk: number;
-  readonly copies: 1 | 2;
+  readonly copies: Copies;
   readonly donors: number;
   /** How often donors give a chunk, want one back, die. */
   readonly donorRate: number;
@@ -67,7 +68,7 @@ const sometimes = (random: Random, most: number): number => (random.chance(0.5) 
 function drawDonors(random: Random): Pick<Config, 'slotsPerChunk' | 'copies' | 'donors' | 'donorRate'> {
   return {
     slotsPerChunk: random.chance(0.5) ? 0 : random.pick([1, 8, 32, 256]),
-    copies: random.chance(0.75) ? 2 : 1,
+    copies: random.pick([1, 2, 2, 3] as const),
     donors: random.between(1, 4),
     donorRate: random.pick([0.002, 0.01, 0.05]),
   };

@@ -186,7 +186,7 @@ export class SimStore {
       this.reading[frame + i] = 0;
       let content = errno === 0 ? replica!.slots.get(slot + i) : GARBAGE;
       if (content === undefined) this.world.fail(`slot ${slot + i} is read from place ${place}, where it was never written`);
-      if (errno === 0 && !this.calm && config.copies === 2 && random.chance(config.corruptRead)) {
+      if (errno === 0 && !this.calm && config.copies > 1 && random.chance(config.corruptRead)) {
         this.world.hit('store:corrupt remote read');
         content = this.nextGarbage--;
       }

@@ -111,7 +111,7 @@ test('remote memory: every option is read, and none means anything without a por
   });
   refused('--pid 1 --copies 1', /--copies means nothing without --portal/);
   refused('--pid 1 --rdma off', /--rdma means nothing without --portal/);
-  refused('--pid 1 --portal p --copies 3', /--copies: "3" is neither/);
+  refused('--pid 1 --portal p --copies 4', /--copies: "4" is none of 1, 2, 3/);
   refused('--pid 1 --portal p --chunk 3M', /--chunk: 3M is not a power of two/);
   refused('--pid 1 --portal p --chunk 50%', /--chunk: 50% is no amount/);
   refused('--pid 1 --portal p --activity-weights 50', /--activity-weights/);
