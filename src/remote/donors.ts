@@ -51,7 +51,7 @@ export interface Traffic {
 export interface DonorsContext {
   readonly fabric: Fabric;
   readonly chunks: Chunks;
-  readonly replicas: Replicas;
+  readonly replicas: Pick<Replicas, 'map' | 'leave' | 'lose' | 'setSize' | 'owner'>;
   /** Slots that have been given out: chunks beyond them are of no use yet. */
   readonly usedSlots: () => number;
   readonly traffic: (connection: ConnectionId) => Traffic;
