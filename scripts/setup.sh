@@ -18,8 +18,8 @@ node_major=$(node -p 'process.versions.node.split(".")[0]')
 command -v npm >/dev/null || die "npm is missing: install it beside Node.js, then run this again"
 
 # --- Debian packages ---------------------------------------------------------------------------------------------------------------------------
-packages=(gcc g++ make python3 liburing-dev libxxhash-dev)
-[ "${1:-}" = --tests ] && packages+=(gdb memtester redis-server redis-tools stress-ng util-linux)
+packages=(gcc g++ make python3 liburing-dev libxxhash-dev libibverbs-dev librdmacm-dev ibverbs-providers)
+[ "${1:-}" = --tests ] && packages+=(gdb memtester rdma-core redis-server redis-tools stress-ng util-linux)
 
 if command -v dpkg-query >/dev/null; then
   install_packages "${packages[@]}"

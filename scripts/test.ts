@@ -110,7 +110,7 @@ async function nodeTest(name: string, file: string, { minutes, figures = false }
 /** In the VM. */
 async function testsInVm(wanted: readonly string[]): Promise<void> {
   for (const name of nativeRdma) {
-    if (wanted.length === 0 || wanted.includes('native')) await lines(`rxe/native/${name}`, 'sh', ['native/test/run.sh', '--only-run', name], 10);
+    if (wanted.length === 0 || wanted.includes('native')) await lines(`rxe/native/${name}`, 'sh', ['native/test/run.sh', '--plain', '--built', name], 10);
   }
   await nodeTests('rxe', { together: 1, minutes: 10, figures: true }, wanted);
 }
@@ -123,7 +123,7 @@ async function vmWithTests(wanted: readonly string[]): Promise<void> {
     report(`rxe/${name}`, { passed: 0, failed: 1, skipped: 0 }, begin, output);
   };
   for (const name of nativeRdma) {
-    const built = spawnSync('sh', [`${root}native/test/run.sh`, '--only-build', name], { encoding: 'utf8', timeout: 10 * 60_000 });
+    const built = spawnSync('sh', [`${root}native/test/run.sh`, '--plain', '--build', name], { encoding: 'utf8', timeout: 10 * 60_000 });
     if (built.status !== 0) fail(`native/${name}`, [built.stdout, built.stderr]);
   }
   // What the tests need that a C compiler makes.
