@@ -36,7 +36,8 @@ await() {
 
 start_docker() { # STORE
   mkdir -p "$1"
-  dockerd --iptables=false --bridge=none --data-root "$1" --exec-root "$work/exec" --host "$DOCKER_HOST" --pidfile "$work/docker.pid" >"$work/dockerd.log" 2>&1 &
+  dockerd --iptables=false --bridge=none --data-root "$1" --exec-root "$work/exec" --host "$DOCKER_HOST" --pidfile "$work/docker.pid" \
+    >"$work/dockerd.log" 2>&1 &
   children+=($!)
   await 120 "dockerd answers" docker version || { tail -n 20 "$work/dockerd.log" >&2; exit 1; }
 }
@@ -45,7 +46,8 @@ has_image() { docker image inspect "$1" >/dev/null 2>&1; }
 # What a pull of debian:12-slim would bring.
 make_base() {
   say "making a base image from Debian's packages"
-  debootstrap --variant=minbase bookworm "$work/base" >"$work/debootstrap.log" 2>&1 || { tail -n 5 "$work/debootstrap.log" >&2; die "debootstrap failed"; }
+  debootstrap --variant=minbase bookworm "$work/base" >"$work/debootstrap.log" 2>&1 ||
+    { tail -n 5 "$work/debootstrap.log" >&2; die "debootstrap failed"; }
   rm -rf "$work"/base/var/cache/apt/* "$work"/base/var/lib/apt/lists/* "$work"/base/usr/share/{doc,man,locale}/*
   cp /etc/apt/sources.list "$work/base/etc/apt/" 2>/dev/null || true
   tar -C "$work/base" -c . | docker import - leap-base:local >/dev/null
