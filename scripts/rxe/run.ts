@@ -49,6 +49,6 @@ try {
   process.exitCode = status;
 } catch (error) {
   if (!(error instanceof VmFailure || error instanceof VmUnavailable)) throw error;
-  process.stderr.write(`rxe: ${error.message}\n`);
+  if (error instanceof VmFailure) process.stderr.write(`rxe: ${error.message}\n`); // why there can be none, build.sh has said
   process.exitCode = error instanceof VmUnavailable ? UNAVAILABLE : FAILED;
 }

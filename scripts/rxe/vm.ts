@@ -57,7 +57,7 @@ function build(): Promise<string> {
       const said = stderr.trimEnd().split('\n').at(-1)?.replace(/^rxe: /, '') ?? '';
       if (error === null) resolve(stdout.trim());
       else if (error.code === UNAVAILABLE) reject(new VmUnavailable(said));
-      else reject(new VmFailure(`scripts/rxe/build.sh failed: ${stderr.trim() || error.message}`));
+      else reject(new VmFailure(`scripts/rxe/build.sh failed, see above: ${error.message.split('\n')[0]}`));
     });
     child.stderr?.on('data', (text: Buffer) => process.stderr.write(text));
   });
