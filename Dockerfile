@@ -7,7 +7,8 @@ ARG NODE=node:20-bookworm-slim
 FROM ${NODE} AS node
 
 FROM ${BASE} AS build
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates g++ make python3 libibverbs-dev liburing-dev librdmacm-dev libxxhash-dev
+RUN apt-get update \
+  && apt-get install -y --no-install-recommends ca-certificates g++ make python3 libibverbs-dev liburing-dev librdmacm-dev libxxhash-dev
 COPY --from=node /usr/local /usr/local
 WORKDIR /leap
 COPY package.json package-lock.json ./

@@ -27,6 +27,7 @@ ip link set rdma-net addrgenmode none up
 for last in 1 2 3 4 5 6; do ip addr add "10.9.0.$last/24" dev rdma-net || broken "no address 10.9.0.$last"; done
 for last in 1 2 3 4; do ip -6 addr add "fd00:9::$last/64" dev rdma-net nodad || broken "no address fd00:9::$last"; done
 rdma link add rxe0 type rxe netdev rdma-net || broken "no rxe device"
+chmod 666 /dev/infiniband/uverbs* /dev/infiniband/rdma_cm # as rdma-core's rules for udev do
 ulimit -l unlimited
 ulimit -n 65536
 

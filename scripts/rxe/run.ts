@@ -8,7 +8,8 @@ const FAILED = 125;
 
 const parsed = await yargs(process.argv.slice(2))
   .scriptName('npm run rxe --')
-  .usage('Usage: $0 [options] [demo | COMMAND...]\n\nBoots a virtual machine with Soft-RoCE and this machine\'s files, and runs a command in it as root: by default a shell.')
+  .usage('Usage: $0 [options] [demo | COMMAND...]\n')
+  .usage('Boots a virtual machine with Soft-RoCE and this machine\'s files, and runs a command in it as root: by default a shell.')
   .parserConfiguration({ 'halt-at-non-option': true, 'parse-positional-numbers': false, 'populate--': false })
   .option('timeout', { type: 'number', default: 3600, describe: 'seconds the command may take' })
   .option('memory', { type: 'number', default: 4096, describe: 'memory of the VM, MiB' })
@@ -16,7 +17,8 @@ const parsed = await yargs(process.argv.slice(2))
   .example('$0', 'a shell')
   .example('$0 demo', 'page a program to two donors over RDMA')
   .example('$0 ibv_devinfo -v', 'one command')
-  .epilogue(`Exit status: that of the command; ${UNAVAILABLE} where there can be no VM, ${FAILED} when the VM failed. LEAP_RXE_KERNEL names another kernel package.`)
+  .epilogue(`Exit status: that of the command; ${UNAVAILABLE} where there can be no VM, ${FAILED} when the VM failed.`)
+  .epilogue('LEAP_RXE_KERNEL names another kernel package than linux-image-amd64.')
   .version(false)
   .strictOptions()
   .parseAsync();
@@ -47,6 +49,6 @@ try {
   process.exitCode = status;
 } catch (error) {
   if (!(error instanceof VmFailure || error instanceof VmUnavailable)) throw error;
-  process.stderr.write(`rxe: ${error.message}\n`);
+  if (error instanceof VmFailure) process.stderr.write(`rxe: ${error.message}\n`); // why there can be none, build.sh has said
   process.exitCode = error instanceof VmUnavailable ? UNAVAILABLE : FAILED;
 }

@@ -32,6 +32,11 @@ export interface Job {
   readonly cpus: number;
 }
 
+export interface Output {
+  readonly out: Writable;
+  readonly err: Writable;
+}
+
 export interface Outcome {
   readonly status: number;
   /** Seconds from the start of QEMU to that of the job. */
@@ -52,7 +57,7 @@ function build(): Promise<string> {
       const said = stderr.trimEnd().split('\n').at(-1)?.replace(/^rxe: /, '') ?? '';
       if (error === null) resolve(stdout.trim());
       else if (error.code === UNAVAILABLE) reject(new VmUnavailable(said));
-      else reject(new VmFailure(`scripts/rxe/build.sh failed: ${stderr.trim() || error.message}`));
+      else reject(new VmFailure(`scripts/rxe/build.sh failed, see above: ${error.message.split('\n')[0]}`));
     });
     child.stderr?.on('data', (text: Buffer) => process.stderr.write(text));
   });
@@ -60,7 +65,7 @@ function build(): Promise<string> {
 
 /** KVM where the processor has it: a /dev/kvm alone may be an emulation that boots no stock kernel. LEAP_RXE_ACCEL=kvm or tcg overrides. */
 function accelerator(): readonly string[] {
-  const tcg = ['-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'max,la57=off'];
+  const tcg = ['-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'max,la57=off,-erms,-fsrm'];
   const kvm = ['-accel', 'kvm', '-cpu', 'host'];
   const wanted = process.env['LEAP_RXE_ACCEL'];
   if (wanted !== undefined) return wanted === 'kvm' ? kvm : tcg;
@@ -72,7 +77,7 @@ function accelerator(): readonly string[] {
   }
 }
 
-/** Not for looks: each of these was measured to make the guest start or run faster under emulation, or keeps emulation's slowness from looking like a hang. */
+/** To start and run faster under emulation, and so that its slowness does not look like a hang. */
 const kernelOptions = [
   'console=ttyS0', 'loglevel=5', 'panic=-1', 'mitigations=off', 'no5lvl', 'init_on_alloc=0', 'audit=0', 'apparmor=0', 'random.trust_cpu=on',
   'tsc=reliable', 'rcupdate.rcu_expedited=1', 'nowatchdog', 'rcupdate.rcu_cpu_stall_suppress=1', 'hung_task_panic=0',
@@ -80,7 +85,10 @@ const kernelOptions = [
 
 function qemuArguments(made: string, directory: string, { command, memoryMiB, cpus }: Job): string[] {
   // Descriptors 3, 4, 5 of QEMU are sockets that Node made.
-  const port = (name: string, fd: number): string[] => ['-chardev', `socket,id=${name},fd=${fd}`, '-device', `virtserialport,chardev=${name},name=leap.${name}`];
+  const port = (name: string, fd: number): string[] => [
+    ...['-chardev', `socket,id=${name},fd=${fd}`],
+    ...['-device', `virtserialport,chardev=${name},name=leap.${name}`],
+  ];
   const terminal = ['-chardev', 'stdio,id=terminal,signal=off', '-device', 'virtconsole,chardev=terminal'];
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-nic', 'none'],
@@ -96,7 +104,7 @@ function qemuArguments(made: string, directory: string, { command, memoryMiB, cp
 }
 
 /** Runs one job in a VM of its own. @throws VmUnavailable, VmFailure. */
-export async function runInVm(job: Job, output: { readonly out: Writable; readonly err: Writable }): Promise<Outcome> {
+export async function runInVm(job: Job, output: Output): Promise<Outcome> {
   const made = await build();
   const directory = mkdtempSync(join(tmpdir(), 'leap-rxe-'));
   const remove = (): void => rmSync(directory, { recursive: true, force: true });
@@ -113,7 +121,7 @@ export async function runInVm(job: Job, output: { readonly out: Writable; readon
   }
 }
 
-async function boot(job: Job, qemu: readonly string[], consoleFile: string, output: { readonly out: Writable; readonly err: Writable }): Promise<Outcome> {
+async function boot(job: Job, qemu: readonly string[], consoleFile: string, output: Output): Promise<Outcome> {
   const begin = performance.now();
   const terminal = job.command.length === 0 ? 'inherit' : 'ignore';
   // Whatever ends this process, kill -9 included, ends QEMU.
