@@ -70,6 +70,7 @@ constexpr uint8_t kRnrRetries = 6;
 constexpr int kBacklog = 128;
 constexpr uint32_t kMostRequests = 64;  // requests that have not been answered yet; more are turned away
 constexpr int kAcceptMs = 5000;         // from our accept to the peer's last word
+constexpr int kFatalMs = 1000;          // from a device's failure to the end of its connections
 constexpr uint32_t kInlineBytes = 64;   // most messages; goes with the work request, where the device can
 constexpr int kCompletions = 64;        // taken at a time
 constexpr int kCompletionsAPoll = 1024; // of one connection, so that none keeps the others waiting
@@ -183,6 +184,7 @@ struct Fabric::Impl {
   std::vector<std::unique_ptr<Device>> devices;
   std::map<uint32_t, std::unique_ptr<Link>> links;
   std::map<uint32_t, Shown> shown;
+  std::vector<ibv_context*> removed;  // devices that the kernel takes away
   std::deque<Event> events;
   std::vector<std::pair<uint32_t, int>> finished;  // token, error
   uint32_t nextConnection = 1, nextExposure = 1, inFlight = 0;
@@ -258,6 +260,27 @@ struct Fabric::Impl {
     if (device->arena) ibv_dereg_mr(device->arena);
     if (device->pd) ibv_dealloc_pd(device->pd);
     devices.erase(std::find_if(devices.begin(), devices.end(), [&](const auto& each) { return each.get() == device; }));
+  }
+
+  // The kernel waits with the removal of a device until nobody has its context open, and librdmacm keeps that open for as long as it sees no other device.
+  // So when nothing of ours is on it any more its descriptors are made to lead nowhere. librdmacm closes those in its own time.
+  void letGoOfRemoved() {
+    auto isUsed = [this](ibv_context* verbs) {
+      return std::any_of(links.begin(), links.end(), [=](auto& each) { return each.second->id && each.second->id->verbs == verbs; }) ||
+             std::any_of(listeners.begin(), listeners.end(), [=](rdma_cm_id* id) { return id->verbs == verbs; });
+    };
+    for (auto at = removed.begin(); at != removed.end();) {
+      if (isUsed(*at)) {
+        ++at;
+        continue;
+      }
+      const int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+      if (nowhere < 0) return;  // tried again after the next event
+      dup3(nowhere, (*at)->async_fd, O_CLOEXEC);
+      dup3(nowhere, (*at)->cmd_fd, O_CLOEXEC);
+      ::close(nowhere);
+      at = removed.erase(at);
+    }
   }
 
   void prepareShared(Device& device) {
@@ -516,7 +539,7 @@ struct Fabric::Impl {
 
   void endOverdue(int64_t now) {
     for (auto& [number, link] : links) {
-      if (link->deadlineNs && link->deadlineNs <= now) fail(*link, "no answer in time", ETIMEDOUT);
+      if (link->deadlineNs && link->deadlineNs <= now) fail(*link, link->state == State::kConnected ? "the RDMA device has failed" : "no answer in time", ETIMEDOUT);
     }
     setTimer();
   }
@@ -532,9 +555,9 @@ struct Fabric::Impl {
       }
       if (!gone) continue;
       for (auto& [number, link] : links) {
-        if (link->device && link->device->verbs == verbs) fail(*link, "the RDMA device is gone", ENODEV);
+        // Where it is being removed the connection manager says so, and that is to be seen first.
+        if (link->device && link->device->verbs == verbs) setDeadline(*link, kFatalMs);
       }
-      return;  // the list may have changed; the others are looked at next time
     }
   }
 
@@ -551,6 +574,9 @@ struct Fabric::Impl {
       if (carries) data = privateData(param);
       const uint8_t peerReads = type == RDMA_CM_EVENT_CONNECT_REQUEST ? param.responder_resources : 0;
       rdma_ack_cm_event(event);
+      if (type == RDMA_CM_EVENT_DEVICE_REMOVAL && id->verbs && std::find(removed.begin(), removed.end(), id->verbs) == removed.end()) {
+        removed.push_back(id->verbs);
+      }
       if (type == RDMA_CM_EVENT_CONNECT_REQUEST) {
         requested(id, std::move(data), peerReads);
       } else if (id->context) {
@@ -559,6 +585,7 @@ struct Fabric::Impl {
         listenerGone(id);
       }
     }
+    letGoOfRemoved();
   }
 
   void requested(rdma_cm_id* id, std::vector<uint8_t> data, uint8_t peerReads) {
