@@ -63,8 +63,8 @@ namespace {
 // 2 s. The connection manager's own choice is minutes. (A peer that only dies says so: its kernel closes the connection.)
 constexpr uint8_t kAckTimeout = 16;
 constexpr uint8_t kRetries = 7;
-// A message that finds no receive buffer is sent again after 61 ms (25), six times; 7 would be for ever, and the connection manager's timer (0) 0.66 s.
-// All buffers are full only where the peer's loop has been held up: registering a chunk takes 0.1 s.
+// A message that finds no receive buffer is sent again after 61 ms (25), six times; 7 would be for ever, and the connection manager's timer (0) is
+// 0.66 s. All buffers are full only where the peer's loop has been held up, by the registration of a chunk for instance.
 constexpr uint8_t kRnrTimer = 25;
 constexpr uint8_t kRnrRetries = 6;
 constexpr int kBacklog = 128;
@@ -121,7 +121,8 @@ std::vector<uint8_t> privateData(const rdma_conn_param& from) {
 Error registering(size_t bytes, int error) {
   std::string what = "cannot register " + std::to_string(bytes >> 10) + " KiB of memory for RDMA";
   if (error == ENOMEM || error == EAGAIN || error == EPERM) {
-    return Error("memlock", what + ": the locked-memory limit may be too low; raise it with: ulimit -l unlimited, or LimitMEMLOCK=infinity in its unit", error);
+    const char* remedy = ": the locked-memory limit may be too low; raise it with: ulimit -l unlimited, or LimitMEMLOCK=infinity in its unit";
+    return Error("memlock", what + remedy, error);
   }
   return Error("rdma", what, error);
 }
@@ -262,8 +263,8 @@ struct Fabric::Impl {
     devices.erase(std::find_if(devices.begin(), devices.end(), [&](const auto& each) { return each.get() == device; }));
   }
 
-  // The kernel waits with the removal of a device until nobody has its context open, and librdmacm keeps that open for as long as it sees no other device.
-  // So when nothing of ours is on it any more its descriptors are made to lead nowhere. librdmacm closes those in its own time.
+  // The kernel waits with the removal of a device until nobody has its context open, and librdmacm keeps that open for as long as it sees no other
+  // device. So when nothing of ours is on it any more its descriptors are made to lead nowhere. librdmacm closes those in its own time.
   void letGoOfRemoved() {
     auto isUsed = [this](ibv_context* verbs) {
       return std::any_of(links.begin(), links.end(), [=](auto& each) { return each.second->id && each.second->id->verbs == verbs; }) ||
@@ -286,7 +287,8 @@ struct Fabric::Impl {
   void prepareShared(Device& device) {
     if (!device.pd && !(device.pd = ibv_alloc_pd(device.verbs))) throw Error("rdma", "cannot make a protection domain", errno);
     // Nobody reads or writes our memory from afar.
-    if (arena && !device.arena && !(device.arena = ibv_reg_mr(device.pd, arena, arenaBytes, IBV_ACCESS_LOCAL_WRITE))) throw registering(arenaBytes, errno);
+    if (!arena || device.arena) return;
+    if (!(device.arena = ibv_reg_mr(device.pd, arena, arenaBytes, IBV_ACCESS_LOCAL_WRITE))) throw registering(arenaBytes, errno);
   }
 
   // ---- queue pairs
@@ -361,8 +363,8 @@ struct Fabric::Impl {
     lookDue = true;
   }
 
-  // Everything a connection holds, in the order in which one thing rests on another. The queue pair goes before operations are said to be through: until
-  // then the device may still write into their memory.
+  // Everything a connection holds, in the order in which one thing rests on another. The queue pair goes before operations are said to be through:
+  // until then the device may still write into their memory.
   void release(Link& link, int error) {
     if (link.state == State::kOver) return;
     const bool wasUp = link.state == State::kConnected || link.state == State::kAccepting;
@@ -539,7 +541,8 @@ struct Fabric::Impl {
 
   void endOverdue(int64_t now) {
     for (auto& [number, link] : links) {
-      if (link->deadlineNs && link->deadlineNs <= now) fail(*link, link->state == State::kConnected ? "the RDMA device has failed" : "no answer in time", ETIMEDOUT);
+      if (!link->deadlineNs || link->deadlineNs > now) continue;
+      fail(*link, link->state == State::kConnected ? "the RDMA device has failed" : "no answer in time", ETIMEDOUT);
     }
     setTimer();
   }
@@ -678,9 +681,12 @@ std::string Fabric::whyNot() {
   int count = 0;
   ibv_device** list = ibv_get_device_list(&count);
   if (list) ibv_free_device_list(list);
-  if (count == 0) return "there is no RDMA device here (Soft-RoCE makes one of a network device: modprobe rdma_rxe; rdma link add rxe0 type rxe netdev eth0)";
+  if (count == 0) {
+    return "there is no RDMA device here (Soft-RoCE makes one of a network device: modprobe rdma_rxe; rdma link add rxe0 type rxe netdev eth0)";
+  }
   if (access("/dev/infiniband/rdma_cm", R_OK | W_OK) != 0) {
-    return errno == ENOENT ? "/dev/infiniband/rdma_cm is missing: modprobe rdma_ucm" : "/dev/infiniband/rdma_cm may not be opened: run as root, or give rights to it";
+    if (errno == ENOENT) return "/dev/infiniband/rdma_cm is missing: modprobe rdma_ucm";
+    return "/dev/infiniband/rdma_cm may not be opened: run as root, or give rights to it";
   }
   return "";
 }
