@@ -1,17 +1,19 @@
 /** leap-memserver over a real RDMA stack. Runs as root inside the Soft-RoCE machine (LEAP_RXE=1): 10.9.0.1 to 10.9.0.4 on rxe0. */
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { isMacOf } from '../../src/wire/auth.js';
 import { decodeLegacy, encodeLegacy, type LegacyMessage } from '../../src/wire/legacy.js';
 import { RefusalCode } from '../../src/wire/messages.js';
 import type { Status } from '../../server/server.js';
 import { ARENA, Memserver, MiB, Probe } from './probe.js';
 
+const run = promisify(execFile);
 let nextPort = 9600;
 const token = new TextEncoder().encode('a token that both sides know');
 
@@ -324,14 +326,14 @@ test('the device is taken away, and comes back: everybody is told, nobody holds 
   await client.connect(address, port);
   const bound = await client.bind();
   const begin = Date.now();
-  execFileSync('rdma', ['link', 'delete', 'rxe0'], { timeout: 20_000 }); // it waits until nobody has the device open
+  await run('rdma', ['link', 'delete', 'rxe0']); // it waits until nobody has the device open, and we are one of those
   t.diagnostic(`rdma link delete took ${Date.now() - begin} ms`);
   await client.disconnected();
   assert.ok(!client.fabric.post(client.id, true, 999, 0, 4096, bound.address, bound.rkey), 'nothing is taken any more');
   await server.until('the chunk, free again', ({ chunks, clients, listening }) => chunks.free === 2 && clients.length === 0 && listening === 0);
   const alone = await client.knock(address, port, client.hello());
   assert.equal(alone.kind, 'unreachable');
-  execFileSync('rdma', ['link', 'add', 'rxe0', 'type', 'rxe', 'netdev', 'rdma-net']);
+  await run('rdma', ['link', 'add', 'rxe0', 'type', 'rxe', 'netdev', 'rdma-net']);
   await server.until('listening again', ({ listening }) => listening === 1);
   await client.connect(address, port);
   const again = await client.bind();
