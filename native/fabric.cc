@@ -65,13 +65,14 @@ namespace {
 // 2 s. The connection manager's own choice is minutes. (A peer that only dies says so: its kernel closes the connection.)
 constexpr uint8_t kAckTimeout = 16;
 constexpr uint8_t kRetries = 7;
-// A message that finds no receive buffer is sent again after 61 ms (25), six times; 7 would be for ever, and the connection manager's timer (0) 0.66 s.
-// All buffers are full only where the peer's loop has been held up: registering a chunk takes 0.1 s.
+// A message that finds no receive buffer is sent again after 61 ms (25), six times; 7 would be for ever, and the connection manager's timer (0) is
+// 0.66 s. All buffers are full only where the peer's loop has been held up, by the registration of a chunk for instance.
 constexpr uint8_t kRnrTimer = 25;
 constexpr uint8_t kRnrRetries = 6;
 constexpr int kBacklog = 128;
 constexpr uint32_t kMostRequests = 64;  // requests that have not been answered yet; more are turned away
 constexpr int kAcceptMs = 5000;         // from our accept to the peer's last word
+constexpr int kFatalMs = 1000;          // from a device's failure to the end of its connections
 constexpr uint32_t kInlineBytes = 64;   // most messages; goes with the work request, where the device can
 constexpr int kCompletions = 64;        // taken at a time
 constexpr int kCompletionsAPoll = 1024; // of one connection, so that none keeps the others waiting
@@ -122,7 +123,8 @@ std::vector<uint8_t> privateData(const rdma_conn_param& from) {
 Error registering(size_t bytes, int error) {
   std::string what = "cannot register " + std::to_string(bytes >> 10) + " KiB of memory for RDMA";
   if (error == ENOMEM || error == EAGAIN || error == EPERM) {
-    return Error("memlock", what + ": the locked-memory limit may be too low; raise it with: ulimit -l unlimited, or LimitMEMLOCK=infinity in its unit", error);
+    const char* remedy = ": the locked-memory limit may be too low; raise it with: ulimit -l unlimited, or LimitMEMLOCK=infinity in its unit";
+    return Error("memlock", what + remedy, error);
   }
   return Error("rdma", what, error);
 }
@@ -185,6 +187,7 @@ struct Fabric::Impl {
   std::vector<std::unique_ptr<Device>> devices;
   std::map<uint32_t, std::unique_ptr<Link>> links;
   std::map<uint32_t, Shown> shown;
+  std::vector<ibv_context*> removed;  // devices that the kernel takes away
   std::deque<Event> events;
   std::vector<std::pair<uint32_t, int>> finished;  // token, error
   uint32_t nextConnection = 1, nextExposure = 1, inFlight = 0;
@@ -262,10 +265,32 @@ struct Fabric::Impl {
     devices.erase(std::find_if(devices.begin(), devices.end(), [&](const auto& each) { return each.get() == device; }));
   }
 
+  // The kernel waits with the removal of a device until nobody has its context open, and librdmacm keeps that open for as long as it sees no other
+  // device. So when nothing of ours is on it any more its descriptors are made to lead nowhere. librdmacm closes those in its own time.
+  void letGoOfRemoved() {
+    auto isUsed = [this](ibv_context* verbs) {
+      return std::any_of(links.begin(), links.end(), [=](auto& each) { return each.second->id && each.second->id->verbs == verbs; }) ||
+             std::any_of(listeners.begin(), listeners.end(), [=](rdma_cm_id* id) { return id->verbs == verbs; });
+    };
+    for (auto at = removed.begin(); at != removed.end();) {
+      if (isUsed(*at)) {
+        ++at;
+        continue;
+      }
+      const int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+      if (nowhere < 0) return;  // tried again after the next event
+      dup3(nowhere, (*at)->async_fd, O_CLOEXEC);
+      dup3(nowhere, (*at)->cmd_fd, O_CLOEXEC);
+      ::close(nowhere);
+      at = removed.erase(at);
+    }
+  }
+
   void prepareShared(Device& device) {
     if (!device.pd && !(device.pd = ibv_alloc_pd(device.verbs))) throw Error("rdma", "cannot make a protection domain", errno);
     // Nobody reads or writes our memory from afar.
-    if (arena && !device.arena && !(device.arena = ibv_reg_mr(device.pd, arena, arenaBytes, IBV_ACCESS_LOCAL_WRITE))) throw registering(arenaBytes, errno);
+    if (!arena || device.arena) return;
+    if (!(device.arena = ibv_reg_mr(device.pd, arena, arenaBytes, IBV_ACCESS_LOCAL_WRITE))) throw registering(arenaBytes, errno);
   }
 
   // ---- queue pairs
@@ -340,8 +365,8 @@ struct Fabric::Impl {
     lookDue = true;
   }
 
-  // Everything a connection holds, in the order in which one thing rests on another. The queue pair goes before operations are said to be through: until
-  // then the device may still write into their memory.
+  // Everything a connection holds, in the order in which one thing rests on another. The queue pair goes before operations are said to be through:
+  // until then the device may still write into their memory.
   void release(Link& link, int error) {
     if (link.state == State::kOver) return;
     const bool wasUp = link.state == State::kConnected || link.state == State::kAccepting;
@@ -518,7 +543,8 @@ struct Fabric::Impl {
 
   void endOverdue(int64_t now) {
     for (auto& [number, link] : links) {
-      if (link->deadlineNs && link->deadlineNs <= now) fail(*link, "no answer in time", ETIMEDOUT);
+      if (!link->deadlineNs || link->deadlineNs > now) continue;
+      fail(*link, link->state == State::kConnected ? "the RDMA device has failed" : "no answer in time", ETIMEDOUT);
     }
     setTimer();
   }
@@ -534,9 +560,9 @@ struct Fabric::Impl {
       }
       if (!gone) continue;
       for (auto& [number, link] : links) {
-        if (link->device && link->device->verbs == verbs) fail(*link, "the RDMA device is gone", ENODEV);
+        // Where it is being removed the connection manager says so, and that is to be seen first.
+        if (link->device && link->device->verbs == verbs) setDeadline(*link, kFatalMs);
       }
-      return;  // the list may have changed; the others are looked at next time
     }
   }
 
@@ -553,6 +579,9 @@ struct Fabric::Impl {
       if (carries) data = privateData(param);
       const uint8_t peerReads = type == RDMA_CM_EVENT_CONNECT_REQUEST ? param.responder_resources : 0;
       rdma_ack_cm_event(event);
+      if (type == RDMA_CM_EVENT_DEVICE_REMOVAL && id->verbs && std::find(removed.begin(), removed.end(), id->verbs) == removed.end()) {
+        removed.push_back(id->verbs);
+      }
       if (type == RDMA_CM_EVENT_CONNECT_REQUEST) {
         requested(id, std::move(data), peerReads);
       } else if (id->context) {
@@ -561,6 +590,7 @@ struct Fabric::Impl {
         listenerGone(id);
       }
     }
+    letGoOfRemoved();
   }
 
   void requested(rdma_cm_id* id, std::vector<uint8_t> data, uint8_t peerReads) {
@@ -653,9 +683,12 @@ std::string Fabric::whyNot() {
   int count = 0;
   ibv_device** list = ibv_get_device_list(&count);
   if (list) ibv_free_device_list(list);
-  if (count == 0) return "there is no RDMA device here (Soft-RoCE makes one of a network device: modprobe rdma_rxe; rdma link add rxe0 type rxe netdev eth0)";
+  if (count == 0) {
+    return "there is no RDMA device here (Soft-RoCE makes one of a network device: modprobe rdma_rxe; rdma link add rxe0 type rxe netdev eth0)";
+  }
   if (access("/dev/infiniband/rdma_cm", R_OK | W_OK) != 0) {
-    return errno == ENOENT ? "/dev/infiniband/rdma_cm is missing: modprobe rdma_ucm" : "/dev/infiniband/rdma_cm may not be opened: run as root, or give rights to it";
+    if (errno == ENOENT) return "/dev/infiniband/rdma_cm is missing: modprobe rdma_ucm";
+    return "/dev/infiniband/rdma_cm may not be opened: run as root, or give rights to it";
   }
   return "";
 }

@@ -1,5 +1,5 @@
-// A chunk: a run of anonymous memory that is lent out over RDMA. Huge pages where the machine has any reserved, else the kernel is asked for transparent
-// ones. Not in core dumps, and not copied to children: what is pinned for a device must stay where it is.
+// A chunk: a run of anonymous memory that is lent out over RDMA. Huge pages where the machine has any reserved, else the kernel is asked for
+// transparent ones. Not in core dumps, and not copied to children: what is pinned for a device must stay where it is.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -33,7 +33,8 @@ export function readToken(path: string): Uint8Array {
     mode = statSync(path).mode;
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    throw new Refusal(ExitCode.usage, `--token-file: ${path} cannot be read (${errnoName(error)})`, 'make one with: (umask 077; head -c 32 /dev/urandom | base64 > FILE)');
+    const problem = `--token-file: ${path} cannot be read (${errnoName(error)})`;
+    throw new Refusal(ExitCode.usage, problem, 'make one with: (umask 077; head -c 32 /dev/urandom | base64 > FILE)');
   }
   const found = tokenFrom(text, mode);
   if ('token' in found) return found.token;

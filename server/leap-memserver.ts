@@ -53,7 +53,9 @@ function open(options: ServeOptions, token: Uint8Array | undefined, log: Log): M
   } catch (error) {
     if (!isNativeError(error)) throw error;
     if (error.kind === 'rdma') throw new Refusal(ExitCode.system, error.message, 'see what there is with: rdma link');
-    if (error.kind === 'listen') throw new Refusal(ExitCode.system, `--listen: ${error.message}`, 'give an address that an RDMA device has: rdma link; ip address');
+    if (error.kind === 'listen') {
+      throw new Refusal(ExitCode.system, `--listen: ${error.message}`, 'give an address that an RDMA device has: rdma link; ip address');
+    }
     if (error.kind === 'memlock') throw new Refusal(ExitCode.rights, error.message, 'then start it again');
     throw error;
   }

@@ -73,7 +73,9 @@ export class AllowList {
 export function parseListen(text: string): Listen {
   const [, inBrackets, plain, port = ''] = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(text) ?? [];
   const address = inBrackets ?? plain ?? '';
-  if (isIP(address) === 0) wrong(`--listen: "${text}" is no address and port such as 10.0.0.2:9400 or [fd00::2]:9400`, 'give the address of an RDMA device');
+  if (isIP(address) === 0) {
+    wrong(`--listen: "${text}" is no address and port such as 10.0.0.2:9400 or [fd00::2]:9400`, 'give the address of an RDMA device');
+  }
   if (Number(port) < 1 || Number(port) > 65535) wrong(`--listen: port ${port} is not between 1 and 65535`);
   return { address, port: Number(port), text };
 }
@@ -112,10 +114,16 @@ function commandLine(args: readonly string[]) {
     .scriptName('leap-memserver')
     .usage('Usage: $0 --listen ADDRESS:PORT --memory SIZE [options]\n       $0 status [--json]\n')
     .usage('Lends memory of this machine to leapd on others, over RDMA. All of --memory is made present from the start on, in the background.')
-    .parserConfiguration({ 'camel-case-expansion': false, 'dot-notation': false, 'boolean-negation': false, 'parse-numbers': false, 'greedy-arrays': false })
+    .parserConfiguration({
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'boolean-negation': false,
+      'parse-numbers': false,
+      'greedy-arrays': false,
+    })
     .command('$0', false)
     .command('status', 'who has how much, of a server that runs')
-    .option('listen', { group: lending, describe: 'address and port to serve on; may be given again', type: 'string', array: true, requiresArg: true })
+    .option('listen', { group: lending, describe: 'address and port; may be given again', type: 'string', array: true, requiresArg: true })
     .option('memory', { group: lending, describe: 'how much to lend: 8G', type: 'string', requiresArg: true })
     .option('chunk', { group: lending, describe: 'in pieces of this, a power of two', type: 'string', requiresArg: true, default: '1G' })
     .example('$0 --listen 10.0.0.2:9400 --memory 8G', 'lend 8 GiB')
@@ -125,7 +133,7 @@ function commandLine(args: readonly string[]) {
     .option('legacy', { group: who, describe: 'also original Leap and Infiniswap clients, which know no token', type: 'boolean' })
     .example('$0 --listen 10.0.0.2:9400 --memory 8G --allow 10.0.0.0/24 --token-file /etc/leap/token', 'lend to friends only')
     .option('reserve', { group: host, describe: 'give memory back when less than this is free', type: 'string', requiresArg: true, default: '8G' })
-    .option('reserve-upper', { group: host, describe: 'lend more again above this', type: 'string', requiresArg: true, defaultDescription: 'twice the reserve' })
+    .option('reserve-upper', { group: host, describe: 'lend more again above this; else twice the reserve', type: 'string', requiresArg: true })
     .option('reserve-rounds', { group: host, describe: 'looks in a row above it', type: 'string', requiresArg: true, default: '20' })
     .option('reserve-weight', { group: host, describe: 'per cent that the newest look weighs', type: 'string', requiresArg: true, default: '70' })
     .option('reserve-period', { group: host, describe: 'milliseconds between looks', type: 'string', requiresArg: true, default: '1000' })
@@ -172,15 +180,20 @@ export function parseOptions(args: readonly string[], hostBytes = totalmem()): S
     wrong(`--chunk: ${given('chunk')} is no power of two of at least ${formatBytes(LEAST_CHUNK)}`, 'give for example 1G, as leapd does');
   }
   const memoryBytes = bytes('memory', given('memory'));
-  if (memoryBytes < chunkBytes) wrong(`--memory: ${given('memory')} is less than a chunk of ${formatBytes(chunkBytes)}`, 'give more, or a smaller --chunk');
+  if (memoryBytes < chunkBytes) {
+    wrong(`--memory: ${given('memory')} is less than a chunk of ${formatBytes(chunkBytes)}`, 'give more, or a smaller --chunk');
+  }
   if (memoryBytes > hostBytes) wrong(`--memory: ${given('memory')} is more than this machine has (${formatBytes(hostBytes)})`, 'give less');
   const legacy = argv['legacy'] === true;
   if (legacy && BigInt(chunkBytes) !== LEGACY_CHUNK_BYTES) wrong('--legacy: original clients know only chunks of 1 GiB', 'leave out --chunk');
   const tokenFile = text('token-file');
   if (legacy && tokenFile !== undefined) wrong('--legacy lets in clients that cannot prove the token', 'leave out one of --legacy and --token-file');
   const reserveBytes = bytes('reserve', given('reserve'));
-  const upperBytes = text('reserve-upper') === undefined ? Math.max(2 * reserveBytes, reserveBytes + 2 * chunkBytes) : bytes('reserve-upper', given('reserve-upper'));
-  if (upperBytes < reserveBytes + chunkBytes) wrong('--reserve-upper is less than a chunk above --reserve: what is lent would be asked back at once', 'give more');
+  const upper = text('reserve-upper');
+  const upperBytes = upper === undefined ? Math.max(2 * reserveBytes, reserveBytes + 2 * chunkBytes) : bytes('reserve-upper', upper);
+  if (upperBytes < reserveBytes + chunkBytes) {
+    wrong('--reserve-upper is less than a chunk above --reserve: what is lent would be asked back at once', 'give more');
+  }
   return {
     command: 'serve',
     listen,

@@ -1,6 +1,6 @@
 /**
- * Getting lent chunks back: EVICT to all who have any, ACTIVITY from them, STOP for the least active, DONE. Pure. Each of the two waits has a deadline,
- * and whoever misses it is cut off, which brings all its chunks back.
+ * Getting lent chunks back: EVICT to all who have any, ACTIVITY from them, STOP for the least active, DONE. Pure. Each of the two waits has a
+ * deadline, and whoever misses it is cut off, which brings all its chunks back.
  */
 import type { ChunkActivity } from '../src/wire/messages.js';
 import type { ClientSession } from './client-session.js';

@@ -7,7 +7,7 @@ import type { ConnectionId, FabricEvent, ServerFabric } from '../src/fabric.js';
 import { newNonce } from '../src/wire/auth.js';
 import { LEGACY_CHUNKS } from '../src/wire/legacy.js';
 import { decodeHello, encodeRefusal, encodeWelcome, RefusalCode, WireError, type ChunkActivity, type Hello } from '../src/wire/messages.js';
-import { ChunkStore, type Chunk } from './chunk-store.js';
+import { ChunkStore, type Chunk, type ChunkCounts } from './chunk-store.js';
 import { LeapSession, type ClientHost, type ClientSession, type Loan } from './client-session.js';
 import { LegacySession } from './legacy-session.js';
 import { firstLimit, MemoryMonitor, type MonitorOptions } from './memory-monitor.js';
@@ -39,6 +39,9 @@ export interface ServerDependencies {
   readonly now: () => number;
 }
 
+/** A type, as JSON wants it. */
+type ChunkCountsJson = { readonly [Name in keyof ChunkCounts]: number };
+
 /** What `leap-memserver status` shows. */
 export type Status = {
   readonly listen: readonly string[];
@@ -46,7 +49,7 @@ export type Status = {
   readonly listening: number;
   readonly chunkBytes: number;
   readonly memoryBytes: number;
-  readonly chunks: { readonly total: number; readonly limit: number; readonly free: number; readonly lent: number; readonly preparing: number; readonly huge: number };
+  readonly chunks: ChunkCountsJson;
   readonly freeMemoryBytes: number;
   readonly reserveBytes: number;
   readonly tokenRequired: boolean;
@@ -178,8 +181,7 @@ export class MemoryServer {
       case 'disconnected':
         if (event.connection !== 0) return client?.drop(event.reason);
         log.warn({ address: event.peer, reason: event.reason }, 'no longer listening; trying again');
-        for (const listen of this.options.listen) if (hostOf(event.peer) === listen.address) this.lost.set(listen.text, listen);
-        return;
+        return this.listenerLost(event.peer);
       case 'refused':
       case 'unreachable':
         return; // we connect to nobody
@@ -287,8 +289,17 @@ export class MemoryServer {
     const limit = Math.max(0, Math.min(before.total, from + change));
     if (change === 0 || limit === before.limit) return;
     const back = this.store.setLimit(limit);
-    log.info({ chunks: limit, was: before.limit, freeBytes: Math.round(this.monitor.freeBytes ?? 0), fromClients: back }, 'the host has less or more free memory');
+    const freeBytes = Math.round(this.monitor.freeBytes ?? 0);
+    log.info({ chunks: limit, was: before.limit, freeBytes, fromClients: back }, `the host has ${change < 0 ? 'less' : 'more'} free memory`);
     if (back > 0) this.reclaim = new Reclaim(this.clients.values(), back, now(), (client, reason) => client.drop(reason));
+  }
+
+  /** @param peer the numeric form, which may differ from what was typed */
+  private listenerLost(peer: string): void {
+    const samePort = this.options.listen.filter(({ port }) => peer.endsWith(`:${port}`));
+    for (const listen of samePort) {
+      if (samePort.length === 1 || hostOf(peer) === listen.address) this.lost.set(listen.text, listen);
+    }
   }
 
   private listenAgain(): void {

@@ -16,7 +16,11 @@ export type FabricEvent =
 
 /** What both sides do. */
 export interface Fabric {
-  /** @param address numeric  @param hello private data of the request, at most 56 bytes; empty: none  @returns the connection; an event tells the rest */
+  /**
+   * @param address numeric
+   * @param hello private data of the request, at most 56 bytes; empty: none
+   * @returns the connection; an event tells the rest
+   */
   connect(address: string, port: number, hello: Uint8Array, timeoutMs: number): ConnectionId;
   /** @returns false when all send buffers are on their way, or the connection is not connected */
   send(connection: ConnectionId, message: Uint8Array): boolean;

@@ -1,5 +1,5 @@
-// Connections over a real RDMA device, both ends in this program: run.sh runs this only where there is one. The donor's end is polled between the client's
-// calls; deaths of processes are another program's business (test/rxe/).
+// Connections over a real RDMA device, both ends in this program: run.sh runs this only where there is one. The donor's end is polled between the
+// client's calls; for its sudden death it is a process of its own.
 //   fabric_test [ADDRESS]    an address on the device; 10.9.0.1 by default
 #include "../fabric.h"
 

@@ -48,7 +48,9 @@ export function encodeLegacy({ type, size, entries }: LegacyMessage): Uint8Array
   const bytes = new Uint8Array(LEGACY_BYTES);
   const view = new DataView(bytes.buffer);
   for (const { donorChunk, buf, rkey } of entries) {
-    if (!Number.isInteger(donorChunk) || donorChunk < 0 || donorChunk >= LEGACY_CHUNKS) throw new RangeError(`there is no chunk ${donorChunk} of ${LEGACY_CHUNKS}`);
+    if (!(Number.isInteger(donorChunk) && donorChunk >= 0 && donorChunk < LEGACY_CHUNKS)) {
+      throw new RangeError(`there is no chunk ${donorChunk} of ${LEGACY_CHUNKS}`);
+    }
     view.setBigUint64(8 * donorChunk, buf);
     view.setUint32(RKEY_AT + 4 * donorChunk, rkey);
   }

@@ -1,22 +1,26 @@
 /** leap-memserver over a real RDMA stack. Runs as root inside the Soft-RoCE machine (LEAP_RXE=1): 10.9.0.1 to 10.9.0.4 on rxe0. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { isMacOf } from '../../src/wire/auth.js';
 import { decodeLegacy, encodeLegacy, type LegacyMessage } from '../../src/wire/legacy.js';
 import { RefusalCode } from '../../src/wire/messages.js';
+import type { Status } from '../../server/server.js';
 import { ARENA, Memserver, MiB, Probe } from './probe.js';
 
+const run = promisify(execFile);
 let nextPort = 9600;
 const token = new TextEncoder().encode('a token that both sides know');
 
 async function serve(t: TestContext, memory: string, ...more: string[]): Promise<{ server: Memserver; address: string; port: number }> {
   const port = nextPort++;
-  const server = await Memserver.start('--listen', `10.9.0.1:${port}`, '--memory', memory, '--chunk', '4M', ...(more.includes('--reserve') ? [] : ['--reserve', '64M']), ...more);
+  const reserve = more.includes('--reserve') ? [] : ['--reserve', '64M'];
+  const server = await Memserver.start('--listen', `10.9.0.1:${port}`, '--memory', memory, '--chunk', '4M', ...reserve, ...more);
   t.after(() => server.child.kill('SIGKILL'));
   return { server, address: '10.9.0.1', port };
 }
@@ -93,7 +97,8 @@ test('a client reaches neither a living nor a former chunk of another', async (t
 
 test('a client killed with -9 leaves nothing behind', async (t) => {
   const { server, address, port } = await serve(t, '4M');
-  const child = spawn(process.execPath, [fileURLToPath(new URL('client-child.js', import.meta.url)), address, String(port)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const program = fileURLToPath(new URL('client-child.js', import.meta.url));
+  const child = spawn(process.execPath, [program, address, String(port)], { stdio: ['ignore', 'pipe', 'inherit'] });
   t.after(() => child.kill('SIGKILL'));
   const [line] = (await once(child.stdout, 'data')) as [Buffer];
   const { rkey, remote } = JSON.parse(line.toString()) as { rkey: number; remote: string };
@@ -154,7 +159,8 @@ test('wrong version, size, garbage and addresses outside --allow are refused, an
   version[4] = 9;
   assert.equal((await probe(t).refusal(address, port, version)).code, RefusalCode.wrongVersion);
   assert.equal((await probe(t).refusal(address, port, good.hello({ chunkBytes: 1n << 30n }))).code, RefusalCode.wrongChunkSize);
-  for (let i = 0; i < 5; i++) assert.equal((await probe(t).refusal(address, port, new TextEncoder().encode('GET / HTTP/1.0'))).code, RefusalCode.malformed);
+  const garbage = new TextEncoder().encode('GET / HTTP/1.0');
+  for (let i = 0; i < 5; i++) assert.equal((await probe(t).refusal(address, port, garbage)).code, RefusalCode.malformed);
   assert.match((await probe(t).refusal(address, port, new Uint8Array(0))).text, /--legacy/);
   await server.says(/does not begin with LEAP/);
   const other = probe(t);
@@ -230,19 +236,24 @@ test('the host needs its memory: EVICT, ACTIVITY, STOP, DONE, and it is given ba
   await idle.connect(address, port);
   await busy.connect(address, port);
   const [mine, its, other] = [await idle.bind(), await busy.bind(0), await busy.bind(1)];
-  const hog = spawn('python3', ['-c', `kept = bytearray(b"x") * ${192 * MiB}; input()`], { stdio: ['pipe', 'ignore', 'inherit'] });
+  const { freeMemoryBytes, reserveBytes } = await server.status();
+  const bytes = freeMemoryBytes - reserveBytes + 64 * MiB;
+  const hog = spawn('python3', ['-c', `kept = bytearray(b"x") * ${bytes}; print("taken", flush=True); input()`], { stdio: ['pipe', 'pipe', 'inherit'] });
   t.after(() => hog.kill('SIGKILL'));
+  await once(hog.stdout, 'data');
   // The free chunk goes first, without a word to anybody; then the clients are asked.
   const { chunks } = await idle.message('evict');
   assert.ok(chunks >= 1);
   const asked = await busy.message('evict');
-  busy.send({ type: 'activity', request: asked.request, activities: [{ donorChunk: its.donorChunk, activity: 900 }, { donorChunk: other.donorChunk, activity: 5 }] });
+  const activities = [{ donorChunk: its.donorChunk, activity: 900 }, { donorChunk: other.donorChunk, activity: 5 }];
+  busy.send({ type: 'activity', request: asked.request, activities });
   idle.send({ type: 'activity', request: 1, activities: [{ donorChunk: mine.donorChunk, activity: 1 }] });
   const stop = await idle.message('stop');
   assert.deepEqual(stop.donorChunks, [mine.donorChunk]);
   idle.send({ type: 'done', request: stop.request, donorChunks: stop.donorChunks });
   await busy.message('stop');
-  await server.until('memory given back', (status) => status.chunks.limit < 4 && !status.clients.some((client) => client.chunks.includes(mine.donorChunk)));
+  const isBack = (status: Status): boolean => !status.clients.some((client) => client.chunks.includes(mine.donorChunk));
+  await server.until('memory given back', (status) => status.chunks.limit < 4 && isBack(status));
   assert.equal(await server.stop(), 0);
 });
 
@@ -273,7 +284,10 @@ test('--legacy: an original client is served in its own words', async (t) => {
   const client = probe(t);
   const event = await client.knock('10.9.0.1', port, new Uint8Array(0));
   assert.deepEqual([event.kind, (event as { data: Uint8Array }).data.byteLength], ['connected', 0]);
-  const next = async (): Promise<LegacyMessage> => decodeLegacy(((await client.event(({ kind }) => kind === 'message')) as { data: Uint8Array }).data);
+  const next = async (): Promise<LegacyMessage> => {
+    const message = await client.event(({ kind }) => kind === 'message');
+    return decodeLegacy((message as { data: Uint8Array }).data);
+  };
   assert.deepEqual(await next(), { type: 'freeSize', size: 1, entries: [] });
   assert.ok(client.fabric.send(client.id, encodeLegacy({ type: 'bindSingle', size: 3, entries: [] })));
   const info = await next();
@@ -300,6 +314,30 @@ test('--legacy: an original client is served in its own words', async (t) => {
 test('an address that is in use, and one that is not ours', async (t) => {
   const { server, port } = await serve(t, '8M');
   await assert.rejects(Memserver.start('--listen', `10.9.0.1:${port}`, '--memory', '8M', '--chunk', '4M'), /in use by another program/);
-  await assert.rejects(Memserver.start('--listen', `192.0.2.1:${port}`, '--memory', '8M', '--chunk', '4M'), /192\.0\.2\.1:\d+ is (no address of this machine|on no RDMA device)/);
+  const elsewhere = Memserver.start('--listen', `192.0.2.1:${port}`, '--memory', '8M', '--chunk', '4M');
+  await assert.rejects(elsewhere, /192\.0\.2\.1:\d+ is (no address of this machine|on no RDMA device)/);
+  assert.equal(await server.stop(), 0);
+});
+
+// The last one: it takes the device away from whoever is on it.
+test('the device is taken away, and comes back: everybody is told, nobody holds it, and lending goes on', async (t) => {
+  const { server, address, port } = await serve(t, '8M');
+  const client = probe(t);
+  await client.connect(address, port);
+  const bound = await client.bind();
+  const begin = Date.now();
+  await run('rdma', ['link', 'delete', 'rxe0']); // it waits until nobody has the device open, and we are one of those
+  t.diagnostic(`rdma link delete took ${Date.now() - begin} ms`);
+  await client.disconnected();
+  assert.ok(!client.fabric.post(client.id, true, 999, 0, 4096, bound.address, bound.rkey), 'nothing is taken any more');
+  await server.until('the chunk, free again', ({ chunks, clients, listening }) => chunks.free === 2 && clients.length === 0 && listening === 0);
+  const alone = await client.knock(address, port, client.hello());
+  assert.equal(alone.kind, 'unreachable');
+  await run('rdma', ['link', 'add', 'rxe0', 'type', 'rxe', 'netdev', 'rdma-net']);
+  await server.until('listening again', ({ listening }) => listening === 1);
+  await client.connect(address, port);
+  const again = await client.bind();
+  client.fabric.arena.fill(4);
+  assert.equal(await client.move(true, ARENA, again.address, again.rkey), 0);
   assert.equal(await server.stop(), 0);
 });

@@ -185,7 +185,8 @@ function session(terms: Partial<Terms> = {}): { host: FakeHost; client: LeapSess
 
 test('bind, release, query', () => {
   const { host, client, say } = session();
-  assert.deepEqual(say({ type: 'bind', request: 7, sessionChunk: 3 }), { type: 'bound', request: 7, sessionChunk: 3, donorChunk: 0, rkey: 100, address: 0n });
+  const bound = { type: 'bound', request: 7, sessionChunk: 3, donorChunk: 0, rkey: 100, address: 0n };
+  assert.deepEqual(say({ type: 'bind', request: 7, sessionChunk: 3 }), bound);
   assert.deepEqual(say({ type: 'query', request: 8 }), { type: 'free', request: 8, freeChunks: 3, freeBytes: 3n });
   for (let i = 10; i < 13; i++) say({ type: 'bind', request: i, sessionChunk: i });
   assert.deepEqual(say({ type: 'bind', request: 20, sessionChunk: 20 }), { type: 'noRoom', request: 20, sessionChunk: 20 });
@@ -309,7 +310,8 @@ test('an original client, in its own words', () => {
   };
   client.greet();
   assert.deepEqual(decodeLegacy(host.raw.at(-1)!), { type: 'freeSize', size: 4, entries: [] });
-  assert.deepEqual(say({ type: 'bindSingle', size: 9, entries: [] }), { type: 'infoSingle', size: 9, entries: [{ donorChunk: 0, buf: 0n, rkey: 100 }] });
+  const info = { type: 'infoSingle', size: 9, entries: [{ donorChunk: 0, buf: 0n, rkey: 100 }] };
+  assert.deepEqual(say({ type: 'bindSingle', size: 9, entries: [] }), info);
   assert.deepEqual(say({ type: 'bind', size: 2, entries: [] }).entries.map(({ donorChunk }) => donorChunk), [1, 2]);
   assert.deepEqual(say({ type: 'query', size: 0, entries: [] }), { type: 'freeSize', size: 1, entries: [] });
   client.askActivity(1);
@@ -448,7 +450,8 @@ test('a donor among clients of all kinds: nobody gets what another has, and at t
   const rng = new Rng(3);
   const fabric = new FakeFabric();
   let now = 0;
-  const options = parseOptions(['--listen', '10.0.0.2:9400', '--memory', '32M', '--chunk', '4M', '--reserve', '1M', '--max-clients', '6'], GiB) as ServeOptions;
+  const given = '--listen 10.0.0.2:9400 --memory 32M --chunk 4M --reserve 1M --max-clients 6';
+  const options = parseOptions(given.split(' '), GiB) as ServeOptions;
   const server = new MemoryServer(options, { fabric, log: pino({ level: 'silent' }), token: undefined, available: () => GiB, now: () => now });
   server.start();
   const living = new Set<number>();

@@ -69,7 +69,8 @@ test('the bytes are those of docs/wire.md', () => {
   const bound = encodeMessage({ type: 'bound', request: 0x01020304, sessionChunk: 1, donorChunk: 2, rkey: 0xaabbccdd, address: 0x1122334455667788n });
   assert.equal(Buffer.from(bound).toString('hex'), '07001c0004030201' + '01000000' + '02000000' + 'ddccbbaa' + '8877665544332211');
   const bytes = encodeHello(hello);
-  assert.equal(Buffer.from(bytes).toString('hex'), '4c454150' + '0100' + '0100' + Buffer.from(nonce).toString('hex') + '0000004000000000' + '0010' + '0000');
+  const begin = '4c454150' + '0100' + '0100';
+  assert.equal(Buffer.from(bytes).toString('hex'), begin + Buffer.from(nonce).toString('hex') + '0000004000000000' + '0010' + '0000');
 });
 
 test('private data comes back, also padded by the connection manager', () => {
