@@ -84,7 +84,7 @@ function loop(running: Running, placer: Placer): void {
 
 /** @returns undefined when the target could not be attached to; it is as it was. */
 function attach(): Running | undefined {
-  const frames = framesFor(settings.prefetchBuffer);
+  const frames = framesFor(settings.prefetchBuffer, settings.localLimit);
   const { pid, swapFile, evict, remote } = settings;
   const begin = performance.now();
   let engine: NativeEngine;
