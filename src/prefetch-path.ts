@@ -12,6 +12,7 @@ import { createPrefetcher } from './prefetch/index.js';
 import type { Region } from './regions.js';
 import { SlotState } from './slot-table.js';
 import { Streams } from './streams.js';
+import type { Recorder } from './trace/ring.js';
 import { type PageIndex, pageIndex } from './types.js';
 
 /** The largest plan carried out, whatever a policy asks for. */
@@ -23,6 +24,8 @@ export class PrefetchPath {
   policy: Prefetcher;
   history: number;
   windowMax: number;
+  /** While the faults are recorded. */
+  recorder: Recorder | undefined;
   private readonly plan = new Plan();
   private readonly streams = new Streams();
   private readonly chosen = new Int32Array(PLAN_MAX);
@@ -37,24 +40,30 @@ export class PrefetchPath {
     this.policy = createPrefetcher(prefetch, { history, windowMax });
   }
 
-  configure(options: { prefetch?: string; history?: number; windowMax?: number }): void {
+  configure(options: { prefetch?: string | Prefetcher; history?: number; windowMax?: number }): void {
     this.history = options.history ?? this.history;
     this.windowMax = options.windowMax ?? this.windowMax;
-    if (options.prefetch !== undefined && options.prefetch !== this.policy.name) {
+    if (typeof options.prefetch === 'object') this.policy = options.prefetch;
+    else if (options.prefetch !== undefined && options.prefetch !== this.policy.name) {
       this.policy = createPrefetcher(options.prefetch, { history: this.history, windowMax: this.windowMax });
     } else this.policy.configure({ history: this.history, windowMax: this.windowMax });
   }
 
-  /** A thread has faulted on `page`, which is being served; `kind` says how it was found. */
-  fault(page: PageIndex, thread: number, kind: number): void {
+  /** A thread has faulted on `page`, which is being served; `kind` says how it was found, `write` what the thread wanted. */
+  fault(page: PageIndex, thread: number, kind: number, write: boolean): void {
     const { family, plan } = this;
+    const { regions } = family;
+    this.recorder?.fault(page, thread, kind, write, family.now, regions);
     const confirmed = this.streams.confirm(thread, page);
     family.counters.prefetchHits += this.streams.prefetched;
+    const region = regions.find(page);
+    if (region === undefined) return;
     plan.clear();
+    plan.regionFirst = region.first;
+    plan.regionEnd = region.first + region.count;
+    plan.advice = regions.adviceOf(page);
     this.policy.fault(page, thread, kind, confirmed, plan);
     if (plan.count <= 0 || family.detaching) return;
-    const region = family.regions.find(page);
-    if (region === undefined) return;
     if (kind === FaultKind.zero) {
       if (plan.mapAhead) this.zeroAhead(page, thread, plan.stride, Math.min(plan.count, PLAN_MAX), region);
       return;

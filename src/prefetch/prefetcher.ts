@@ -32,6 +32,12 @@ export class Plan {
   start = 0;
   /** The trend is trusted: pages of the plan that have arrived may be mapped before they are touched, up to the marker. */
   mapAhead = false;
+  // What the pager knows of the place, filled in before the policy is asked; a plan is cut at the region's edges whatever the policy says.
+  /** First page of the region, and the page behind its last one. */
+  regionFirst = 0;
+  regionEnd = 0x7fffffff;
+  /** What the target has said of this range with madvise (an Advice). */
+  advice = 0;
 
   clear(): void {
     this.count = 0;
