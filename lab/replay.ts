@@ -130,6 +130,10 @@ class Watched implements Prefetcher {
     if (plan.count > 0) this.windows.push([this.engine.nowNs, plan.count]);
   }
 
+  carriedOut(plan: Plan): void {
+    this.policy.carriedOut?.(plan);
+  }
+
   configure(options: PrefetchOptions): void {
     this.policy.configure(options);
   }

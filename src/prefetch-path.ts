@@ -64,6 +64,13 @@ export class PrefetchPath {
     plan.advice = regions.adviceOf(page);
     this.policy.fault(page, thread, kind, confirmed, plan);
     if (plan.count <= 0 || family.detaching) return;
+    plan.last = plan.start + plan.stride * (plan.count - 1);
+    this.carryOut(page, thread, kind, region);
+    this.policy.carriedOut?.(plan);
+  }
+
+  private carryOut(page: PageIndex, thread: number, kind: number, region: Region): void {
+    const { family, plan } = this;
     if (kind === FaultKind.zero) {
       if (plan.mapAhead) this.zeroAhead(page, thread, plan.stride, Math.min(plan.count, PLAN_MAX), region);
       return;
@@ -110,7 +117,7 @@ export class PrefetchPath {
       mapped++;
     }
     family.counters.mappedAhead += mapped;
-    this.streams.set(thread, pageIndex(at), mapped, prefetched);
+    this.marked(thread, at, mapped, prefetched);
   }
 
   private zeroAhead(page: PageIndex, thread: number, stride: number, count: number, region: Region): void {
@@ -126,7 +133,13 @@ export class PrefetchPath {
       mapped++;
       at += stride;
     }
-    this.streams.set(thread, pageIndex(at), mapped, 0);
+    this.marked(thread, at, mapped, 0);
+  }
+
+  private marked(thread: number, marker: number, mapped: number, prefetched: number): void {
+    this.streams.set(thread, pageIndex(marker), mapped, prefetched);
+    this.plan.mapped = mapped;
+    this.plan.marker = marker;
   }
 
   private prefetch(page: PageIndex, region: Region): void {
@@ -136,12 +149,13 @@ export class PrefetchPath {
     const want = Math.min(plan.count, PLAN_MAX);
     let count = 0;
     let at = plan.start;
-    for (let steps = want; steps > 0 && at >= region.first && at < last; steps--, at += plan.stride) {
+    for (let steps = Math.max(want, plan.steps); steps > 0 && count < want && at >= region.first && at < last; steps--, at += plan.stride) {
       if (at === page || pages.state[at] !== State.stored) continue;
       const here = pageIndex(at);
       if (pages.has(here, PageFlag.lost) || slots.state[pages.slotOf(here)] !== SlotState.valid) continue;
       chosen[count++] = at;
     }
+    plan.last = at - plan.stride;
     if (count > 0) this.fetcher.prefetch(chosen, count);
   }
 }

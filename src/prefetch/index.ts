@@ -4,9 +4,10 @@ import { NextNPrefetcher } from './next-n.js';
 import { NoPrefetcher } from './none.js';
 import type { Prefetcher, PrefetchOptions } from './prefetcher.js';
 import { ReadaheadPrefetcher } from './readahead.js';
+import { StreamsPrefetcher } from './streams.js';
 import { StridePrefetcher } from './stride.js';
 
-export const PREFETCHERS = ['leap', 'readahead', 'stride', 'next-n', 'none'] as const;
+export const PREFETCHERS = ['streams', 'leap', 'readahead', 'stride', 'next-n', 'none'] as const;
 export type PrefetcherName = (typeof PREFETCHERS)[number];
 
 export const DEFAULT_HISTORY = 32;
@@ -14,6 +15,7 @@ export const DEFAULT_HISTORY = 32;
 export const DEFAULT_WINDOW_MAX = 32;
 
 const MAKERS: { readonly [name in PrefetcherName]: (options: PrefetchOptions) => Prefetcher } = {
+  streams: (options) => new StreamsPrefetcher(options),
   leap: (options) => new LeapPrefetcher(options),
   readahead: (options) => new ReadaheadPrefetcher(options),
   stride: (options) => new StridePrefetcher(options),

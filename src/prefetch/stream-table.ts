@@ -1,0 +1,114 @@
+/**
+ * The streams that are known: a bounded table of columns, one row a stream. When it is full, the stream that has gone on least recently gives up its row.
+ *
+ *     reach                      page           frontier          beyond
+ *     |  behind: looked at late   |  planned       |  jumped over?   |
+ *     low -------------------------------------------------------- high      a fault in here, on a multiple of the stride, is this stream's
+ */
+import { NONE } from '../types.js';
+
+/** Steps beyond the frontier at which a stream may come up again, having jumped over pages that are resident. */
+const BEYOND = 16;
+
+export class StreamTable {
+  readonly thread: Int32Array;
+  /** 0: no stream. */
+  readonly stride: Int32Array;
+  /** The last page that was planned, and how many steps up to it may still come. */
+  readonly frontier: Int32Array;
+  readonly planned: Int32Array;
+  readonly window: Int32Array;
+  /** Prefetched pages used since the last plan. */
+  readonly hits: Int32Array;
+  /** Plans in a row that did not pay. */
+  readonly failures: Uint8Array;
+  /** The Sign that it was found by; none once it has paid. */
+  readonly sign: Uint8Array;
+  /** What was mapped ahead with the last plan, and the first page that was not. */
+  readonly ahead: Int32Array;
+  readonly marker: Int32Array;
+  private readonly low: Int32Array;
+  private readonly high: Int32Array;
+  private readonly seen: Float64Array;
+  private used = 0;
+  private clock = 0;
+
+  constructor(readonly rows: number) {
+    const column = (): Int32Array => new Int32Array(rows);
+    this.thread = column();
+    this.stride = column();
+    this.frontier = column();
+    this.planned = column();
+    this.window = column();
+    this.hits = column();
+    this.ahead = column();
+    this.marker = column();
+    this.low = column();
+    this.high = column();
+    this.failures = new Uint8Array(rows);
+    this.sign = new Uint8Array(rows);
+    this.seen = new Float64Array(rows);
+  }
+
+  /** The stream that a fault of this thread belongs to, or NONE: one of its own first, then one of another thread; the nearest of several. */
+  match(page: number, thread: number): number {
+    const { low, high, stride, frontier, used } = this;
+    let best = NONE;
+    let bestScore = Infinity;
+    for (let row = 0; row < used; row++) {
+      if (page < low[row] || page > high[row]) continue;
+      const by = stride[row];
+      const distance = page - frontier[row];
+      if (by === 0 || (by !== 1 && by !== -1 && distance % by !== 0)) continue;
+      const score = Math.abs(distance) + (this.thread[row] === thread ? 0 : 2 ** 31);
+      if (score >= bestScore) continue;
+      best = row;
+      bestScore = score;
+    }
+    return best;
+  }
+
+  add(thread: number, stride: number, window: number, sign: number): number {
+    const row = this.take();
+    this.thread[row] = thread;
+    this.stride[row] = stride;
+    this.window[row] = window;
+    this.sign[row] = sign;
+    this.planned[row] = 0;
+    this.hits[row] = 0;
+    this.failures[row] = 0;
+    this.ahead[row] = 0;
+    this.marker[row] = NONE;
+    return row;
+  }
+
+  /** The stream is planned up to `frontier`, `planned` steps of it ahead of the page it stands at; `behind` more steps may still be looked at. */
+  place(row: number, frontier: number, planned: number, behind: number): void {
+    const stride = this.stride[row];
+    this.frontier[row] = frontier;
+    this.planned[row] = planned;
+    const back = frontier - stride * (planned + behind);
+    const beyond = frontier + stride * BEYOND;
+    this.low[row] = Math.min(back, beyond);
+    this.high[row] = Math.max(back, beyond);
+    this.touch(row);
+  }
+
+  touch(row: number): void {
+    this.seen[row] = ++this.clock;
+  }
+
+  drop(row: number): void {
+    this.stride[row] = 0;
+    this.low[row] = 1;
+    this.high[row] = 0;
+    this.seen[row] = 0;
+  }
+
+  private take(): number {
+    if (this.used < this.rows) return this.used++;
+    let oldest = 0;
+    for (let row = 1; row < this.rows; row++) if (this.seen[row] < this.seen[oldest]) oldest = row;
+    return oldest;
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * Our own prefetcher: many streams at once, and where there are none, the neighbours that experience says will follow.
+ *
+ *   1. A fault that lies on a known stream (stream-table.ts) belongs to it, whatever faults of other streams came between. As with Leap, a stream
+ *      plans its next window when the newest one is reached, normally at the marker: one fault a window. Its window doubles while it pays and halves
+ *      when it does not; after LAST_FAILURE plans in a row that did not, it is no stream any more.
+ *   2. Any other fault is looked at beside the recent ones of its thread, then of its region (recent.ts): three in a line begin a stream. Each kind
+ *      of line has a credit: a new stream costs one, a stream that pays earns some. Where lines keep coming to nothing, only four in a line will do.
+ *   3. A fault that begins no stream brings the neighbours that usually follow (neighbours.ts); on random access those are none.
+ *
+ * What the target has said with madvise goes before all of that: RANDOM, nothing is read ahead; SEQUENTIAL, every fault begins a stream.
+ */
+import { Advice } from '../regions.js';
+import { NONE, type PageIndex } from '../types.js';
+import { Neighbours } from './neighbours.js';
+import { FaultKind, type Plan, type PrefetchCounters, type Prefetcher, type PrefetchOptions } from './prefetcher.js';
+import { RecentFaults, Sign, SIGNS } from './recent.js';
+import { StreamTable } from './stream-table.js';
+import { ThreadTable } from './threads.js';
+import { powerOfTwoFrom } from './window.js';
+
+/** Streams that are followed, and threads and regions that are told apart, at a time. */
+const STREAMS = 128;
+const ROWS = 64;
+/** The longest memory of faults that belong to no stream. */
+const RECENT_MAX = 64;
+const FIRST_WINDOW = 4;
+const LAST_FAILURE = 2;
+/** Pages looked at for each page planned: those that are resident are stepped over. */
+const STEPS_PER_PAGE = 4;
+const CREDIT = 16;
+const EARNED = 4;
+/** Every so many faults each kind of line gets a credit back. */
+const CREDIT_FAULTS = 1024;
+
+export class StreamsPrefetcher implements Prefetcher {
+  readonly name = 'streams';
+  readonly counters: PrefetchCounters = { trendsFound: 0, trendsTried: 0 };
+  private readonly streams = new StreamTable(STREAMS);
+  private readonly threads = new ThreadTable(ROWS);
+  private readonly regions = new ThreadTable(ROWS);
+  private readonly neighbours = new Neighbours(ROWS);
+  private readonly regionThread = new Int32Array(ROWS);
+  private readonly shared = new Uint8Array(ROWS);
+  private ofThread: RecentFaults;
+  private ofRegion: RecentFaults;
+  private readonly credit = new Int32Array(SIGNS).fill(CREDIT);
+  private windowMax: number;
+  private faults = 0;
+  /** The stream that the plan now given is of, and the page it was given at. */
+  private planning: number = NONE;
+  private at = 0;
+
+  constructor(options: PrefetchOptions) {
+    this.windowMax = options.windowMax;
+    const recent = Math.min(options.history, RECENT_MAX);
+    this.ofThread = new RecentFaults(ROWS, recent);
+    this.ofRegion = new RecentFaults(ROWS, recent);
+  }
+
+  configure({ history, windowMax }: PrefetchOptions): void {
+    this.windowMax = windowMax;
+    const recent = Math.min(history, RECENT_MAX);
+    if (recent === this.ofThread.capacity) return;
+    this.ofThread = new RecentFaults(ROWS, recent);
+    this.ofRegion = new RecentFaults(ROWS, recent);
+  }
+
+  fault(page: PageIndex, thread: number, kind: number, ahead: number, plan: Plan): void {
+    plan.clear();
+    this.planning = NONE;
+    if (plan.advice === Advice.random) return;
+    if (++this.faults % CREDIT_FAULTS === 0) for (let sign = 0; sign < SIGNS; sign++) if (this.credit[sign] < CREDIT) this.credit[sign]++;
+    const stream = this.streams.match(page, thread);
+    if (stream !== NONE) this.follow(stream, page, kind, ahead, plan);
+    else this.begin(page, thread, kind, plan);
+  }
+
+  /** The plan was carried out as far as the region and the frames allow: `plan` says up to where. */
+  carriedOut(plan: Plan): void {
+    const row = this.planning;
+    if (row === NONE) return;
+    const { streams } = this;
+    const stride = streams.stride[row];
+    const frontier = plan.last;
+    const planned = Math.max(0, (frontier - this.at) / stride);
+    streams.ahead[row] = plan.mapped;
+    streams.marker[row] = plan.mapped > 0 ? plan.marker : NONE;
+    streams.place(row, frontier, planned, 2 * this.windowMax);
+  }
+
+  private follow(row: number, page: number, kind: number, ahead: number, plan: Plan): void {
+    const { streams } = this;
+    const stride = streams.stride[row];
+    const steps = (streams.frontier[row] - page) / stride;
+    const window = streams.window[row];
+    const planned = streams.planned[row];
+    const atMarker = ahead > 0 || this.isPastMarker(row, page, stride);
+    streams.hits[row] += (ahead > 0 ? ahead : atMarker ? streams.ahead[row] : 0) + (kind === FaultKind.prefetchHit || (kind !== FaultKind.miss && steps >= 0) ? 1 : 0);
+    if (atMarker) streams.marker[row] = NONE;
+    streams.touch(row);
+    // Behind what was planned, or in the middle of it with more to come: nothing to do yet.
+    if (steps > planned || (steps >= window && !atMarker)) return;
+    this.counters.trendsTried++;
+    this.counters.trendsFound++;
+    const hits = streams.hits[row];
+    const taken = steps < 0 ? planned : planned - steps;
+    const pays = hits > 0 && hits * 2 >= taken;
+    this.judge(row, pays, taken);
+    if (streams.stride[row] === 0) return;
+    streams.window[row] = Math.min(this.windowMax, pays ? Math.max(window * 2, powerOfTwoFrom(hits + 1)) : Math.max(1, window >> 1));
+    streams.hits[row] = 0;
+    this.plan(row, page, Math.max(0, steps), pays, plan);
+  }
+
+  private isPastMarker(row: number, page: number, stride: number): boolean {
+    const marker = this.streams.marker[row];
+    return marker !== NONE && (page - marker) * stride >= 0;
+  }
+
+  private judge(row: number, pays: boolean, taken: number): void {
+    const { streams } = this;
+    if (pays) {
+      streams.failures[row] = 0;
+      const sign = streams.sign[row];
+      if (sign !== Sign.none) this.credit[sign] = Math.min(CREDIT, this.credit[sign] + EARNED);
+      streams.sign[row] = Sign.none;
+    } else if (taken > 0 && ++streams.failures[row] > LAST_FAILURE) streams.drop(row);
+  }
+
+  private plan(row: number, page: number, left: number, trusted: boolean, plan: Plan): void {
+    const { streams } = this;
+    const stride = streams.stride[row];
+    plan.stride = stride;
+    plan.start = page + stride * (left + 1);
+    plan.count = Math.max(0, Math.min(streams.window[row], 2 * this.windowMax - left));
+    plan.steps = plan.count * STEPS_PER_PAGE;
+    plan.mapAhead = trusted && plan.count > 0;
+    this.planning = row;
+    this.at = page;
+    // Until it is carried out: as if every page were there to be fetched.
+    streams.place(row, page + stride * (left + plan.count), left + plan.count, 2 * this.windowMax);
+  }
+
+  private begin(page: number, thread: number, kind: number, plan: Plan): void {
+    const { ofThread, ofRegion, threads, regions } = this;
+    this.counters.trendsTried++;
+    const threadRow = threads.row(thread);
+    if (threads.isNew) ofThread.clear(threadRow);
+    const regionRow = regions.row(plan.regionFirst);
+    if (regions.isNew) {
+      ofRegion.clear(regionRow);
+      this.neighbours.clear(regionRow);
+      this.shared[regionRow] = 0;
+    } else if (this.regionThread[regionRow] !== thread) this.shared[regionRow] = 1;
+    this.regionThread[regionRow] = thread;
+    let recent = ofThread;
+    let sign = ofThread.search(threadRow, page);
+    if (sign === Sign.none && this.shared[regionRow] === 1) {
+      recent = ofRegion;
+      sign = ofRegion.search(regionRow, page);
+    }
+    ofThread.push(threadRow, page);
+    ofRegion.push(regionRow, page);
+    this.neighbours.fault(regionRow, page);
+    if (plan.advice === Advice.sequential) return this.open(page, thread, 1, 2 * FIRST_WINDOW, Sign.none, plan);
+    if (sign !== Sign.none && (this.credit[sign] > 0 || recent.certain)) {
+      if (this.credit[sign] > 0) this.credit[sign]--;
+      return this.open(page, thread, recent.stride, FIRST_WINDOW, sign, plan);
+    }
+    if (kind === FaultKind.zero) return;
+    const { below, above } = this.neighbours;
+    if (below + above === 0) return;
+    plan.stride = 1;
+    plan.start = page - below;
+    plan.count = below + above + 1;
+  }
+
+  private open(page: number, thread: number, stride: number, window: number, sign: number, plan: Plan): void {
+    this.counters.trendsFound++;
+    const row = this.streams.add(thread, stride, Math.min(window, this.windowMax), sign);
+    this.plan(row, page, 0, false, plan);
+  }
+}
