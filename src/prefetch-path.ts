@@ -63,8 +63,9 @@ export class PrefetchPath {
     plan.regionEnd = region.first + region.count;
     plan.advice = regions.adviceOf(page);
     this.policy.fault(page, thread, kind, confirmed, plan);
-    if (plan.count <= 0 || family.detaching) return;
+    if ((plan.count <= 0 && !plan.mapAhead) || family.detaching) return;
     plan.last = plan.start + plan.stride * (plan.count - 1);
+    plan.fetched = plan.count;
     this.carryOut(page, thread, kind, region);
     this.policy.carriedOut?.(plan);
   }
@@ -84,7 +85,7 @@ export class PrefetchPath {
         family.frames.aheadThread[frame] = thread;
       }
     }
-    this.prefetch(page, region);
+    if (plan.count > 0) this.prefetch(page, region);
   }
 
   /** The page that a thread waited for has arrived, with its neighbours perhaps: they are mapped ahead now. */
@@ -156,6 +157,7 @@ export class PrefetchPath {
       chosen[count++] = at;
     }
     plan.last = at - plan.stride;
+    plan.fetched = count;
     if (count > 0) this.fetcher.prefetch(chosen, count);
   }
 }

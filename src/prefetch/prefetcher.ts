@@ -30,7 +30,7 @@ export class Plan {
    * demand page is skipped where it is met.
    */
   start = 0;
-  /** The trend is trusted: pages of the plan that have arrived may be mapped before they are touched, up to the marker. */
+  /** The trend is trusted: pages on the stride that have arrived may be mapped before they are touched, up to the marker; also when `count` is 0. */
   mapAhead = false;
   /** How many pages may be looked at to find `count` that are in the store; 0: as many as `count`. */
   steps = 0;
@@ -41,8 +41,9 @@ export class Plan {
   /** What the target has said of this range with madvise (an Advice). */
   advice = 0;
   // What came of the plan, filled in before the policy is told with `carriedOut`.
-  /** The last page that was looked at. */
+  /** The last page that was looked at, and how many pages are being fetched. */
   last = 0;
+  fetched = 0;
   /** How many pages were mapped ahead, and the page behind them: the marker. */
   mapped = 0;
   marker = 0;

@@ -4,9 +4,10 @@
  *     near    P, P-d, P-2d among them, in this order, d at most NEAR pages: other streams' faults may stand between
  *     far     P, P-d, P-2d, one right after the other, whatever d
  *     loose   three that go the same way in steps of at most LOOSE pages: a stream that jumps over pages that are resident
+ *     jump    not found here: the thread has left a stream that paid, and may go on elsewhere as it did there
  */
-export const Sign = { none: 0, near: 1, far: 2, loose: 3 } as const;
-export const SIGNS = 4;
+export const Sign = { none: 0, near: 1, far: 2, loose: 3, jump: 4 } as const;
+export const SIGNS = 5;
 
 const NEAR = 64;
 const LOOSE = 8;

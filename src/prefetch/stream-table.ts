@@ -7,6 +7,8 @@
  */
 import { NONE } from '../types.js';
 
+/** A stream on which no fault has come for so many faults is no stream any more: what comes there now comes by chance. */
+const STALE = 512;
 /** Steps beyond the frontier at which a stream may come up again, having jumped over pages that are resident. */
 const BEYOND = 16;
 
@@ -18,20 +20,23 @@ export class StreamTable {
   readonly frontier: Int32Array;
   readonly planned: Int32Array;
   readonly window: Int32Array;
+  /** Steps looked at for each page fetched by the last plan, 1 or more: the others are resident. */
+  readonly pace: Float64Array;
   /** Prefetched pages used since the last plan. */
   readonly hits: Int32Array;
   /** Plans in a row that did not pay. */
   readonly failures: Uint8Array;
-  /** The Sign that it was found by; none once it has paid. */
+  /** The Sign that it was found by; none once a plan of it has paid. */
   readonly sign: Uint8Array;
   /** What was mapped ahead with the last plan, and the first page that was not. */
   readonly ahead: Int32Array;
   readonly marker: Int32Array;
   private readonly low: Int32Array;
   private readonly high: Int32Array;
-  private readonly seen: Float64Array;
+  /** The number of the fault that came last. */
+  private readonly seen: Int32Array;
   private used = 0;
-  private clock = 0;
+  private now = 0;
 
   constructor(readonly rows: number) {
     const column = (): Int32Array => new Int32Array(rows);
@@ -45,20 +50,26 @@ export class StreamTable {
     this.marker = column();
     this.low = column();
     this.high = column();
+    this.pace = new Float64Array(rows);
     this.failures = new Uint8Array(rows);
     this.sign = new Uint8Array(rows);
-    this.seen = new Float64Array(rows);
+    this.seen = column();
   }
 
   /** The stream that a fault of this thread belongs to, or NONE: one of its own first, then one of another thread; the nearest of several. */
   match(page: number, thread: number): number {
     const { low, high, stride, frontier, used } = this;
+    const now = ++this.now;
     let best = NONE;
     let bestScore = Infinity;
     for (let row = 0; row < used; row++) {
       if (page < low[row] || page > high[row]) continue;
       const by = stride[row];
       const distance = page - frontier[row];
+      if (now - this.seen[row] > STALE) {
+        this.drop(row);
+        continue;
+      }
       if (by === 0 || (by !== 1 && by !== -1 && distance % by !== 0)) continue;
       const score = Math.abs(distance) + (this.thread[row] === thread ? 0 : 2 ** 31);
       if (score >= bestScore) continue;
@@ -77,6 +88,7 @@ export class StreamTable {
     this.planned[row] = 0;
     this.hits[row] = 0;
     this.failures[row] = 0;
+    this.pace[row] = 1;
     this.ahead[row] = 0;
     this.marker[row] = NONE;
     return row;
@@ -95,7 +107,7 @@ export class StreamTable {
   }
 
   touch(row: number): void {
-    this.seen[row] = ++this.clock;
+    this.seen[row] = this.now;
   }
 
   drop(row: number): void {

@@ -42,6 +42,9 @@ export class StreamsPrefetcher implements Prefetcher {
   private readonly neighbours = new Neighbours(ROWS);
   private readonly regionThread = new Int32Array(ROWS);
   private readonly shared = new Uint8Array(ROWS);
+  /** The stride and window of the stream that the thread was on last, if that paid; 0: none. */
+  private readonly lastStride = new Int32Array(ROWS);
+  private readonly lastWindow = new Int32Array(ROWS);
   private ofThread: RecentFaults;
   private ofRegion: RecentFaults;
   private readonly credit = new Int32Array(SIGNS).fill(CREDIT);
@@ -71,9 +74,17 @@ export class StreamsPrefetcher implements Prefetcher {
     this.planning = NONE;
     if (plan.advice === Advice.random) return;
     if (++this.faults % CREDIT_FAULTS === 0) for (let sign = 0; sign < SIGNS; sign++) if (this.credit[sign] < CREDIT) this.credit[sign]++;
+    const threadRow = this.threads.row(thread);
+    if (this.threads.isNew) {
+      this.ofThread.clear(threadRow);
+      this.lastStride[threadRow] = 0;
+    }
     const stream = this.streams.match(page, thread);
-    if (stream !== NONE) this.follow(stream, page, kind, ahead, plan);
-    else this.begin(page, thread, kind, plan);
+    if (stream === NONE) return this.begin(page, thread, threadRow, kind, plan);
+    this.follow(stream, page, kind, ahead, plan);
+    const paid = this.streams.stride[stream] !== 0 && this.streams.sign[stream] === Sign.none;
+    this.lastStride[threadRow] = paid ? this.streams.stride[stream] : 0;
+    this.lastWindow[threadRow] = this.streams.window[stream];
   }
 
   /** The plan was carried out as far as the region and the frames allow: `plan` says up to where. */
@@ -81,12 +92,13 @@ export class StreamsPrefetcher implements Prefetcher {
     const row = this.planning;
     if (row === NONE) return;
     const { streams } = this;
-    const stride = streams.stride[row];
-    const frontier = plan.last;
-    const planned = Math.max(0, (frontier - this.at) / stride);
     streams.ahead[row] = plan.mapped;
     streams.marker[row] = plan.mapped > 0 ? plan.marker : NONE;
-    streams.place(row, frontier, planned, 2 * this.windowMax);
+    if (plan.count === 0) return;
+    const stride = streams.stride[row];
+    const looked = (plan.last - plan.start) / stride + 1;
+    streams.pace[row] = Math.min(STEPS_PER_PAGE, Math.max(1, looked / Math.max(1, plan.fetched)));
+    streams.place(row, plan.last, Math.max(0, (plan.last - this.at) / stride), 2 * this.windowMax);
   }
 
   private follow(row: number, page: number, kind: number, ahead: number, plan: Plan): void {
@@ -99,8 +111,9 @@ export class StreamsPrefetcher implements Prefetcher {
     streams.hits[row] += (ahead > 0 ? ahead : atMarker ? streams.ahead[row] : 0) + (kind === FaultKind.prefetchHit || (kind !== FaultKind.miss && steps >= 0) ? 1 : 0);
     if (atMarker) streams.marker[row] = NONE;
     streams.touch(row);
-    // Behind what was planned, or in the middle of it with more to come: nothing to do yet.
-    if (steps > planned || (steps >= window && !atMarker)) return;
+    const left = Math.max(0, Math.ceil(steps / streams.pace[row]));
+    // Behind what was planned, or in the middle of it with more to come: nothing to read yet.
+    if (steps > planned || (left >= window && !atMarker)) return this.mapAhead(row, plan);
     this.counters.trendsTried++;
     this.counters.trendsFound++;
     const hits = streams.hits[row];
@@ -110,7 +123,16 @@ export class StreamsPrefetcher implements Prefetcher {
     if (streams.stride[row] === 0) return;
     streams.window[row] = Math.min(this.windowMax, pays ? Math.max(window * 2, powerOfTwoFrom(hits + 1)) : Math.max(1, window >> 1));
     streams.hits[row] = 0;
-    this.plan(row, page, Math.max(0, steps), pays, plan);
+    this.plan(row, page, Math.max(0, steps), left, pays, plan);
+  }
+
+  /** Nothing is read, but what stands ready on a stream that pays is mapped. */
+  private mapAhead(row: number, plan: Plan): void {
+    const { streams } = this;
+    if (streams.sign[row] !== Sign.none || streams.failures[row] > 0) return;
+    plan.stride = streams.stride[row];
+    plan.mapAhead = true;
+    this.planning = row;
   }
 
   private isPastMarker(row: number, page: number, stride: number): boolean {
@@ -128,25 +150,24 @@ export class StreamsPrefetcher implements Prefetcher {
     } else if (taken > 0 && ++streams.failures[row] > LAST_FAILURE) streams.drop(row);
   }
 
-  private plan(row: number, page: number, left: number, trusted: boolean, plan: Plan): void {
+  /** The next window, `steps` steps from the page; `left` pages of what was planned before are still to come. */
+  private plan(row: number, page: number, steps: number, left: number, trusted: boolean, plan: Plan): void {
     const { streams } = this;
     const stride = streams.stride[row];
     plan.stride = stride;
-    plan.start = page + stride * (left + 1);
+    plan.start = page + stride * (steps + 1);
     plan.count = Math.max(0, Math.min(streams.window[row], 2 * this.windowMax - left));
     plan.steps = plan.count * STEPS_PER_PAGE;
-    plan.mapAhead = trusted && plan.count > 0;
+    plan.mapAhead = trusted;
     this.planning = row;
     this.at = page;
     // Until it is carried out: as if every page were there to be fetched.
-    streams.place(row, page + stride * (left + plan.count), left + plan.count, 2 * this.windowMax);
+    streams.place(row, page + stride * (steps + plan.count), steps + plan.count, 2 * this.windowMax);
   }
 
-  private begin(page: number, thread: number, kind: number, plan: Plan): void {
-    const { ofThread, ofRegion, threads, regions } = this;
+  private begin(page: number, thread: number, threadRow: number, kind: number, plan: Plan): void {
+    const { ofThread, ofRegion, regions } = this;
     this.counters.trendsTried++;
-    const threadRow = threads.row(thread);
-    if (threads.isNew) ofThread.clear(threadRow);
     const regionRow = regions.row(plan.regionFirst);
     if (regions.isNew) {
       ofRegion.clear(regionRow);
@@ -168,6 +189,12 @@ export class StreamsPrefetcher implements Prefetcher {
       if (this.credit[sign] > 0) this.credit[sign]--;
       return this.open(page, thread, recent.stride, FIRST_WINDOW, sign, plan);
     }
+    const lastStride = this.lastStride[threadRow];
+    this.lastStride[threadRow] = 0;
+    if (lastStride !== 0 && this.credit[Sign.jump] > 0) {
+      this.credit[Sign.jump]--;
+      return this.open(page, thread, lastStride, Math.max(FIRST_WINDOW, this.lastWindow[threadRow] >> 1), Sign.jump, plan);
+    }
     if (kind === FaultKind.zero) return;
     const { below, above } = this.neighbours;
     if (below + above === 0) return;
@@ -179,6 +206,6 @@ export class StreamsPrefetcher implements Prefetcher {
   private open(page: number, thread: number, stride: number, window: number, sign: number, plan: Plan): void {
     this.counters.trendsFound++;
     const row = this.streams.add(thread, stride, Math.min(window, this.windowMax), sign);
-    this.plan(row, page, 0, false, plan);
+    this.plan(row, page, 0, 0, false, plan);
   }
 }
