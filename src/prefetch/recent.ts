@@ -11,6 +11,8 @@ export const SIGNS = 5;
 
 const NEAR = 64;
 const LOOSE = 8;
+/** A fault of so many faults ago has nothing to do with this one. */
+const OLD = 128;
 
 export class RecentFaults {
   /** What `search` found: a Sign, the stride, and whether a fourth fault stands in the same line. */
@@ -19,6 +21,7 @@ export class RecentFaults {
   certain = false;
   // Each row is written downwards and twice, so that the newest lie in one piece, newest first; see history.ts.
   private readonly pages: Int32Array;
+  private readonly times: Int32Array;
   private readonly heads: Int32Array;
   private readonly lengths: Int32Array;
 
@@ -27,16 +30,20 @@ export class RecentFaults {
     readonly capacity: number,
   ) {
     this.pages = new Int32Array(rows * capacity * 2);
+    this.times = new Int32Array(rows * capacity * 2);
     this.heads = new Int32Array(rows);
     this.lengths = new Int32Array(rows);
   }
 
-  push(row: number, page: number): void {
-    const { capacity, pages } = this;
+  /** @param now the number of the fault */
+  push(row: number, page: number, now: number): void {
+    const { capacity, pages, times } = this;
     const head = this.heads[row] === 0 ? capacity - 1 : this.heads[row] - 1;
     const at = row * capacity * 2 + head;
     pages[at] = page;
     pages[at + capacity] = page;
+    times[at] = now;
+    times[at + capacity] = now;
     this.heads[row] = head;
     if (this.lengths[row] < capacity) this.lengths[row]++;
   }
@@ -46,10 +53,11 @@ export class RecentFaults {
   }
 
   /** Looks for a stream that `page`, not pushed yet, continues. @returns the sign */
-  search(row: number, page: number): number {
-    const { pages } = this;
+  search(row: number, page: number, now: number): number {
+    const { pages, times } = this;
     const first = row * this.capacity * 2 + this.heads[row];
-    const end = first + this.lengths[row];
+    let end = first + this.lengths[row];
+    while (end > first && ((now - times[end - 1]) | 0) > OLD) end--;
     let loose = 0;
     this.certain = false;
     for (let at = first; at < end - 1; at++) {

@@ -1,22 +1,25 @@
 /**
  * The streams that are known: a bounded table of columns, one row a stream. When it is full, the stream that has gone on least recently gives up its row.
  *
- *     reach                      page           frontier          beyond
- *     |  behind: looked at late   |  planned       |  jumped over?   |
- *     low -------------------------------------------------------- high      a fault in here, on a multiple of the stride, is this stream's
+ *              at    expected          frontier         beyond
+ *     | behind | mapped | planned        | jumped over?   |
+ *     low ---------------------------------------------- high      a fault in here, on a multiple of the stride, may be this stream's
  */
 import { NONE } from '../types.js';
 
 /** A stream on which no fault has come for so many faults is no stream any more: what comes there now comes by chance. */
-const STALE = 512;
+const STALE = 256;
 /** Steps beyond the frontier at which a stream may come up again, having jumped over pages that are resident. */
 const BEYOND = 16;
+/** A fault behind the expected page is so many times as surprising as one beyond it, where the pages between may be resident. */
+const BACKWARD = 4;
 
 export class StreamTable {
   readonly thread: Int32Array;
   /** 0: no stream. */
   readonly stride: Int32Array;
-  /** The last page that was planned, and how many steps up to it may still come. */
+  /** The page of its last plan, the last page that was planned then, and the steps between the two. */
+  readonly at: Int32Array;
   readonly frontier: Int32Array;
   readonly planned: Int32Array;
   readonly window: Int32Array;
@@ -42,6 +45,7 @@ export class StreamTable {
     const column = (): Int32Array => new Int32Array(rows);
     this.thread = column();
     this.stride = column();
+    this.at = column();
     this.frontier = column();
     this.planned = column();
     this.window = column();
@@ -56,27 +60,32 @@ export class StreamTable {
     this.seen = column();
   }
 
-  /** The stream that a fault of this thread belongs to, or NONE: one of its own first, then one of another thread; the nearest of several. */
+  /** The stream that a fault of this thread belongs to, or NONE: one of its own first, then one of another thread; the least surprised of several. */
   match(page: number, thread: number): number {
-    const { low, high, stride, frontier, used } = this;
+    const { low, high, stride, used } = this;
     const now = ++this.now;
     let best = NONE;
-    let bestScore = Infinity;
+    let least = Infinity;
     for (let row = 0; row < used; row++) {
       if (page < low[row] || page > high[row]) continue;
       const by = stride[row];
-      const distance = page - frontier[row];
       if (now - this.seen[row] > STALE) {
         this.drop(row);
         continue;
       }
-      if (by === 0 || (by !== 1 && by !== -1 && distance % by !== 0)) continue;
-      const score = Math.abs(distance) + (this.thread[row] === thread ? 0 : 2 ** 31);
-      if (score >= bestScore) continue;
+      if (by !== 1 && by !== -1 && (page - this.at[row]) % by !== 0) continue;
+      const skipped = (page - this.expected(row)) / by;
+      const surprise = (skipped < 0 ? -skipped * BACKWARD : skipped) + (this.thread[row] === thread ? 0 : 2 ** 31);
+      if (surprise >= least) continue;
       best = row;
-      bestScore = score;
+      least = surprise;
     }
     return best;
+  }
+
+  /** Where the stream's next fault is expected: at its marker, or one step on. */
+  expected(row: number): number {
+    return this.marker[row] === NONE ? this.at[row] + this.stride[row] : this.marker[row];
   }
 
   add(thread: number, stride: number, window: number, sign: number): number {
@@ -94,12 +103,13 @@ export class StreamTable {
     return row;
   }
 
-  /** The stream is planned up to `frontier`, `planned` steps of it ahead of the page it stands at; `behind` more steps may still be looked at. */
-  place(row: number, frontier: number, planned: number, behind: number): void {
+  /** The stream has come to `at` and is planned up to `frontier`. */
+  place(row: number, at: number, frontier: number): void {
     const stride = this.stride[row];
+    this.at[row] = at;
     this.frontier[row] = frontier;
-    this.planned[row] = planned;
-    const back = frontier - stride * (planned + behind);
+    this.planned[row] = (frontier - at) / stride;
+    const back = at - stride * this.window[row];
     const beyond = frontier + stride * BEYOND;
     this.low[row] = Math.min(back, beyond);
     this.high[row] = Math.max(back, beyond);

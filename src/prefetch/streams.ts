@@ -73,7 +73,8 @@ export class StreamsPrefetcher implements Prefetcher {
     plan.clear();
     this.planning = NONE;
     if (plan.advice === Advice.random) return;
-    if (++this.faults % CREDIT_FAULTS === 0) for (let sign = 0; sign < SIGNS; sign++) if (this.credit[sign] < CREDIT) this.credit[sign]++;
+    this.faults = (this.faults + 1) | 0;
+    if (this.faults % CREDIT_FAULTS === 0) for (let sign = 0; sign < SIGNS; sign++) if (this.credit[sign] < CREDIT) this.credit[sign]++;
     const threadRow = this.threads.row(thread);
     if (this.threads.isNew) {
       this.ofThread.clear(threadRow);
@@ -98,7 +99,7 @@ export class StreamsPrefetcher implements Prefetcher {
     const stride = streams.stride[row];
     const looked = (plan.last - plan.start) / stride + 1;
     streams.pace[row] = Math.min(STEPS_PER_PAGE, Math.max(1, looked / Math.max(1, plan.fetched)));
-    streams.place(row, plan.last, Math.max(0, (plan.last - this.at) / stride), 2 * this.windowMax);
+    streams.place(row, this.at, (plan.last - this.at) * stride > 0 ? plan.last : this.at);
   }
 
   private follow(row: number, page: number, kind: number, ahead: number, plan: Plan): void {
@@ -162,7 +163,7 @@ export class StreamsPrefetcher implements Prefetcher {
     this.planning = row;
     this.at = page;
     // Until it is carried out: as if every page were there to be fetched.
-    streams.place(row, page + stride * (steps + plan.count), steps + plan.count, 2 * this.windowMax);
+    streams.place(row, page, page + stride * (steps + plan.count));
   }
 
   private begin(page: number, thread: number, threadRow: number, kind: number, plan: Plan): void {
@@ -176,13 +177,13 @@ export class StreamsPrefetcher implements Prefetcher {
     } else if (this.regionThread[regionRow] !== thread) this.shared[regionRow] = 1;
     this.regionThread[regionRow] = thread;
     let recent = ofThread;
-    let sign = ofThread.search(threadRow, page);
+    let sign = ofThread.search(threadRow, page, this.faults);
     if (sign === Sign.none && this.shared[regionRow] === 1) {
       recent = ofRegion;
-      sign = ofRegion.search(regionRow, page);
+      sign = ofRegion.search(regionRow, page, this.faults);
     }
-    ofThread.push(threadRow, page);
-    ofRegion.push(regionRow, page);
+    ofThread.push(threadRow, page, this.faults);
+    ofRegion.push(regionRow, page, this.faults);
     this.neighbours.fault(regionRow, page);
     if (plan.advice === Advice.sequential) return this.open(page, thread, 1, 2 * FIRST_WINDOW, Sign.none, plan);
     if (sign !== Sign.none && (this.credit[sign] > 0 || recent.certain)) {
