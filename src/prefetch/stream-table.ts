@@ -13,6 +13,10 @@ const STALE = 256;
 const BEYOND = 16;
 /** A fault behind the expected page is so many times as surprising as one beyond it, where the pages between may be resident. */
 const BACKWARD = 4;
+/** As many equal skips in a row, after the first, are the stream's stride. */
+const REGULAR = 2;
+/** Threads that share a stream go along it side by side: a fault that surprises it more is none of theirs. */
+const SHARED = 8;
 
 export class StreamTable {
   readonly thread: Int32Array;
@@ -34,6 +38,12 @@ export class StreamTable {
   /** What was mapped ahead with the last plan, and the first page that was not. */
   readonly ahead: Int32Array;
   readonly marker: Int32Array;
+  /** The page of its last fault, the steps from the one before to it, and how often in a row they were as many. */
+  readonly last: Int32Array;
+  readonly skip: Int32Array;
+  readonly repeats: Uint8Array;
+  /** Faults that are still to be seen one by one before anything is mapped ahead again. */
+  readonly doubt: Uint8Array;
   private readonly low: Int32Array;
   private readonly high: Int32Array;
   /** The number of the fault that came last. */
@@ -52,6 +62,10 @@ export class StreamTable {
     this.hits = column();
     this.ahead = column();
     this.marker = column();
+    this.last = column();
+    this.skip = column();
+    this.repeats = new Uint8Array(rows);
+    this.doubt = new Uint8Array(rows);
     this.low = column();
     this.high = column();
     this.pace = new Float64Array(rows);
@@ -75,7 +89,11 @@ export class StreamTable {
       }
       if (by !== 1 && by !== -1 && (page - this.at[row]) % by !== 0) continue;
       const skipped = (page - this.expected(row)) / by;
-      const surprise = (skipped < 0 ? -skipped * BACKWARD : skipped) + (this.thread[row] === thread ? 0 : 2 ** 31);
+      let surprise = skipped < 0 ? -skipped * BACKWARD : skipped;
+      if (this.thread[row] !== thread) {
+        if (surprise > SHARED) continue;
+        surprise += 2 ** 31;
+      }
       if (surprise >= least) continue;
       best = row;
       least = surprise;
@@ -88,7 +106,7 @@ export class StreamTable {
     return this.marker[row] === NONE ? this.at[row] + this.stride[row] : this.marker[row];
   }
 
-  add(thread: number, stride: number, window: number, sign: number): number {
+  add(page: number, thread: number, stride: number, window: number, sign: number): number {
     const row = this.take();
     this.thread[row] = thread;
     this.stride[row] = stride;
@@ -100,6 +118,10 @@ export class StreamTable {
     this.pace[row] = 1;
     this.ahead[row] = 0;
     this.marker[row] = NONE;
+    this.last[row] = page;
+    this.skip[row] = 1;
+    this.repeats[row] = 0;
+    this.doubt[row] = 0;
     return row;
   }
 
@@ -114,6 +136,15 @@ export class StreamTable {
     this.low[row] = Math.min(back, beyond);
     this.high[row] = Math.max(back, beyond);
     this.touch(row);
+  }
+
+  /** Notes a fault of the stream. @returns the steps that it always goes at a time, when it has shown so; 1 otherwise. */
+  note(row: number, page: number): number {
+    const skip = (page - this.last[row]) / this.stride[row];
+    this.repeats[row] = skip > 1 && skip === this.skip[row] && this.marker[row] === NONE ? Math.min(REGULAR, this.repeats[row] + 1) : 0;
+    this.last[row] = page;
+    this.skip[row] = skip;
+    return this.repeats[row] === REGULAR ? skip : 1;
   }
 
   touch(row: number): void {

@@ -26,6 +26,8 @@ const ROWS = 64;
 const RECENT_MAX = 64;
 const FIRST_WINDOW = 4;
 const LAST_FAILURE = 2;
+/** After a marker was not touched, so many faults are to be seen one by one. */
+const DOUBT = 4;
 /** Pages looked at for each page planned: those that are resident are stepped over. */
 const STEPS_PER_PAGE = 4;
 const CREDIT = 16;
@@ -104,41 +106,59 @@ export class StreamsPrefetcher implements Prefetcher {
 
   private follow(row: number, page: number, kind: number, ahead: number, plan: Plan): void {
     const { streams } = this;
+    const marker = streams.marker[row];
     const stride = streams.stride[row];
+    const regular = streams.note(row, page);
     const steps = (streams.frontier[row] - page) / stride;
     const window = streams.window[row];
     const planned = streams.planned[row];
-    const atMarker = ahead > 0 || this.isPastMarker(row, page, stride);
-    streams.hits[row] += (ahead > 0 ? ahead : atMarker ? streams.ahead[row] : 0) + (kind === FaultKind.prefetchHit || (kind !== FaultKind.miss && steps >= 0) ? 1 : 0);
-    if (atMarker) streams.marker[row] = NONE;
     streams.touch(row);
+    if (kind === FaultKind.prefetchHit || (kind !== FaultKind.miss && steps >= 0)) streams.hits[row]++;
+    const isMarker = ahead > 0 || page === marker;
+    const isPast = !isMarker && marker !== NONE && (page - marker) * stride > 0;
+    if (isMarker) {
+      streams.hits[row] += ahead > 0 ? ahead : streams.ahead[row];
+      if (streams.doubt[row] > 0) streams.doubt[row]--;
+    } else if (isPast) {
+      // The marker itself was not touched: perhaps half of what was mapped before it was not either.
+      streams.hits[row] += streams.ahead[row] >> 1;
+      streams.doubt[row] = DOUBT;
+    } else if (streams.doubt[row] > 0) streams.doubt[row]--;
+    if (isMarker || isPast) streams.marker[row] = NONE;
+    if (regular > 1) return this.widen(row, page, stride * regular, plan);
     const left = Math.max(0, Math.ceil(steps / streams.pace[row]));
     // Behind what was planned, or in the middle of it with more to come: nothing to read yet.
-    if (steps > planned || (left >= window && !atMarker)) return this.mapAhead(row, plan);
+    if (steps > planned || (left >= window && !isMarker)) return this.mapAhead(row, plan);
     this.counters.trendsTried++;
     this.counters.trendsFound++;
     const hits = streams.hits[row];
     const taken = steps < 0 ? planned : planned - steps;
-    const pays = hits > 0 && hits * 2 >= taken;
+    const pays = hits > 0 && (isMarker || hits * 2 * streams.pace[row] >= taken);
     this.judge(row, pays, taken);
     if (streams.stride[row] === 0) return;
     streams.window[row] = Math.min(this.windowMax, pays ? Math.max(window * 2, powerOfTwoFrom(hits + 1)) : Math.max(1, window >> 1));
     streams.hits[row] = 0;
-    this.plan(row, page, Math.max(0, steps), left, pays, plan);
+    this.plan(row, page, Math.max(0, steps), left, pays && streams.doubt[row] === 0, plan);
+  }
+
+  /** The stream goes several of its steps at a time: that is its stride. */
+  private widen(row: number, page: number, stride: number, plan: Plan): void {
+    const { streams } = this;
+    streams.stride[row] = stride;
+    streams.repeats[row] = 0;
+    streams.doubt[row] = 0;
+    streams.hits[row] = 0;
+    streams.pace[row] = 1;
+    this.plan(row, page, 0, 0, false, plan);
   }
 
   /** Nothing is read, but what stands ready on a stream that pays is mapped. */
   private mapAhead(row: number, plan: Plan): void {
     const { streams } = this;
-    if (streams.sign[row] !== Sign.none || streams.failures[row] > 0) return;
+    if (streams.sign[row] !== Sign.none || streams.failures[row] > 0 || streams.doubt[row] > 0) return;
     plan.stride = streams.stride[row];
     plan.mapAhead = true;
     this.planning = row;
-  }
-
-  private isPastMarker(row: number, page: number, stride: number): boolean {
-    const marker = this.streams.marker[row];
-    return marker !== NONE && (page - marker) * stride >= 0;
   }
 
   private judge(row: number, pays: boolean, taken: number): void {
@@ -206,7 +226,7 @@ export class StreamsPrefetcher implements Prefetcher {
 
   private open(page: number, thread: number, stride: number, window: number, sign: number, plan: Plan): void {
     this.counters.trendsFound++;
-    const row = this.streams.add(thread, stride, Math.min(window, this.windowMax), sign);
+    const row = this.streams.add(page, thread, stride, Math.min(window, this.windowMax), sign);
     this.plan(row, page, 0, 0, false, plan);
   }
 }
