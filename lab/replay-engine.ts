@@ -7,7 +7,6 @@
  */
 import type { Engine, Mapping } from '../src/engine.js';
 import { Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS } from '../src/layout.js';
-import { FaultKind } from '../src/prefetch/prefetcher.js';
 import { Advice } from '../src/regions.js';
 import { NONE, PAGE_SIZE, vpn } from '../src/types.js';
 import { StoreChannel, type StoreModel } from './store-model.js';
@@ -55,7 +54,7 @@ export class Truth {
   stallNs = 0;
   /** How long pages that were used in time had been there, ns. */
   readonly early: number[] = [];
-  /** For the curves: [virtual ns, stall so far] at every `sampleNs` or so. */
+  /** For the curves, at each fault served: accesses made so far, stall so far. */
   readonly stalls: [number, number][] = [];
 }
 
@@ -70,6 +69,8 @@ export class ReplayEngine implements Engine {
   readonly truth = new Truth();
   /** Until this is set the threads wait. */
   running = false;
+  /** Accesses that the threads have made. */
+  accesses = 0;
 
   private now = 1;
   private words = 0;
@@ -208,6 +209,7 @@ export class ReplayEngine implements Engine {
         time += gaps[at];
         at++;
       }
+      this.accesses += at - this.next[thread];
       this.next[thread] = at;
       this.readyAt[thread] = time;
       if (at === accesses.length) this.runningThreads--;
@@ -294,7 +296,7 @@ export class ReplayEngine implements Engine {
       this.readyAt[thread] = resumes;
       this.waitsFor[thread] = NONE;
     }
-    this.truth.stalls.push([this.now, this.truth.stallNs]);
+    this.truth.stalls.push([this.accesses, this.truth.stallNs]);
   }
 
   private use(page: number, time: number): void {
@@ -381,5 +383,3 @@ export class ReplayEngine implements Engine {
 }
 
 const flagsOf = (advice: number): string[] => ['rd', 'wr', ...(advice === Advice.sequential ? ['sr'] : advice === Advice.random ? ['rr'] : [])];
-
-export const isZeroFault = (kind: number): boolean => kind === FaultKind.zero;

@@ -2,9 +2,9 @@
 import { DEMAND_FRAMES, EVICTION_FRAMES } from '../src/options.js';
 import { Pager } from '../src/pager.js';
 import { createPrefetcher, DEFAULT_HISTORY, DEFAULT_WINDOW_MAX } from '../src/prefetch/index.js';
-import type { Plan, Prefetcher, PrefetchOptions } from '../src/prefetch/prefetcher.js';
+import { Plan, type Prefetcher, type PrefetchOptions } from '../src/prefetch/prefetcher.js';
 import { DEFAULT_PREFETCH_BUFFER } from '../src/prefetch-buffer.js';
-import type { PageIndex } from '../src/types.js';
+import { type PageIndex, pageIndex } from '../src/types.js';
 import { DEFAULT_VICTIM_POLICY } from '../src/victim/index.js';
 import { ReplayEngine, type Truth } from './replay-engine.js';
 import { STORES, type StoreModel } from './store-model.js';
@@ -14,7 +14,8 @@ export interface ReplayOptions {
   readonly policy: string;
   /** Share of the pages touched that may be resident. */
   readonly local: number;
-  readonly buffer?: number;
+  /** The most pages of the prefetch buffer; see `bufferFor`. */
+  readonly mostBuffer?: number;
   readonly store?: StoreModel;
   readonly history?: number;
   readonly windowMax?: number;
@@ -47,9 +48,9 @@ export interface ReplayResult {
   /** Time of a decision, ns: median and 99th percentile; NaN when not timed. */
   readonly decisionNs: number;
   readonly decisionP99Ns: number;
-  /** [ns since the start, stall so far], thinned. */
+  /** [accesses made, stall so far in ns], thinned. */
   readonly stalls: readonly (readonly [number, number])[];
-  /** [ns since the start, pages planned], thinned. */
+  /** [accesses made, pages planned], thinned. */
   readonly windows: readonly (readonly [number, number])[];
 }
 
@@ -62,7 +63,7 @@ export const bufferFor = (touchedPages: number, asked = DEFAULT_PREFETCH_BUFFER)
 
 export function replay(workload: Workload, options: ReplayOptions): ReplayResult {
   const { policy, local, store = STORES['rdma'], history = DEFAULT_HISTORY, windowMax = DEFAULT_WINDOW_MAX, victims = DEFAULT_VICTIM_POLICY } = options;
-  const prefetchBuffer = options.buffer ?? bufferFor(workload.touchedPages);
+  const prefetchBuffer = bufferFor(workload.touchedPages, options.mostBuffer);
   const frames = prefetchBuffer + Math.min(EVICTION_FRAMES, Math.ceil(prefetchBuffer / 8)) + DEMAND_FRAMES;
   const engine = new ReplayEngine(workload, store, frames);
   const pager = new Pager(engine, {
@@ -80,7 +81,8 @@ export function replay(workload: Workload, options: ReplayOptions): ReplayResult
   });
   pager.attach();
   settle(engine, pager);
-  const watched = new Watched(createPrefetcher(policy, { history, windowMax }), engine, options.timed ?? false);
+  const make = (): Prefetcher => createPrefetcher(policy, { history, windowMax });
+  const watched = new Watched(make(), engine, options.timed ?? false);
   pager.setPrefetch(watched);
   const before = pager.stats();
   const startNs = engine.nowNs;
@@ -91,7 +93,8 @@ export function replay(workload: Workload, options: ReplayOptions): ReplayResult
     pager.step(STEP_NS);
   }
   const after = pager.stats();
-  return result(options, engine, watched, startNs, { faults: after.faults - before.faults, evictions: after.evictions - before.evictions });
+  const times = options.timed ? timed(make, watched.calls) : [];
+  return result(options, engine, watched.windows, times, startNs, { faults: after.faults - before.faults, evictions: after.evictions - before.evictions });
 }
 
 /** Until what is beyond the limit is out and written. */
@@ -104,15 +107,20 @@ function settle(engine: ReplayEngine, pager: Pager): void {
   }
 }
 
-/** A policy with a stopwatch and a record of its windows. */
+/** What the policy was asked, and what came of its answer: as many numbers a call as there are names here. */
+const CALL_WORDS = 11;
+const WARM_CALLS = 50_000;
+const MOST_CALLS = 200_000;
+
+/** A policy whose windows are noted, and its calls so that they can be made again. */
 class Watched implements Prefetcher {
   readonly windows: [number, number][] = [];
-  readonly times: number[] = [];
+  readonly calls: number[] = [];
 
   constructor(
     private readonly policy: Prefetcher,
     private readonly engine: ReplayEngine,
-    private readonly timed: boolean,
+    private readonly keepsCalls: boolean,
   ) {}
 
   get name(): string {
@@ -124,14 +132,14 @@ class Watched implements Prefetcher {
   }
 
   fault(page: PageIndex, thread: number, kind: number, ahead: number, plan: Plan): void {
-    const begin = this.timed ? performance.now() : 0;
+    if (this.keepsCalls) this.calls.push(page, thread, kind, ahead, plan.regionFirst, plan.regionEnd, plan.advice, 0, 0, 0, 0);
     this.policy.fault(page, thread, kind, ahead, plan);
-    if (this.timed) this.times.push(performance.now() - begin);
-    if (plan.count > 0) this.windows.push([this.engine.nowNs, plan.count]);
+    if (plan.count > 0) this.windows.push([this.engine.accesses, plan.count]);
   }
 
   carriedOut(plan: Plan): void {
     this.policy.carriedOut?.(plan);
+    if (this.keepsCalls) this.calls.splice(-4, 4, plan.last, plan.fetched, plan.mapped, plan.marker);
   }
 
   configure(options: PrefetchOptions): void {
@@ -139,17 +147,42 @@ class Watched implements Prefetcher {
   }
 }
 
+/** Makes the same calls to a policy of its own until it is compiled, then with the clock in hand. @returns ms a call, ascending */
+function timed(make: () => Prefetcher, calls: readonly number[]): number[] {
+  const count = Math.min(MOST_CALLS, calls.length / CALL_WORDS);
+  const words = Float64Array.from(calls.slice(0, count * CALL_WORDS));
+  const plan = new Plan();
+  const times = new Float64Array(count);
+  const rounds = count === 0 ? 0 : 1 + Math.ceil(WARM_CALLS / count);
+  for (let round = 0; round < rounds; round++) {
+    const policy = make();
+    for (let call = 0, at = 0; call < count; call++, at += CALL_WORDS) {
+      plan.regionFirst = words[at + 4];
+      plan.regionEnd = words[at + 5];
+      plan.advice = words[at + 6];
+      const begin = performance.now();
+      policy.fault(pageIndex(words[at]), words[at + 1], words[at + 2], words[at + 3], plan);
+      plan.last = words[at + 7];
+      plan.fetched = words[at + 8];
+      plan.mapped = words[at + 9];
+      plan.marker = words[at + 10];
+      if (plan.count > 0 || plan.mapAhead) policy.carriedOut?.(plan);
+      times[call] = performance.now() - begin;
+    }
+  }
+  return [...times.sort()];
+}
+
 function result(
   { policy, local }: ReplayOptions,
   engine: ReplayEngine,
-  { windows, times }: Watched,
+  windows: readonly (readonly [number, number])[],
+  times: readonly number[],
   startNs: number,
   counts: { readonly faults: number; readonly evictions: number },
 ): ReplayResult {
   const truth: Truth = engine.truth;
   const { demandReads, prefetched, used, late, dropped, droppedMapped, stallNs } = truth;
-  times.sort((a, b) => a - b);
-  const since = ([at, value]: readonly [number, number]): readonly [number, number] => [at - startNs, value];
   return {
     policy,
     local,
@@ -168,8 +201,8 @@ function result(
     endNs: engine.nowNs - startNs,
     decisionNs: (times[times.length >> 1] ?? Number.NaN) * 1e6,
     decisionP99Ns: (times[Math.floor(times.length * 0.99)] ?? Number.NaN) * 1e6,
-    stalls: thin(truth.stalls).map(since),
-    windows: thin(windows).map(since),
+    stalls: thin(truth.stalls),
+    windows: thin(windows),
   };
 }
 

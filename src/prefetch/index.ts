@@ -1,5 +1,6 @@
 /** The prefetch policies by name. */
 import { LeapPrefetcher } from './leap.js';
+import { LeapKernelPrefetcher } from './leap-kernel.js';
 import { NextNPrefetcher } from './next-n.js';
 import { NoPrefetcher } from './none.js';
 import type { Prefetcher, PrefetchOptions } from './prefetcher.js';
@@ -7,7 +8,7 @@ import { ReadaheadPrefetcher } from './readahead.js';
 import { StreamsPrefetcher } from './streams.js';
 import { StridePrefetcher } from './stride.js';
 
-export const PREFETCHERS = ['streams', 'leap', 'readahead', 'stride', 'next-n', 'none'] as const;
+export const PREFETCHERS = ['streams', 'leap', 'leap-kernel', 'readahead', 'stride', 'next-n', 'none'] as const;
 export type PrefetcherName = (typeof PREFETCHERS)[number];
 
 export const DEFAULT_HISTORY = 32;
@@ -17,6 +18,7 @@ export const DEFAULT_WINDOW_MAX = 32;
 const MAKERS: { readonly [name in PrefetcherName]: (options: PrefetchOptions) => Prefetcher } = {
   streams: (options) => new StreamsPrefetcher(options),
   leap: (options) => new LeapPrefetcher(options),
+  'leap-kernel': (options) => new LeapKernelPrefetcher(options),
   readahead: (options) => new ReadaheadPrefetcher(options),
   stride: (options) => new StridePrefetcher(options),
   'next-n': (options) => new NextNPrefetcher(options),
