@@ -56,9 +56,15 @@ const size = (text: string): Size => {
   return parsed;
 };
 
+const bytes = (text: string): number => {
+  const parsed = parseSize(text);
+  return parsed?.kind === 'bytes' && parsed.bytes >= LEAST_RECORD_BYTES ? parsed.bytes : wrong(`"${text}" is no size of 4K or more, such as 256M`);
+};
+
 const path = (text: string): string => text;
 const given = (): true => true;
 
+const LEAST_RECORD_BYTES = 4096;
 const PID_MAX = 2 ** 22; // the kernel's own limit on 64-bit machines (PID_MAX_LIMIT)
 
 const table = {
@@ -77,6 +83,8 @@ const table = {
   'prefetch-buffer': { help: 'the most pages read ahead and not yet used', standard: String(DEFAULT_PREFETCH_BUFFER), parse: integer(0, 1 << 20) },
   evict: { help: `how pages leave the process: ${evictNames.join(', ')}`, standard: 'auto', parse: oneOf(evictNames) },
   victims: { help: `which pages leave first: ${VICTIM_POLICIES.join(', ')}`, standard: DEFAULT_VICTIM_POLICY, parse: oneOf(VICTIM_POLICIES) },
+  record: { help: 'record every fault into this file, for leap-lab', parse: path },
+  'record-max': { help: 'the most that a recording may take', standard: '256M', parse: bytes },
   control: { help: 'socket for leapctl', standard: '/run/leap/PID.sock', parse: path },
   'log-level': { help: `how much to say: ${logLevels.join(', ')}`, standard: 'info', parse: oneOf(logLevels) },
   portal: { help: 'memory servers (not in this version)', parse: path },
@@ -111,6 +119,11 @@ const groups: readonly Group[] = [
     names: ['control', 'log-level'],
   },
   {
+    title: 'Recording:',
+    example: ['leapd --pid 1234 --record trace.leap', 'write down every fault, to be replayed with leap-lab'],
+    names: ['record', 'record-max'],
+  },
+  {
     title: 'Remote memory (not in this version):',
     example: ['leapd --pid 1234 --rdma', 'refused: there are no memory servers yet'],
     names: ['portal', 'rdma'],
@@ -129,6 +142,8 @@ export interface LeapdOptions {
   readonly prefetchBuffer: number;
   readonly evict: EvictName;
   readonly victims: VictimPolicyName;
+  readonly record: string | undefined;
+  readonly recordMax: number;
   readonly control: string;
   readonly logLevel: LogLevel;
 }
@@ -209,6 +224,8 @@ export function parseOptions(args: readonly string[]): LeapdOptions {
   return settle(parsed as Parsed);
 }
 
+const looksForTrends = (prefetch: PrefetcherName): boolean => ['streams', 'leap', 'leap-kernel'].includes(prefetch);
+
 /** Contradictions between options, and the values of those not given. */
 function settle(given: Parsed): LeapdOptions {
   if (given.portal !== undefined || given.rdma) {
@@ -220,7 +237,7 @@ function settle(given: Parsed): LeapdOptions {
     (given[name] as Value<Name> | undefined) ?? parseValue(name, table[name].standard.replace('PID', String(pid)));
   const prefetch = value('prefetch');
   if (given['window-max'] !== undefined && prefetch === 'none') wrong('--window-max means nothing with --prefetch none');
-  if (given.history !== undefined && prefetch !== 'leap') wrong(`--history means nothing with --prefetch ${prefetch}: only leap looks for trends`);
+  if (given.history !== undefined && !looksForTrends(prefetch)) wrong(`--history means nothing with --prefetch ${prefetch}: it looks for no trends`);
   return {
     pid,
     prefetch,
@@ -233,6 +250,8 @@ function settle(given: Parsed): LeapdOptions {
     prefetchBuffer: value('prefetch-buffer'),
     evict: value('evict'),
     victims: value('victims'),
+    record: given.record,
+    recordMax: value('record-max'),
     control: value('control'),
     logLevel: value('log-level'),
   };

@@ -2,6 +2,7 @@
 import type { PagerStats } from '../src/counters.js';
 import type { PagerOptions } from '../src/options.js';
 import type { PrefetcherName } from '../src/prefetch/index.js';
+import type { RecordMemory } from '../src/trace/ring.js';
 import type { EvictName } from './options.js';
 
 /** What the worker is started with. */
@@ -21,6 +22,8 @@ export interface PagerChanges {
   readonly windowMax?: number;
   readonly prefetchBuffer?: number;
   readonly evicting?: boolean;
+  /** Where every fault is to be recorded; null: nowhere any more. */
+  readonly record?: RecordMemory | null;
 }
 
 export interface WorkerData {

@@ -22,6 +22,7 @@ import { PagerClient } from './pager-client.js';
 import type { AttachFacts, Ending } from './pager-messages.js';
 import { PinWatch } from './pin-watch.js';
 import { openProgress } from './progress.js';
+import { Recording, type Recorded } from './recording.js';
 import { Registry, SIGN_OF_LIFE_MS, type Claim } from './registry.js';
 import { pagesToBytes } from './size.js';
 import { checkSwapPath, removeSwapFile } from './swap-path.js';
@@ -34,6 +35,7 @@ export class Session {
   /** How the attach went; undefined before it. */
   attached: AttachFacts | undefined;
   private draining: Promise<Ending> | undefined;
+  private recording: Recording | undefined;
   private code: ExitCode = ExitCode.ok;
   /** A signal that came before there was anything to detach from. */
   private early: string | undefined;
@@ -88,6 +90,9 @@ export class Session {
     const { swapFile, control } = options;
     log.info({ ...facts, swapFile, control }, `paging process ${target.pid} (${target.name}); end it with Ctrl-C or: leapctl detach ${target.pid}`);
     if (this.early !== undefined) this.ask(this.early);
+    if (options.record !== undefined) {
+      await this.startRecording(resolve(options.record), false, options.recordMax).catch((error: unknown) => log.error({ err: error }, 'nothing is recorded'));
+    }
     try {
       const ending = await this.pager.ended;
       await this.draining; // its last word on the progress comes first
@@ -101,6 +106,7 @@ export class Session {
       throw new PagerFailure(reason);
     } finally {
       timers.forEach((timer) => clearInterval(timer));
+      await this.recording?.stop();
     }
     await server.close();
     removeSwapFile(swapFile);
@@ -138,6 +144,22 @@ export class Session {
     } finally {
       clearInterval(follower);
     }
+  }
+
+  /** @throws Refusal: a recording is under way, or the file cannot be made. */
+  async startRecording(path: string, exact: boolean, maxBytes: number): Promise<void> {
+    if (this.recording !== undefined) throw new Refusal(ExitCode.refused, 'a recording is under way', 'end it first');
+    const { pid, name } = this.target;
+    const about = { name, pid, startedAt: new Date().toISOString(), exact: exact || this.options.prefetch === 'none' ? 'yes' : 'no' };
+    this.recording = await Recording.start(this.pager, this.log, { path, exact, maxBytes, about });
+  }
+
+  /** @throws Refusal: there is none. */
+  async stopRecording(): Promise<Recorded> {
+    const { recording } = this;
+    if (recording === undefined) throw new Refusal(ExitCode.refused, 'nothing is being recorded', 'begin with: leapctl record PID --out FILE');
+    this.recording = undefined;
+    return recording.stop();
   }
 
   private done = 0;

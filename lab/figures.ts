@@ -5,7 +5,7 @@ import type { ReplayResult } from './replay.js';
 const WIDTH = 720;
 const HEIGHT = 280;
 const LEFT = 64;
-const RIGHT = 12;
+const RIGHT = 28;
 const TOP = 30;
 const BOTTOM = 40;
 /** Points of a scatter plot: more only make it heavier. */
