@@ -127,13 +127,13 @@ async function record(name: string, program: Program, out: string): Promise<void
       child.send('go');
       await hasGrown(child.pid, LEAST_MIB * MIB);
     }
-    const local = program.localBytes ?? Math.round(residentBytes(child.pid) * SHARE);
+    const local = program.localBytes === undefined ? `${SHARE * 100}%` : String(program.localBytes);
     const leapd = new LineChild(
       undo,
       'leapd',
       process.execPath,
       [
-        ...[join(root, 'dist', 'daemon', 'leapd.js'), '--pid', String(child.pid), '--local-memory', String(local), '--prefetch', 'none', '--prefetch-buffer', '64'],
+        ...[join(root, 'dist', 'daemon', 'leapd.js'), '--pid', String(child.pid), '--local-memory', local, '--prefetch', 'none', '--prefetch-buffer', '64'],
         ...['--swap-file', join(dir, 'swap'), '--control', join(dir, 'leapd'), '--record', raw],
       ],
       'stderr',

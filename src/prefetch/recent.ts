@@ -1,105 +1,125 @@
 /**
- * The newest faults that belong to no known stream, a ring for each row (a thread, a region), and the search in them for the beginning of a stream.
+ * The beginnings of streams: the newest fault in each neighbourhood, of those faults that belong to no known stream, and where it led.
  *
- *     near    P, P-d, P-2d among them, in this order, d at most NEAR pages: other streams' faults may stand between
- *     far     P, P-d, P-2d, one right after the other, whatever d
+ *     near    three in a line, P, P-d, P-2d, d at most NEAR pages; faults in other neighbourhoods may have come between
+ *     far     the same one right after the other, whatever d
  *     loose   three that go the same way in steps of at most LOOSE pages: a stream that jumps over pages that are resident
  *     jump    not found here: the thread has left a stream that paid, and may go on elsewhere as it did there
+ *
+ * A neighbourhood is a block of NEAR pages of one owner (a thread, or a region for all of its threads); a direct-mapped table holds those of late. A
+ * line that crosses into the next block takes its entry with it. A handful of steps a fault, whatever the pattern.
  */
 export const Sign = { none: 0, near: 1, far: 2, loose: 3, jump: 4 } as const;
 export const SIGNS = 5;
 
-const NEAR = 64;
+const NEAR_SHIFT = 6;
+const NEAR = 1 << NEAR_SHIFT;
 const LOOSE = 8;
-/** A fault of so many faults ago has nothing to do with this one. */
-const OLD = 128;
+/** Chance makes such lines too, given time: they have to come so many times as fast. */
+const LOOSE_HASTE = 4;
+const ENTRIES = 1024;
 
 export class RecentFaults {
   /** What `search` found: a Sign, the stride, and whether a fourth fault stands in the same line. */
   sign: number = Sign.none;
   stride = 0;
   certain = false;
-  // Each row is written downwards and twice, so that the newest lie in one piece, newest first; see history.ts.
-  private readonly pages: Int32Array;
-  private readonly times: Int32Array;
-  private readonly heads: Int32Array;
-  private readonly lengths: Int32Array;
+  // One entry a neighbourhood:
+  private readonly owner = new Int32Array(ENTRIES);
+  private readonly block = new Int32Array(ENTRIES).fill(-1);
+  private readonly last = new Int32Array(ENTRIES);
+  /** From the fault before it to the last one; 0: there is none. */
+  private readonly delta = new Int32Array(ENTRIES);
+  private readonly repeats = new Uint8Array(ENTRIES);
+  private readonly time = new Int32Array(ENTRIES);
+  // One entry a row of owners: the last fault, wherever it was.
+  private readonly lastOf: Int32Array;
+  private readonly deltaOf: Int32Array;
+  private readonly repeatsOf: Uint8Array;
 
+  /** @param memory after so many faults, one has nothing to do with the next */
   constructor(
     rows: number,
-    readonly capacity: number,
+    public memory: number,
   ) {
-    this.pages = new Int32Array(rows * capacity * 2);
-    this.times = new Int32Array(rows * capacity * 2);
-    this.heads = new Int32Array(rows);
-    this.lengths = new Int32Array(rows);
-  }
-
-  /** @param now the number of the fault */
-  push(row: number, page: number, now: number): void {
-    const { capacity, pages, times } = this;
-    const head = this.heads[row] === 0 ? capacity - 1 : this.heads[row] - 1;
-    const at = row * capacity * 2 + head;
-    pages[at] = page;
-    pages[at + capacity] = page;
-    times[at] = now;
-    times[at + capacity] = now;
-    this.heads[row] = head;
-    if (this.lengths[row] < capacity) this.lengths[row]++;
+    this.lastOf = new Int32Array(rows);
+    this.deltaOf = new Int32Array(rows);
+    this.repeatsOf = new Uint8Array(rows);
   }
 
   clear(row: number): void {
-    this.lengths[row] = 0;
+    this.lastOf[row] = 0;
+    this.deltaOf[row] = 0;
+    this.repeatsOf[row] = 0;
   }
 
-  /** Looks for a stream that `page`, not pushed yet, continues. @returns the sign */
-  search(row: number, page: number, now: number): number {
-    const { pages, times } = this;
-    const first = row * this.capacity * 2 + this.heads[row];
-    let end = first + this.lengths[row];
-    while (end > first && ((now - times[end - 1]) | 0) > OLD) end--;
-    let loose = 0;
+  /** Looks for a stream that `page` continues, and remembers it. @param now the number of the fault  @returns the sign */
+  search(row: number, owner: number, page: number, now: number): number {
+    this.sign = Sign.none;
     this.certain = false;
-    for (let at = first; at < end - 1; at++) {
-      const delta = page - pages[at];
-      if (delta === 0 || delta > NEAR || delta < -NEAR) continue;
-      const third = this.find(at + 1, end, pages[at] - delta);
-      if (third >= 0) {
-        this.certain = this.find(third + 1, end, pages[at] - 2 * delta) >= 0;
-        return this.found(Sign.near, delta);
-      }
-      if (loose === 0 && delta <= LOOSE && delta >= -LOOSE) loose = this.looseStride(at, end, delta);
-    }
-    const delta = page - pages[first];
-    if (end - first >= 2 && delta !== 0 && pages[first] - pages[first + 1] === delta) {
-      this.certain = end - first >= 3 && pages[first + 1] - pages[first + 2] === delta;
-      return this.found(Sign.far, delta);
-    }
-    return loose === 0 ? this.found(Sign.none, 0) : this.found(Sign.loose, loose);
+    const delta = page - this.lastOf[row];
+    this.repeatsOf[row] = delta === this.deltaOf[row] ? Math.min(2, this.repeatsOf[row] + 1) : 0;
+    this.lastOf[row] = page;
+    this.deltaOf[row] = delta;
+    this.searchNear(owner, page, now);
+    if (this.sign === Sign.near || this.repeatsOf[row] === 0 || delta === 0) return this.sign;
+    return this.found(Sign.far, delta, this.repeatsOf[row] > 1);
   }
 
-  private looseStride(at: number, end: number, delta: number): number {
-    const page = this.pages[at];
-    for (let older = at + 1; older < end; older++) {
-      const before = page - this.pages[older];
-      if (before * delta > 0 && before <= LOOSE && before >= -LOOSE) return Math.sign(delta) * commonDivisor(Math.abs(delta), Math.abs(before));
+  private searchNear(owner: number, page: number, now: number): void {
+    const { last, delta, repeats, time } = this;
+    const block = page >> NEAR_SHIFT;
+    const here = entryOf(owner, block);
+    let at = this.isOf(here, owner, block, now) ? here : this.beside(owner, page, block, now);
+    if (at < 0) {
+      at = here;
+      delta[at] = 0;
+      repeats[at] = 0;
+    } else {
+      const step = page - last[at];
+      const before = delta[at];
+      if (step === 0) return;
+      const same = step === before;
+      const count = same ? Math.min(2, repeats[at] + 1) : 0;
+      if (same) this.found(Sign.near, step, count > 1);
+      else if (step * before > 0 && Math.abs(step) <= LOOSE && Math.abs(before) <= LOOSE && (now - time[at]) * LOOSE_HASTE <= this.memory) this.found(Sign.loose, Math.sign(step) * commonDivisor(step, before), false);
+      if (at !== here) this.block[at] = -1;
+      at = here;
+      delta[at] = step;
+      repeats[at] = count;
     }
-    return 0;
+    this.owner[at] = owner;
+    this.block[at] = block;
+    last[at] = page;
+    time[at] = now;
   }
 
-  private find(from: number, end: number, page: number): number {
-    for (let at = from; at < end; at++) if (this.pages[at] === page) return at;
+  /** The entry of a block beside this one, when its last fault is near enough. */
+  private beside(owner: number, page: number, block: number, now: number): number {
+    for (let side = -1; side <= 1; side += 2) {
+      const at = entryOf(owner, block + side);
+      if (this.isOf(at, owner, block + side, now) && Math.abs(page - this.last[at]) <= NEAR) return at;
+    }
     return -1;
   }
 
-  private found(sign: number, stride: number): number {
+  private isOf(at: number, owner: number, block: number, now: number): boolean {
+    return this.block[at] === block && this.owner[at] === owner && ((now - this.time[at]) | 0) <= this.memory;
+  }
+
+  private found(sign: number, stride: number, certain: boolean): number {
     this.sign = sign;
     this.stride = stride;
+    this.certain = certain;
     return sign;
   }
 }
 
-function commonDivisor(a: number, b: number): number {
+const entryOf = (owner: number, block: number): number => (Math.imul(block ^ Math.imul(owner, 0x85ebca6b), 0x9e3779b1) >>> 22) & (ENTRIES - 1);
+
+function commonDivisor(one: number, other: number): number {
+  let a = Math.abs(one);
+  let b = Math.abs(other);
   while (b !== 0) {
     const rest = a % b;
     a = b;

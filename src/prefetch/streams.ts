@@ -4,7 +4,7 @@
  *   1. A fault that lies on a known stream (stream-table.ts) belongs to it, whatever faults of other streams came between. As with Leap, a stream
  *      plans its next window when the newest one is reached, normally at the marker: one fault a window. Its window doubles while it pays and halves
  *      when it does not; after LAST_FAILURE plans in a row that did not, it is no stream any more.
- *   2. Any other fault is looked at beside the recent ones of its thread, then of its region (recent.ts): three in a line begin a stream. Each kind
+ *   2. Any other fault is looked at beside the recent ones near it, of its thread, then of its region (recent.ts): three in a line begin a stream. Each kind
  *      of line has a credit: a new stream costs one, a stream that pays earns some. Where lines keep coming to nothing, only four in a line will do.
  *   3. A fault that begins no stream brings the neighbours that usually follow (neighbours.ts); on random access those are none.
  *
@@ -20,20 +20,21 @@ import { ThreadTable } from './threads.js';
 import { powerOfTwoFrom } from './window.js';
 
 /** Streams that are followed, and threads and regions that are told apart, at a time. */
-const STREAMS = 128;
+const STREAMS = 64;
 const ROWS = 64;
-/** The longest memory of faults that belong to no stream. */
-const RECENT_MAX = 64;
+/** Other faults that may come between two of a beginning stream, for each entry of the history: as many as there may be streams at once. */
+const MEMORY = 4;
 const FIRST_WINDOW = 4;
 const LAST_FAILURE = 2;
 /** After a marker was not touched, so many faults are to be seen one by one. */
 const DOUBT = 4;
 /** Pages looked at for each page planned: those that are resident are stepped over. */
 const STEPS_PER_PAGE = 4;
-const CREDIT = 16;
+const CREDIT = 8;
+const CREDIT_MAX = 32;
 const EARNED = 4;
-/** Every so many faults each kind of line gets a credit back. */
-const CREDIT_FAULTS = 1024;
+/** Every so many faults a kind of line that has less than at the start gets a credit back. */
+const CREDIT_FAULTS = 2048;
 
 export class StreamsPrefetcher implements Prefetcher {
   readonly name = 'streams';
@@ -47,8 +48,8 @@ export class StreamsPrefetcher implements Prefetcher {
   /** The stride and window of the stream that the thread was on last, if that paid; 0: none. */
   private readonly lastStride = new Int32Array(ROWS);
   private readonly lastWindow = new Int32Array(ROWS);
-  private ofThread: RecentFaults;
-  private ofRegion: RecentFaults;
+  private readonly ofThread: RecentFaults;
+  private readonly ofRegion: RecentFaults;
   private readonly credit = new Int32Array(SIGNS).fill(CREDIT);
   private windowMax: number;
   private faults = 0;
@@ -58,17 +59,14 @@ export class StreamsPrefetcher implements Prefetcher {
 
   constructor(options: PrefetchOptions) {
     this.windowMax = options.windowMax;
-    const recent = Math.min(options.history, RECENT_MAX);
-    this.ofThread = new RecentFaults(ROWS, recent);
-    this.ofRegion = new RecentFaults(ROWS, recent);
+    this.ofThread = new RecentFaults(ROWS, options.history * MEMORY);
+    this.ofRegion = new RecentFaults(ROWS, options.history * MEMORY);
   }
 
   configure({ history, windowMax }: PrefetchOptions): void {
     this.windowMax = windowMax;
-    const recent = Math.min(history, RECENT_MAX);
-    if (recent === this.ofThread.capacity) return;
-    this.ofThread = new RecentFaults(ROWS, recent);
-    this.ofRegion = new RecentFaults(ROWS, recent);
+    this.ofThread.memory = history * MEMORY;
+    this.ofRegion.memory = history * MEMORY;
   }
 
   fault(page: PageIndex, thread: number, kind: number, ahead: number, plan: Plan): void {
@@ -166,7 +164,7 @@ export class StreamsPrefetcher implements Prefetcher {
     if (pays) {
       streams.failures[row] = 0;
       const sign = streams.sign[row];
-      if (sign !== Sign.none) this.credit[sign] = Math.min(CREDIT, this.credit[sign] + EARNED);
+      if (sign !== Sign.none) this.credit[sign] = Math.min(CREDIT_MAX, this.credit[sign] + EARNED);
       streams.sign[row] = Sign.none;
     } else if (taken > 0 && ++streams.failures[row] > LAST_FAILURE) streams.drop(row);
   }
@@ -197,13 +195,14 @@ export class StreamsPrefetcher implements Prefetcher {
     } else if (this.regionThread[regionRow] !== thread) this.shared[regionRow] = 1;
     this.regionThread[regionRow] = thread;
     let recent = ofThread;
-    let sign = ofThread.search(threadRow, page, this.faults);
-    if (sign === Sign.none && this.shared[regionRow] === 1) {
-      recent = ofRegion;
-      sign = ofRegion.search(regionRow, page, this.faults);
+    let sign = ofThread.search(threadRow, thread, page, this.faults);
+    if (this.shared[regionRow] === 1) {
+      const together = ofRegion.search(regionRow, plan.regionFirst, page, this.faults);
+      if (sign === Sign.none) {
+        recent = ofRegion;
+        sign = together;
+      }
     }
-    ofThread.push(threadRow, page, this.faults);
-    ofRegion.push(regionRow, page, this.faults);
     this.neighbours.fault(regionRow, page);
     if (plan.advice === Advice.sequential) return this.open(page, thread, 1, 2 * FIRST_WINDOW, Sign.none, plan);
     if (sign !== Sign.none && (this.credit[sign] > 0 || recent.certain)) {
