@@ -124,6 +124,8 @@ export class StreamsPrefetcher implements Prefetcher {
     } else if (streams.doubt[row] > 0) streams.doubt[row]--;
     if (isMarker || isPast) streams.marker[row] = NONE;
     if (regular > 1) return this.widen(row, page, stride * regular, plan);
+    // In the midst of what was planned, and all the same not there: it was resident then, and has been evicted since. Looked at again from here on.
+    if (kind === FaultKind.miss && steps > 0 && steps <= planned) return this.plan(row, page, 0, 0, streams.sign[row] === Sign.none && streams.doubt[row] === 0, plan);
     const left = Math.max(0, Math.ceil(steps / streams.pace[row]));
     // Behind what was planned, or in the middle of it with more to come: nothing to read yet.
     if (steps > planned || (left >= window && !isMarker)) return this.mapAhead(row, plan);
