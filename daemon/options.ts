@@ -4,7 +4,7 @@
  */
 import yargs from 'yargs';
 import { BATCH_PAGES } from '../src/layout.js';
-import { DEFAULT_HISTORY, DEFAULT_WINDOW_MAX, PREFETCHERS, type PrefetcherName } from '../src/prefetch/index.js';
+import { DEFAULT_HISTORY, DEFAULT_PREFETCHER, DEFAULT_WINDOW_MAX, PREFETCHERS, type PrefetcherName } from '../src/prefetch/index.js';
 import { DEFAULT_PREFETCH_BUFFER } from '../src/prefetch-buffer.js';
 import { DEFAULT_VICTIM_POLICY, VICTIM_POLICIES, type VictimPolicyName } from '../src/victim/index.js';
 import { ExitCode, exitCodeTable, Refusal } from './exit-codes.js';
@@ -77,7 +77,7 @@ const table = {
   'swap-file': { help: 'where the rest goes; made by leapd, removed at the end', standard: '/var/tmp/leap-PID.swap', parse: path },
   'allow-pinned': { switch: true, help: 'page it although it does O_DIRECT or io_uring I/O from its memory', parse: given },
   force: { switch: true, help: 'at the end, put everything back even if it does not seem to fit', parse: given },
-  prefetch: { help: `what to read ahead: ${PREFETCHERS.join(', ')}`, standard: 'leap', parse: oneOf(PREFETCHERS) },
+  prefetch: { help: `what to read ahead: ${PREFETCHERS.join(', ')}`, standard: DEFAULT_PREFETCHER, parse: oneOf(PREFETCHERS) },
   history: { help: 'faults of each thread to look for a trend in', standard: String(DEFAULT_HISTORY), parse: integer(4, 4096) },
   'window-max': { help: 'the most pages to read ahead at a fault', standard: String(DEFAULT_WINDOW_MAX), parse: integer(1, BATCH_PAGES) },
   'prefetch-buffer': { help: 'the most pages read ahead and not yet used', standard: String(DEFAULT_PREFETCH_BUFFER), parse: integer(0, 1 << 20) },

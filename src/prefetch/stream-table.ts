@@ -138,10 +138,13 @@ export class StreamTable {
     this.touch(row);
   }
 
-  /** Notes a fault of the stream. @returns the steps that it always goes at a time, when it has shown so; 1 otherwise. */
-  note(row: number, page: number): number {
+  /**
+   * Notes a fault of the stream. @param mapped whether pages before this one were mapped ahead: their faults were not seen
+   * @returns the steps that it always goes at a time, when it has shown so; 1 otherwise.
+   */
+  note(row: number, page: number, mapped: boolean): number {
     const skip = (page - this.last[row]) / this.stride[row];
-    this.repeats[row] = skip > 1 && skip === this.skip[row] && this.marker[row] === NONE ? Math.min(REGULAR, this.repeats[row] + 1) : 0;
+    this.repeats[row] = skip > 1 && skip === this.skip[row] && !mapped ? Math.min(REGULAR, this.repeats[row] + 1) : 0;
     this.last[row] = page;
     this.skip[row] = skip;
     return this.repeats[row] === REGULAR ? skip : 1;

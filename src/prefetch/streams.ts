@@ -106,7 +106,7 @@ export class StreamsPrefetcher implements Prefetcher {
     const { streams } = this;
     const marker = streams.marker[row];
     const stride = streams.stride[row];
-    const regular = streams.note(row, page);
+    const regular = streams.note(row, page, ahead > 0 || marker !== NONE);
     const steps = (streams.frontier[row] - page) / stride;
     const window = streams.window[row];
     const planned = streams.planned[row];
