@@ -11,6 +11,7 @@ import { describeMachine, inWords } from './machine.js';
 import { overheads } from './overheads.js';
 import { paging } from './paging.js';
 import { draw } from './rows.js';
+import { streams } from './streams.js';
 import { UndoStack } from './undo.js';
 
 const MINUTE_MS = 60_000;
@@ -39,7 +40,7 @@ const tiny: typeof full = {
   prefetchBuffer: 128,
 };
 
-const sections = ['floor', 'paging', 'costs'] as const;
+const sections = ['floor', 'paging', 'costs', 'streams'] as const;
 
 const options = yargs(process.argv.slice(2))
   .scriptName('npm run bench --')
@@ -47,7 +48,7 @@ const options = yargs(process.argv.slice(2))
   .option('tiny', { type: 'boolean', default: false, describe: 'everything once and small: to see that it runs' })
   .option('json', { type: 'string', requiresArg: true, describe: 'also write the figures to this file' })
   .option('dir', { type: 'string', requiresArg: true, default: tmpdir(), describe: 'folder on the disk that the swap files are to be on' })
-  .option('only', { choices: sections, describe: 'one section only' })
+  .option('only', { choices: sections, describe: 'one section only; streams (the prefetchers on four streams at once) runs only so' })
   .option('rounds', { type: 'number', requiresArg: true, describe: 'how often each thing is measured; the table shows medians' })
   .version(false)
   .strict()
@@ -72,7 +73,10 @@ const costs = wants('costs')
 const plan = { mib: scale.pagingMib, rounds: rounds(scale.pagingRounds), budgetMs: scale.pagingBudgetMs, prefetchBuffer, dir };
 const paged = wants('paging') ? await paging(undo, plan, say) : { rows: [], records: [] };
 
-const rows = [...floorRows, ...paged.rows, ...costs];
+// Only when asked for: it is about the prefetchers among each other.
+const several = options.only === 'streams' ? await streams(undo, plan, say) : [];
+
+const rows = [...floorRows, ...paged.rows, ...costs, ...several];
 process.stdout.write(`${inWords(machine)}\n\n${draw(rows)}\n`);
 const judged = rows.filter((entry) => entry.leap?.met !== undefined);
 const met = judged.filter((entry) => entry.leap?.met === true).length;

@@ -18,6 +18,8 @@ export interface LeapdSetup {
   /** The folder of the swap file: it decides which disk (or memory) holds the pages. */
   readonly swapDir: string;
   readonly prefetchBuffer: number;
+  /** leapd's own choice when left out. */
+  readonly prefetch?: string;
 }
 
 /** The counters that the bench reads, as `leapctl stats --json` names them. */
@@ -62,6 +64,7 @@ export class Leapd {
     const options = [
       ...['--pid', String(setup.pid), '--local-memory', String(setup.localBytes), '--prefetch-buffer', String(setup.prefetchBuffer)],
       ...['--swap-file', swapFile, '--control', control],
+      ...(setup.prefetch === undefined ? [] : ['--prefetch', setup.prefetch]),
     ];
     const child = new LineChild(undo, 'leapd', process.execPath, [program, ...options], 'stderr');
     await child.line(saysAttached, ATTACH_TIMEOUT_MS);

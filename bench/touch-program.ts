@@ -5,6 +5,9 @@ import type { UndoStack } from './undo.js';
 
 export const patterns = ['seq', 'stride', 'random', 'write', 'zipf'] as const;
 export type Pattern = (typeof patterns)[number];
+/** Four streams at once, in one thread and in four. */
+export const streamPatterns = ['interleaved', 'threads'] as const;
+export type StreamPattern = (typeof streamPatterns)[number];
 
 export const PAGE_BYTES = 4096;
 const PAGES_PER_MIB = 256;
@@ -43,7 +46,7 @@ export class TouchProgram {
   }
 
   /** @returns us a touch. @throws Error when the program read a word that it had not written. */
-  async run(pattern: Pattern): Promise<number> {
+  async run(pattern: Pattern | StreamPattern): Promise<number> {
     return (await this.#command(pattern)).usPerTouch;
   }
 

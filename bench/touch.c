@@ -1,11 +1,12 @@
 // A program whose memory is paged by somebody: it fills a region with incompressible words, then touches its pages in the pattern named on each
 // line of stdin, and says on one line of JSON how long a touch took and how many of the words it looked at were wrong.
 //
-// usage: touch MIB [SEED]        commands: seq stride random zipf write check quit
+// usage: touch MIB [SEED]        commands: seq stride random zipf write interleaved threads check quit
 //
 // Every page holds a xorshift stream of its own: word 0 follows from the seed and the page, word 1 also from the number of write passes.
 // A touch looks at both; `check` looks at every word of the region. All is a function of the seed and of the commands so far.
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE_WORDS = 512, STRIDE = 10, HOT_PARTS = 5 };  // one page in five is hot, and four touches in five go there
+enum { PAGE_WORDS = 512, STRIDE = 10, HOT_PARTS = 5, STREAMS = 4 };  // one page in five is hot, and four touches in five go there
 
 static uint64_t seed, pages, writes_done, half_bits, random_state;
 static uint64_t *region;
@@ -91,6 +92,41 @@ static uint64_t zipf(void) {
   return wrong;
 }
 
+// One stream in each of STREAMS parts of the region: the even ones go up, the odd ones down.
+static uint64_t stream_page(uint64_t stream, uint64_t step) {
+  const uint64_t part = pages / STREAMS;
+  return stream * part + (stream % 2 ? part - 1 - step : step);
+}
+
+static uint64_t interleaved(void) {
+  const uint64_t part = pages / STREAMS;
+  uint64_t wrong = 0, steps[STREAMS] = {0};
+  for (uint64_t left = part * STREAMS; left > 0; left--) {
+    uint64_t stream = xorshift(&random_state) % STREAMS;
+    while (steps[stream] == part) stream = (stream + 1) % STREAMS;
+    wrong += look(stream_page(stream, steps[stream]++));
+  }
+  return wrong;
+}
+
+static void *one_stream(void *stream) {
+  uint64_t wrong = 0;
+  for (uint64_t step = 0; step < pages / STREAMS; step++) wrong += look(stream_page((uintptr_t)stream, step));
+  return (void *)(uintptr_t)wrong;
+}
+
+static uint64_t threads(void) {
+  pthread_t thread[STREAMS];
+  uint64_t wrong = 0, started = 0;
+  while (started < STREAMS && pthread_create(&thread[started], NULL, one_stream, (void *)(uintptr_t)started) == 0) started++;
+  for (uint64_t stream = 0; stream < started; stream++) {
+    void *result;
+    wrong += pthread_join(thread[stream], &result) != 0;
+    wrong += (uintptr_t)result;
+  }
+  return wrong + (STREAMS - started);
+}
+
 static uint64_t write_pass(void) {
   uint64_t wrong = 0;
   for (uint64_t page = 0; page < pages; page++) {
@@ -127,7 +163,8 @@ static double now_us(void) {
 static const struct {
   const char *name;
   uint64_t (*run)(void);
-} patterns[] = {{"seq", sequential}, {"stride", stride}, {"random", uniform}, {"zipf", zipf}, {"write", write_pass}, {"check", check}};
+} patterns[] = {{"seq", sequential}, {"stride", stride}, {"random", uniform}, {"zipf", zipf}, {"write", write_pass},
+              {"interleaved", interleaved}, {"threads", threads}, {"check", check}};
 
 int main(int argc, char **argv) {
   const uint64_t mib = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;

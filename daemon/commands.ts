@@ -1,4 +1,5 @@
 /** What leapd answers to each command of the control socket. */
+import { isAbsolute } from 'node:path';
 import type { Progress } from './control-server.js';
 import { ExitCode, Refusal } from './exit-codes.js';
 import { parseValue } from './options.js';
@@ -20,6 +21,8 @@ export async function answerWith(session: Session | undefined, request: Request,
       return stats(session);
     case 'set':
       return set(session, request.arguments);
+    case 'record':
+      return record(session, request.arguments);
     case 'detach':
       return detach(session, request.arguments['force'] === 'yes', progress);
   }
@@ -28,6 +31,16 @@ export async function answerWith(session: Session | undefined, request: Request,
 async function detach(session: Session, force: boolean, progress: Progress): Promise<Json> {
   const ending = await session.detach(force, progress);
   return { pid: session.target.pid, ending, uptimeSeconds: session.uptimeSeconds };
+}
+
+/** Begins to record, or (`stop`) ends it and says what was recorded. */
+async function record(session: Session, given: Readonly<Record<string, string>>): Promise<Json> {
+  if (given['stop'] === 'yes') return { ...(await session.stopRecording()) };
+  const out = given['out'] ?? '';
+  if (!isAbsolute(out)) throw new Refusal(ExitCode.usage, `the trace "${out}" is no absolute path`, 'give one');
+  const max = given['record-max'] === undefined ? session.options.recordMax : parseValue('record-max', given['record-max'], 'record-max');
+  await session.startRecording(out, given['exact'] === 'yes', max);
+  return { recording: out };
 }
 
 /** One object with every counter of the pager, and whose they are. */

@@ -4,12 +4,16 @@ import { settable } from './commands.js';
 import { parseValue, refuseCommandLine } from './options.js';
 import { ExitCode, exitCodeTable, Refusal } from './exit-codes.js';
 
+const MOST_SECONDS = 86_400;
+
 export interface LeapctlOptions {
-  readonly command: 'status' | 'stats' | 'set' | 'detach' | 'doctor';
+  readonly command: 'status' | 'stats' | 'set' | 'record' | 'detach' | 'doctor';
   readonly pid: number | undefined;
   readonly control: string | undefined;
   readonly json: boolean;
   readonly force: boolean;
+  /** What `record` was given, as it was typed. */
+  readonly record: { readonly out: string; readonly seconds: number | undefined; readonly exact: boolean; readonly max: string | undefined } | undefined;
   readonly settings: Readonly<Record<string, string>>;
 }
 
@@ -33,6 +37,13 @@ function commandLine(args: readonly string[]) {
     .command('set <pid> <settings..>', `change ${settable.join(', ')} while it runs`, (parser) =>
       pidArgument(parser).positional('settings', { describe: 'NAME=VALUE', type: 'string', array: true, demandOption: true }),
     )
+    .command('record <pid>', 'write down every fault, to be replayed with leap-lab; ends with Ctrl-C', (parser) =>
+      pidArgument(parser)
+        .option('out', { type: 'string', requiresArg: true, demandOption: true, describe: 'the trace file, which must not be there yet' })
+        .option('seconds', { type: 'string', requiresArg: true, describe: 'end by itself after so long' })
+        .option('exact', { type: 'boolean', describe: 'read nothing ahead meanwhile, so that every first touch is in it' })
+        .option('record-max', { type: 'string', requiresArg: true, describe: 'the most that the file may take, such as 64M' }),
+    )
     .command('detach <pid>', 'put all memory back and end leapd', (parser) =>
       pidArgument(parser).option('force', { type: 'boolean', describe: 'even if the memory does not seem to fit' }),
     )
@@ -42,6 +53,7 @@ function commandLine(args: readonly string[]) {
     .example('$0 status', 'all processes under leapd')
     .example('$0 stats 1234 --json', 'counters for a script')
     .example('$0 set 1234 local-memory=256M prefetch=leap', 'change two things at once')
+    .example('$0 record 1234 --out trace.leap --seconds 30', 'half a minute of faults')
     .example('$0 detach 1234', 'the process goes on without leapd')
     .example('$0 doctor', 'kernel, rights, userfaultfd, io_uring, control groups')
     .demandCommand(1, 1, 'a command is missing', 'only one command at a time')
@@ -62,7 +74,7 @@ export async function parseLeapctl(args: readonly string[]): Promise<LeapctlOpti
   const argv = (await commandLine(args).parseAsync()) as Record<string, unknown>;
   if (argv['help'] === true) return undefined;
   const [command] = argv['_'] as LeapctlOptions['command'][];
-  for (const name of ['control', 'json', 'force']) {
+  for (const name of ['control', 'json', 'force', 'out', 'seconds', 'exact', 'record-max']) {
     if (Array.isArray(argv[name])) throw new Refusal(ExitCode.usage, `--${name} is given more than once`, 'give it once');
   }
   if (command === undefined) throw new Refusal(ExitCode.usage, 'a command is missing', 'see leapctl --help');
@@ -73,8 +85,21 @@ export async function parseLeapctl(args: readonly string[]): Promise<LeapctlOpti
     control: argv['control'] as string | undefined,
     json: argv['json'] === true,
     force: argv['force'] === true,
+    record: command === 'record' ? recordOf(argv) : undefined,
     settings: parseSettings((argv['settings'] as string[] | undefined) ?? []),
   };
+}
+
+function recordOf(argv: Record<string, unknown>): LeapctlOptions['record'] {
+  const seconds = argv['seconds'] as string | undefined;
+  if (seconds !== undefined && !(/^\d+(\.\d+)?$/.test(seconds) && Number(seconds) > 0 && Number(seconds) <= MOST_SECONDS)) {
+    throw new Refusal(ExitCode.usage, `--seconds: "${seconds}" is no time from 0 to ${MOST_SECONDS} s`, 'see leapctl --help');
+  }
+  const max = argv['record-max'] as string | undefined;
+  if (max !== undefined) parseValue('record-max', max);
+  const out = String(argv['out']);
+  if (out === '') throw new Refusal(ExitCode.usage, '--out needs a value', 'see leapctl --help');
+  return { out, seconds: seconds === undefined ? undefined : Number(seconds), exact: argv['exact'] === true, max };
 }
 
 export function parseSettings(words: readonly string[]): Record<string, string> {

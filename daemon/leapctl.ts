@@ -1,5 +1,7 @@
 #!/usr/bin/env node
 /** leapctl: asks a running leapd over its control socket, and says what this machine offers (doctor). */
+import { resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describeOrphan } from './claim.js';
 import { call } from './control-client.js';
 import { examine, type Finding } from './doctor.js';
@@ -28,6 +30,8 @@ async function main(args: readonly string[]): Promise<ExitCode> {
       return show(options, await ask(options, 'stats'));
     case 'set':
       return show(options, await ask(options, 'set', options.settings));
+    case 'record':
+      return record(options);
     case 'detach':
       return detach(options);
   }
@@ -72,6 +76,30 @@ function list({ json }: LeapctlOptions): ExitCode {
     printTable(rows, ['pid', 'name', 'condition', 'leapd', 'since', 'swap file']);
   }
   return ExitCode.ok;
+}
+
+const LOOK_MS = 500;
+
+/** Records until the time is up, Ctrl-C, or the end of the target; then the file is whole. */
+async function record(options: LeapctlOptions): Promise<ExitCode> {
+  const { out, seconds, exact, max } = options.record ?? { out: '', seconds: undefined, exact: false, max: undefined };
+  let stopped = false;
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => (stopped = true));
+  const begin = performance.now();
+  await ask(options, 'record', { out: resolve(out), ...(exact && { exact: 'yes' }), ...(max !== undefined && { 'record-max': max }) });
+  if (!options.json) process.stderr.write(`recording into ${out}${seconds === undefined ? '; end it with Ctrl-C' : ` for ${seconds} s`}\n`);
+  const left = (): number => (seconds === undefined ? LOOK_MS : begin + seconds * 1000 - performance.now());
+  try {
+    while (!stopped && left() > 0) {
+      await sleep(Math.min(LOOK_MS, Math.max(1, left())));
+      await ask(options, 'status');
+    }
+    return show(options, await ask(options, 'record', { stop: 'yes' }));
+  } catch (error) {
+    if (!(error instanceof Refusal) || error.code !== ExitCode.control) throw error;
+    if (!options.json) process.stderr.write(`the process has ended, or is no longer paged; ${out} is whole\n`);
+    return show(options, { path: resolve(out), endedEarly: 'paging has ended' });
+  }
 }
 
 async function detach(options: LeapctlOptions): Promise<ExitCode> {

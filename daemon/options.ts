@@ -5,8 +5,8 @@
 import yargs from 'yargs';
 import type { Copies } from '../src/chunks.js';
 import { BATCH_PAGES } from '../src/layout.js';
-import { DEFAULT_HISTORY, DEFAULT_WINDOW_MAX, PREFETCHERS, type PrefetcherName } from '../src/prefetch/index.js';
 import { DEFAULT_ACTIVITY } from '../src/remote/activity.js';
+import { DEFAULT_HISTORY, DEFAULT_PREFETCHER, DEFAULT_WINDOW_MAX, PREFETCHERS, type PrefetcherName } from '../src/prefetch/index.js';
 import { DEFAULT_PREFETCH_BUFFER } from '../src/prefetch-buffer.js';
 import { DEFAULT_VICTIM_POLICY, VICTIM_POLICIES, type VictimPolicyName } from '../src/victim/index.js';
 import { ExitCode, exitCodeTable, Refusal } from './exit-codes.js';
@@ -73,9 +73,15 @@ const weights = (text: string): { readonly writes: number; readonly reads: numbe
   return { writes: Number(writes), reads: Number(reads) };
 };
 
+const bytes = (text: string): number => {
+  const parsed = parseSize(text);
+  return parsed?.kind === 'bytes' && parsed.bytes >= LEAST_RECORD_BYTES ? parsed.bytes : wrong(`"${text}" is no size of 4K or more, such as 256M`);
+};
+
 const path = (text: string): string => text;
 const given = (): true => true;
 
+const LEAST_RECORD_BYTES = 4096;
 const PID_MAX = 2 ** 22; // the kernel's own limit on 64-bit machines (PID_MAX_LIMIT)
 
 const table = {
@@ -88,12 +94,14 @@ const table = {
   'swap-file': { help: 'where the rest goes; made by leapd, removed at the end', standard: '/var/tmp/leap-PID.swap', parse: path },
   'allow-pinned': { switch: true, help: 'page it although it does O_DIRECT or io_uring I/O from its memory', parse: given },
   force: { switch: true, help: 'at the end, put everything back even if it does not seem to fit', parse: given },
-  prefetch: { help: `what to read ahead: ${PREFETCHERS.join(', ')}`, standard: 'leap', parse: oneOf(PREFETCHERS) },
+  prefetch: { help: `what to read ahead: ${PREFETCHERS.join(', ')}`, standard: DEFAULT_PREFETCHER, parse: oneOf(PREFETCHERS) },
   history: { help: 'faults of each thread to look for a trend in', standard: String(DEFAULT_HISTORY), parse: integer(4, 4096) },
   'window-max': { help: 'the most pages to read ahead at a fault', standard: String(DEFAULT_WINDOW_MAX), parse: integer(1, BATCH_PAGES) },
   'prefetch-buffer': { help: 'the most pages read ahead and not yet used', standard: String(DEFAULT_PREFETCH_BUFFER), parse: integer(0, 1 << 20) },
   evict: { help: `how pages leave the process: ${evictNames.join(', ')}`, standard: 'auto', parse: oneOf(evictNames) },
   victims: { help: `which pages leave first: ${VICTIM_POLICIES.join(', ')}`, standard: DEFAULT_VICTIM_POLICY, parse: oneOf(VICTIM_POLICIES) },
+  record: { help: 'record every fault into this file, for leap-lab', parse: path },
+  'record-max': { help: 'the most that a recording may take', standard: '256M', parse: bytes },
   control: { help: 'socket for leapctl', standard: '/run/leap/PID.sock', parse: path },
   'log-level': { help: `how much to say: ${logLevels.join(', ')}`, standard: 'info', parse: oneOf(logLevels) },
   portal: { help: 'the donors: a file with one address:port a line, or rdma://N,address:port,...', parse: path },
@@ -144,6 +152,11 @@ const groups: readonly Group[] = [
     example: ['leapd --pid 1234 --portal portal.txt', 'page to the donors that portal.txt names, over RDMA'],
     names: ['portal', 'rdma', 'copies', 'token-file', 'chunk', 'map-chunks', 'activity-period', 'activity-weights', 'activity-threshold', 'legacy'],
   },
+  {
+    title: 'Recording:',
+    example: ['leapd --pid 1234 --record trace.leap', 'write down every fault, to be replayed with leap-lab'],
+    names: ['record', 'record-max'],
+  },
 ];
 
 export interface LeapdOptions {
@@ -158,6 +171,8 @@ export interface LeapdOptions {
   readonly prefetchBuffer: number;
   readonly evict: EvictName;
   readonly victims: VictimPolicyName;
+  readonly record: string | undefined;
+  readonly recordMax: number;
   readonly control: string;
   readonly logLevel: LogLevel;
   /** Undefined without a portal. */
@@ -254,6 +269,8 @@ export function parseOptions(args: readonly string[]): LeapdOptions {
   return settle(parsed as Parsed);
 }
 
+const looksForTrends = (prefetch: PrefetcherName): boolean => ['streams', 'leap', 'leap-kernel'].includes(prefetch);
+
 /** Contradictions between options, and the values of those not given. */
 function settle(given: Parsed): LeapdOptions {
   const pid = given.pid ?? wrong('--pid is missing');
@@ -261,7 +278,7 @@ function settle(given: Parsed): LeapdOptions {
     (given[name] as Value<Name> | undefined) ?? parseValue(name, table[name].standard.replace('PID', String(pid)));
   const prefetch = value('prefetch');
   if (given['window-max'] !== undefined && prefetch === 'none') wrong('--window-max means nothing with --prefetch none');
-  if (given.history !== undefined && prefetch !== 'leap') wrong(`--history means nothing with --prefetch ${prefetch}: only leap looks for trends`);
+  if (given.history !== undefined && !looksForTrends(prefetch)) wrong(`--history means nothing with --prefetch ${prefetch}: it looks for no trends`);
   return {
     pid,
     prefetch,
@@ -274,6 +291,8 @@ function settle(given: Parsed): LeapdOptions {
     prefetchBuffer: value('prefetch-buffer'),
     evict: value('evict'),
     victims: value('victims'),
+    record: given.record,
+    recordMax: value('record-max'),
     control: value('control'),
     logLevel: value('log-level'),
     remote: remoteOf(given, value),

@@ -3,6 +3,7 @@ import type { PagerStats } from '../src/counters.js';
 import type { PagerOptions } from '../src/options.js';
 import type { PrefetcherName } from '../src/prefetch/index.js';
 import type { DonorStats } from '../src/remote/donors.js';
+import type { RecordMemory } from '../src/trace/ring.js';
 import type { EvictName } from './options.js';
 import type { RemoteSettings } from './remote-settings.js';
 
@@ -32,6 +33,8 @@ export interface PagerChanges {
   readonly prefetchBuffer?: number;
   readonly evicting?: boolean;
   readonly rdma?: boolean;
+  /** Where every fault is to be recorded; null: nowhere any more. */
+  readonly record?: RecordMemory | null;
 }
 
 export interface WorkerData {

@@ -6,6 +6,7 @@ import { rmSync } from 'node:fs';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { framesFor } from '../src/options.js';
 import { Pager } from '../src/pager.js';
+import { Recorder } from '../src/trace/ring.js';
 import { calibrate, isNativeError, NativeEngine, probe, type Calibration } from './native-engine.js';
 import { MAIL, PARTED, type FromPager, type PagerChanges, type ToPager, type WorkerData } from './pager-messages.js';
 import type { RemoteSettings } from './remote-settings.js';
@@ -48,6 +49,7 @@ function change(pager: Pager, donors: Donors | undefined, changes: PagerChanges)
   if (changes.history !== undefined) pager.setHistory(changes.history);
   if (changes.windowMax !== undefined) pager.setWindowMax(changes.windowMax);
   if (changes.prefetchBuffer !== undefined) pager.setPrefetchBuffer(changes.prefetchBuffer);
+  if (changes.record !== undefined) pager.setRecorder(changes.record === null ? undefined : new Recorder(changes.record));
   if (changes.evicting !== undefined) pager.setEvicting(changes.evicting);
 }
 

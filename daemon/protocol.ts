@@ -10,7 +10,7 @@ export const MAX_CONNECTIONS = 16;
 /** A connection that says nothing for so long is closed. */
 export const IDLE_MS = 60_000;
 
-export const commands = ['status', 'stats', 'set', 'detach'] as const;
+export const commands = ['status', 'stats', 'set', 'record', 'detach'] as const;
 export type CommandName = (typeof commands)[number];
 
 export interface Request {

@@ -23,6 +23,7 @@ import type { AttachFacts, Ending } from './pager-messages.js';
 import { PinWatch } from './pin-watch.js';
 import { openProgress } from './progress.js';
 import { remoteSettings } from './remote-settings.js';
+import { Recording, type Recorded } from './recording.js';
 import { Registry, SIGN_OF_LIFE_MS, type Claim } from './registry.js';
 import { pagesToBytes } from './size.js';
 import { checkSwapPath, removeSwapFile } from './swap-path.js';
@@ -35,6 +36,7 @@ export class Session {
   /** How the attach went; undefined before it. */
   attached: AttachFacts | undefined;
   private draining: Promise<Ending> | undefined;
+  private recording: Recording | undefined;
   private code: ExitCode = ExitCode.ok;
   /** A signal that came before there was anything to detach from. */
   private early: string | undefined;
@@ -91,6 +93,9 @@ export class Session {
     if (options.remote?.copies === 1) log.warn('--copies 1: a page is on one donor only, and is lost with it');
     log.info({ ...facts, swapFile, control }, `paging process ${target.pid} (${target.name}); end it with Ctrl-C or: leapctl detach ${target.pid}`);
     if (this.early !== undefined) this.ask(this.early);
+    if (options.record !== undefined) {
+      await this.startRecording(resolve(options.record), false, options.recordMax).catch((error: unknown) => log.error({ err: error }, 'nothing is recorded'));
+    }
     try {
       const ending = await this.pager.ended;
       await this.draining; // its last word on the progress comes first
@@ -104,6 +109,7 @@ export class Session {
       throw new PagerFailure(reason);
     } finally {
       timers.forEach((timer) => clearInterval(timer));
+      await this.recording?.stop();
     }
     await server.close();
     removeSwapFile(swapFile);
@@ -141,6 +147,22 @@ export class Session {
     } finally {
       clearInterval(follower);
     }
+  }
+
+  /** @throws Refusal: a recording is under way, or the file cannot be made. */
+  async startRecording(path: string, exact: boolean, maxBytes: number): Promise<void> {
+    if (this.recording !== undefined) throw new Refusal(ExitCode.refused, 'a recording is under way', 'end it first');
+    const { pid, name } = this.target;
+    const about = { name, pid, startedAt: new Date().toISOString(), exact: exact || this.options.prefetch === 'none' ? 'yes' : 'no' };
+    this.recording = await Recording.start(this.pager, this.log, { path, exact, maxBytes, about });
+  }
+
+  /** @throws Refusal: there is none. */
+  async stopRecording(): Promise<Recorded> {
+    const { recording } = this;
+    if (recording === undefined) throw new Refusal(ExitCode.refused, 'nothing is being recorded', 'begin with: leapctl record PID --out FILE');
+    this.recording = undefined;
+    return recording.stop();
   }
 
   private done = 0;

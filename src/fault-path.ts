@@ -14,7 +14,7 @@ import { FaultQueue, SEEN } from './fault-queue.js';
 import type { Family } from './family.js';
 import { Fetcher } from './fetcher.js';
 import { FrameState } from './frame-table.js';
-import { Command, Errno, FAULT_WP } from './layout.js';
+import { Command, Errno, FAULT_WP, FAULT_WRITE } from './layout.js';
 import { PageFlag, State } from './page-table.js';
 import { FaultKind } from './prefetch/prefetcher.js';
 import { PrefetchPath } from './prefetch-path.js';
@@ -96,7 +96,7 @@ export class FaultPath {
         }
         if (!family.mayMap(page)) break;
         family.zero(page);
-        if (thread !== SEEN) this.prefetch.fault(page, thread, FaultKind.zero);
+        if (thread !== SEEN) this.prefetch.fault(page, thread, FaultKind.zero, (flags & FAULT_WRITE) !== 0);
         return;
       case State.buffered: {
         if (!family.mayMap(page)) break;
@@ -106,7 +106,7 @@ export class FaultPath {
         family.frames.faultedAt[frame] = family.frames.faultedAt[frame] || family.now;
         family.map(page, frame);
         const stride = family.frames.aheadStride[frame];
-        if (thread !== SEEN) this.prefetch.fault(page, thread, used ? FaultKind.prefetchHit : FaultKind.evictedHit);
+        if (thread !== SEEN) this.prefetch.fault(page, thread, used ? FaultKind.prefetchHit : FaultKind.evictedHit, (flags & FAULT_WRITE) !== 0);
         else if (stride !== 0) this.prefetch.arrived(page, family.frames.aheadThread[frame], stride);
         return;
       }
@@ -116,7 +116,7 @@ export class FaultPath {
         if (thread === SEEN) return;
         if (pages.has(page, PageFlag.prefetched)) this.fetcher.prefetching--;
         const used = this.noteUse(page);
-        this.prefetch.fault(page, thread, used ? FaultKind.prefetchHit : FaultKind.miss);
+        this.prefetch.fault(page, thread, used ? FaultKind.prefetchHit : FaultKind.miss, (flags & FAULT_WRITE) !== 0);
         return;
       }
       case State.stored: {
@@ -137,7 +137,7 @@ export class FaultPath {
         if (!this.fetcher.demand(page)) break;
         const frame = pages.frameOf(page);
         family.frames.faultedAt[frame] = family.now;
-        if (thread !== SEEN) this.prefetch.fault(page, thread, FaultKind.miss);
+        if (thread !== SEEN) this.prefetch.fault(page, thread, FaultKind.miss, (flags & FAULT_WRITE) !== 0);
         return;
       }
       default:

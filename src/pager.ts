@@ -21,8 +21,10 @@ import { checkFamily } from './invariants.js';
 import { PAGE_SIZE, type SlotIndex, type SpaceId, pageIndex, spaceId, vpn } from './types.js';
 import { State } from './page-table.js';
 import { Replicas } from './replicas.js';
+import type { Prefetcher } from './prefetch/prefetcher.js';
 import { Restorer } from './restorer.js';
 import { Spaces } from './spaces.js';
+import type { Recorder } from './trace/ring.js';
 import { WriteBack } from './write-back.js';
 
 /** While pages wait that could not be served at once (an event to be read first, no frame, no room), the pager looks again after this. */
@@ -218,8 +220,13 @@ export class Pager {
   }
 
   /** @throws RangeError for an unknown policy */
-  setPrefetch(name: string): void {
-    this.faults.prefetch.configure({ prefetch: name });
+  setPrefetch(policy: string | Prefetcher): void {
+    this.faults.prefetch.configure({ prefetch: policy });
+  }
+
+  /** Every fault is told to the recorder, until there is none. */
+  setRecorder(recorder: Recorder | undefined): void {
+    this.faults.prefetch.recorder = recorder;
   }
 
   setHistory(entries: number): void {

@@ -12,6 +12,7 @@ import { createPrefetcher } from './prefetch/index.js';
 import type { Region } from './regions.js';
 import { SlotState } from './slot-table.js';
 import { Streams } from './streams.js';
+import type { Recorder } from './trace/ring.js';
 import { type PageIndex, pageIndex } from './types.js';
 
 /** The largest plan carried out, whatever a policy asks for. */
@@ -23,6 +24,8 @@ export class PrefetchPath {
   policy: Prefetcher;
   history: number;
   windowMax: number;
+  /** While the faults are recorded. */
+  recorder: Recorder | undefined;
   private readonly plan = new Plan();
   private readonly streams = new Streams();
   private readonly chosen = new Int32Array(PLAN_MAX);
@@ -37,24 +40,38 @@ export class PrefetchPath {
     this.policy = createPrefetcher(prefetch, { history, windowMax });
   }
 
-  configure(options: { prefetch?: string; history?: number; windowMax?: number }): void {
+  configure(options: { prefetch?: string | Prefetcher; history?: number; windowMax?: number }): void {
     this.history = options.history ?? this.history;
     this.windowMax = options.windowMax ?? this.windowMax;
-    if (options.prefetch !== undefined && options.prefetch !== this.policy.name) {
+    if (typeof options.prefetch === 'object') this.policy = options.prefetch;
+    else if (options.prefetch !== undefined && options.prefetch !== this.policy.name) {
       this.policy = createPrefetcher(options.prefetch, { history: this.history, windowMax: this.windowMax });
     } else this.policy.configure({ history: this.history, windowMax: this.windowMax });
   }
 
-  /** A thread has faulted on `page`, which is being served; `kind` says how it was found. */
-  fault(page: PageIndex, thread: number, kind: number): void {
+  /** A thread has faulted on `page`, which is being served; `kind` says how it was found, `write` what the thread wanted. */
+  fault(page: PageIndex, thread: number, kind: number, write: boolean): void {
     const { family, plan } = this;
+    const { regions } = family;
+    this.recorder?.fault(page, thread, kind, write, family.now, regions);
     const confirmed = this.streams.confirm(thread, page);
     family.counters.prefetchHits += this.streams.prefetched;
-    plan.clear();
-    this.policy.fault(page, thread, kind, confirmed, plan);
-    if (plan.count <= 0 || family.detaching) return;
-    const region = family.regions.find(page);
+    const region = regions.find(page);
     if (region === undefined) return;
+    plan.clear();
+    plan.regionFirst = region.first;
+    plan.regionEnd = region.first + region.count;
+    plan.advice = regions.adviceOf(page);
+    this.policy.fault(page, thread, kind, confirmed, plan);
+    if ((plan.count <= 0 && !plan.mapAhead) || family.detaching) return;
+    plan.last = plan.start + plan.stride * (plan.count - 1);
+    plan.fetched = plan.count;
+    this.carryOut(page, thread, kind, region);
+    this.policy.carriedOut?.(plan);
+  }
+
+  private carryOut(page: PageIndex, thread: number, kind: number, region: Region): void {
+    const { family, plan } = this;
     if (kind === FaultKind.zero) {
       if (plan.mapAhead) this.zeroAhead(page, thread, plan.stride, Math.min(plan.count, PLAN_MAX), region);
       return;
@@ -68,7 +85,7 @@ export class PrefetchPath {
         family.frames.aheadThread[frame] = thread;
       }
     }
-    this.prefetch(page, region);
+    if (plan.count > 0) this.prefetch(page, region);
   }
 
   /** The page that a thread waited for has arrived, with its neighbours perhaps: they are mapped ahead now. */
@@ -101,7 +118,7 @@ export class PrefetchPath {
       mapped++;
     }
     family.counters.mappedAhead += mapped;
-    this.streams.set(thread, pageIndex(at), mapped, prefetched);
+    this.marked(thread, at, mapped, prefetched);
   }
 
   private zeroAhead(page: PageIndex, thread: number, stride: number, count: number, region: Region): void {
@@ -117,7 +134,13 @@ export class PrefetchPath {
       mapped++;
       at += stride;
     }
-    this.streams.set(thread, pageIndex(at), mapped, 0);
+    this.marked(thread, at, mapped, 0);
+  }
+
+  private marked(thread: number, marker: number, mapped: number, prefetched: number): void {
+    this.streams.set(thread, pageIndex(marker), mapped, prefetched);
+    this.plan.mapped = mapped;
+    this.plan.marker = marker;
   }
 
   private prefetch(page: PageIndex, region: Region): void {
@@ -127,13 +150,15 @@ export class PrefetchPath {
     const want = Math.min(plan.count, PLAN_MAX);
     let count = 0;
     let at = plan.start;
-    for (let steps = want; steps > 0 && at >= region.first && at < last; steps--, at += plan.stride) {
+    for (let steps = Math.max(want, plan.steps); steps > 0 && count < want && at >= region.first && at < last; steps--, at += plan.stride) {
       if (at === page || pages.state[at] !== State.stored) continue;
       const here = pageIndex(at);
       const slot = pages.slotOf(here);
       if (pages.has(here, PageFlag.lost) || slots.state[slot] !== SlotState.valid || chunks.sourceOf(slot) === 0) continue;
       chosen[count++] = at;
     }
+    plan.last = at - plan.stride;
+    plan.fetched = count;
     if (count > 0) this.fetcher.prefetch(chosen, count);
   }
 }

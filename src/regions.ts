@@ -12,6 +12,9 @@ export interface Region {
   readonly first: PageIndex;
 }
 
+/** What a target may say of a range with madvise, and smaps shows: MADV_SEQUENTIAL, MADV_RANDOM. */
+export const Advice = { none: 0, sequential: 1, random: 2 } as const;
+
 const endOf = (region: Region): number => region.start + region.count;
 const lastOf = (region: Region): number => region.first + region.count;
 
@@ -23,6 +26,24 @@ export class RegionTable {
   /** Indices given out so far are below this. */
   private top = 0;
   private recent: Region | undefined;
+  /** Changes whenever a region or its advice does. */
+  version = 0;
+  /** What the target has said of ranges with madvise: first page, end, advice of each; most targets say nothing. */
+  private advised: Int32Array = new Int32Array(0);
+
+  /** The advice (madvise) that covers this page, an Advice. */
+  adviceOf(page: number): number {
+    const { advised } = this;
+    for (let at = 0; at < advised.length; at += 3) if (page >= advised[at] && page < advised[at + 1]) return advised[at + 2];
+    return Advice.none;
+  }
+
+  /** Replaces all that is known of advice: first page, end, advice of each range. */
+  advise(ranges: readonly number[]): void {
+    if (this.advised.length === 0 && ranges.length === 0) return;
+    this.advised = Int32Array.from(ranges);
+    this.version++;
+  }
 
   get indexEnd(): number {
     return this.top;
@@ -131,11 +152,13 @@ export class RegionTable {
     if (at < 0) at = this.regions.length;
     this.regions.splice(at, 0, region);
     this.recent = undefined;
+    this.version++;
   }
 
   private replace(old: Region, parts: Region[]): void {
     this.regions.splice(this.regions.indexOf(old), 1, ...parts);
     this.recent = undefined;
+    this.version++;
   }
 
   private take(count: number): number {

@@ -7,7 +7,7 @@ import type { Family } from './family.js';
 import type { Fetcher } from './fetcher.js';
 import { Errno } from './layout.js';
 import { PageFlag, State } from './page-table.js';
-import type { Region } from './regions.js';
+import { Advice, type Region } from './regions.js';
 import { NONE, type PageIndex, type SpaceId, type Vpn, pageIndex, vpn } from './types.js';
 import type { WriteBack } from './write-back.js';
 
@@ -62,6 +62,14 @@ export class Spaces {
       if (!isPageable(mapping) && !ours) continue;
       for (const [start, end] of regions.gaps(space, mapping.start, mapping.end)) this.take(space, vpn(start), end - start);
     }
+    regions.advise([...this.seen].flatMap(([of, theirs]) => theirs.flatMap((mapping) => this.adviceIn(of, mapping))));
+  }
+
+  /** What the target has said of a mapping: first page, end, advice of each region in it. */
+  private adviceIn(space: SpaceId, { flags, start, end }: Mapping): number[] {
+    const advice = flags.includes('sr') ? Advice.sequential : flags.includes('rr') ? Advice.random : Advice.none;
+    if (advice === Advice.none) return [];
+    return this.family.regions.inside(space, start, end).flatMap(({ first, count }) => [first, first + count, advice]);
   }
 
   private take(space: SpaceId, start: Vpn, count: number): void {

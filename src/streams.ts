@@ -1,10 +1,12 @@
 /**
- * The marker of each thread's stream: after pages have been mapped ahead, the first page along the trend that was left out. A fault of that thread on
- * that page says that the pages before it were used, without a fault of theirs. A small direct-mapped table: a collision costs a prediction.
+ * The markers of the streams: after pages have been mapped ahead, the first page along the trend that was left out. A fault of that thread on that page
+ * says that the pages before it were used, without a fault of theirs. One thread may have several streams, so markers are found by their page; the table
+ * is small and direct-mapped: a collision costs a prediction.
  */
 import { NONE, type PageIndex } from './types.js';
 
-const ENTRIES = 64;
+const ENTRIES = 1024;
+const entryOf = (page: number): number => (Math.imul(page, 0x9e3779b1) >>> 22) & (ENTRIES - 1);
 
 export class Streams {
   private readonly thread = new Int32Array(ENTRIES);
@@ -16,7 +18,7 @@ export class Streams {
 
   /** `count` pages before `marker` were mapped ahead on this thread's stream, `prefetched` of them from the prefetch buffer. */
   set(thread: number, marker: PageIndex, count: number, prefetched: number): void {
-    const at = thread & (ENTRIES - 1);
+    const at = entryOf(marker);
     this.thread[at] = thread;
     this.marker[at] = marker;
     this.count[at] = count;
@@ -25,7 +27,7 @@ export class Streams {
 
   /** The thread has faulted on `page`. @returns the pages mapped ahead whose use that confirms; 0 when it is not the marker. */
   confirm(thread: number, page: PageIndex): number {
-    const at = thread & (ENTRIES - 1);
+    const at = entryOf(page);
     this.prefetched = 0;
     if (this.thread[at] !== thread || this.marker[at] !== page) return 0;
     const count = this.count[at];

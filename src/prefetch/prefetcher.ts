@@ -1,5 +1,5 @@
 /**
- * A prefetch policy: pure, told of every fault, answers with a plan. `leap`, `readahead`, `stride`, `next-n` and `none` are the policies.
+ * A prefetch policy: pure, told of every fault, answers with a plan. The policies are in index.ts.
  * All run on the fault path: no allocation, no clock, no system call.
  */
 import type { PageIndex } from '../types.js';
@@ -18,7 +18,7 @@ export const FaultKind = {
 
 /**
  * The answer to a fault at page P: prefetch start, start + stride, ... `count` pages. Made once and filled again at each fault.
- * The pager cuts it at the region's edges, skips pages that are not in the store, and tells the policy what came of it with `planned`.
+ * The pager cuts it at the region's edges, skips pages that are not in the store, and tells the policy what came of it with `carriedOut`.
  */
 export class Plan {
   /** Pages between one prefetched page and the next; never 0 when count > 0. */
@@ -30,11 +30,28 @@ export class Plan {
    * demand page is skipped where it is met.
    */
   start = 0;
-  /** The trend is trusted: pages of the plan that have arrived may be mapped before they are touched, up to the marker. */
+  /** The trend is trusted: pages on the stride that have arrived may be mapped before they are touched, up to the marker; also when `count` is 0. */
   mapAhead = false;
+  /** How many pages may be looked at to find `count` that are in the store; 0: as many as `count`. */
+  steps = 0;
+  // What the pager knows of the place, filled in before the policy is asked; a plan is cut at the region's edges whatever the policy says.
+  /** First page of the region, and the page behind its last one. */
+  regionFirst = 0;
+  regionEnd = 0x7fffffff;
+  /** What the target has said of this range with madvise (an Advice). */
+  advice = 0;
+  // What came of the plan, filled in before the policy is told with `carriedOut`.
+  /** The last page that was looked at, and how many pages are being fetched. */
+  last = 0;
+  fetched = 0;
+  /** How many pages were mapped ahead, and the page behind them: the marker. */
+  mapped = 0;
+  marker = 0;
 
   clear(): void {
     this.count = 0;
+    this.steps = 0;
+    this.mapped = 0;
     this.mapAhead = false;
   }
 }
@@ -57,6 +74,8 @@ export interface Prefetcher {
    * @param plan filled with the answer
    */
   fault(page: PageIndex, thread: number, kind: number, ahead: number, plan: Plan): void;
+  /** Called after a plan was carried out, by a pager that can say how far. */
+  carriedOut?(plan: Plan): void;
   /** Run-time knobs (Leap's): history size in faults, largest window in pages. */
   configure(options: PrefetchOptions): void;
 }

@@ -9,7 +9,7 @@ export const CALLS = [
 ] as const;
 export type CallName = (typeof CALLS)[number];
 
-export const POLICIES = ['leap', 'leap', 'readahead', 'stride', 'next-n', 'none'] as const;
+export const POLICIES = ['leap', 'streams', 'readahead', 'stride', 'next-n', 'none'] as const;
 
 export interface Config {
   /** UFFDIO_MOVE where true, write-protect and discard where false. */

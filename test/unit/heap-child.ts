@@ -18,7 +18,7 @@ for (const [name, touch] of Object.entries(patterns)) {
     localLimit: { share: 0.5 },
     frames: FRAMES,
     prefetchBuffer: 256,
-    prefetch: 'leap',
+    prefetch: process.argv[2] ?? 'leap',
     history: 32,
     windowMax: 32,
     victims: 's3fifo',

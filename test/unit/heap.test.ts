@@ -12,9 +12,9 @@ interface Line {
   readonly stats: { readonly faults: number; readonly evictions: number; readonly swapReads: number; readonly swapWrites: number };
 }
 
-test('the hot path allocates nothing: 100,000 faults, reads, evictions and writes leave the heap as it was', () => {
+for (const prefetch of ['leap', 'streams']) test(`the hot path with ${prefetch} allocates nothing: 100,000 faults, reads, evictions and writes leave the heap as it was`, () => {
   const child = fileURLToPath(new URL('./heap-child.js', import.meta.url));
-  const out = execFileSync(process.execPath, ['--expose-gc', '--min-semi-space-size=128', '--max-semi-space-size=128', child], { encoding: 'utf8' });
+  const out = execFileSync(process.execPath, ['--expose-gc', '--min-semi-space-size=128', '--max-semi-space-size=128', child, prefetch], { encoding: 'utf8' });
   const lines = out.trim().split('\n').map((line) => JSON.parse(line) as Line);
   assert.equal(lines.length, 3);
   for (const { name, bytesPerFault, stats } of lines) {

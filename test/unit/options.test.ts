@@ -29,6 +29,8 @@ test('what is not given has its documented value', () => {
     prefetchBuffer: 8000,
     evict: 'auto',
     victims: DEFAULT_VICTIM_POLICY,
+    record: undefined,
+    recordMax: 256 * 2 ** 20,
     control: '/run/leap/1234.sock',
     logLevel: 'info',
     remote: undefined,
@@ -36,7 +38,7 @@ test('what is not given has its documented value', () => {
 });
 
 test('every option is read', () => {
-  const line = '--pid 7 --local-memory 512M --swap-file /x --allow-pinned --force --prefetch leap --history 64 --window-max 8 --prefetch-buffer 100 --evict discard --victims fifo --control /y --log-level debug';
+  const line = '--pid 7 --local-memory 512M --swap-file /x --allow-pinned --force --prefetch leap --history 64 --window-max 8 --prefetch-buffer 100 --evict discard --victims fifo --record /z --record-max 4M --control /y --log-level debug';
   assert.deepEqual(parseOptions(words(line)), {
     pid: 7,
     localMemory: { kind: 'bytes', bytes: 512 * 2 ** 20 },
@@ -49,6 +51,8 @@ test('every option is read', () => {
     prefetchBuffer: 100,
     evict: 'discard',
     victims: 'fifo',
+    record: '/z',
+    recordMax: 4 * 2 ** 20,
     control: '/y',
     logLevel: 'debug',
     remote: undefined,
@@ -67,7 +71,7 @@ test('wrong, unknown, missing and repeated options are refused in one line', () 
   refused('--pid 1 --no-force', /unknown option --no-force/);
   refused('--pid 1 2', /unknown argument 2/);
   refused('--pid 1 --force=maybe', /--force takes no value/);
-  refused('--pid 1 --prefetch magic', /--prefetch: "magic" is none of leap, readahead/);
+  refused('--pid 1 --prefetch magic', /--prefetch: "magic" is none of streams, leap, leap-kernel, readahead/);
   refused('--pid 1 --history 2', /--history: 2 is not between/);
   refused('--pid 1 --window-max 65', /--window-max/);
   refused('--pid 1 --evict gently', /--evict/);
@@ -121,7 +125,7 @@ test('remote memory: every option is read, and none means anything without a por
 test('the help names every option group with an example, and every exit code', async () => {
   const help = await helpText(['--help']);
   assert.ok(help !== undefined);
-  for (const name of ['pid', 'local-memory', 'swap-file', 'prefetch', 'history', 'window-max', 'prefetch-buffer', 'control', 'log-level', 'evict', 'victims', 'allow-pinned', 'force', 'portal', 'rdma']) {
+  for (const name of ['pid', 'local-memory', 'swap-file', 'prefetch', 'history', 'window-max', 'prefetch-buffer', 'control', 'log-level', 'evict', 'victims', 'allow-pinned', 'force', 'portal', 'rdma', 'record', 'record-max']) {
     assert.match(help, new RegExp(`--${name}\\b`));
   }
   assert.ok((help.match(/^ {2}leapd --pid 1234 /gm) ?? []).length >= 5);
@@ -148,10 +152,15 @@ test('leapctl: commands, settings and what is wrong with them', async () => {
     control: undefined,
     json: true,
     force: false,
+    record: undefined,
     settings: { 'local-memory': '256M', prefetch: 'none' },
   });
   assert.equal((await parseLeapctl(['status']))?.pid, undefined);
   assert.equal((await parseLeapctl(words('detach 5 --force')))?.force, true);
+  assert.deepEqual((await parseLeapctl(words('record 5 --out x --seconds 1.5 --exact')))?.record, { out: 'x', seconds: 1.5, exact: true, max: undefined });
+  for (const line of ['record 5', 'record 5 --out x --seconds 0', 'record 5 --out x --seconds soon', 'record 5 --out x --record-max 1', 'record 5 --out a --out b']) {
+    await assert.rejects(parseLeapctl(words(line)), (error) => error instanceof Refusal && error.code === ExitCode.usage, line);
+  }
   for (const line of ['', 'dance', 'stats', 'stats x', 'stats 1 2', 'set 1', 'set 1 a', 'set 1 a=', 'set 1 a=1 a=2', 'stats 1 --force', 'stats 1 --control']) {
     await assert.rejects(parseLeapctl(words(line)), (error) => error instanceof Refusal && error.code === ExitCode.usage, line);
   }

@@ -10,7 +10,7 @@ import { Rng } from './rng.js';
 test('every name makes the policy of that name, and no other name does', () => {
   for (const name of PREFETCHERS) assert.equal(createPrefetcher(name).name, name);
   assert.ok(isPrefetcherName('next-n') && !isPrefetcherName('toString'));
-  assert.throws(() => createPrefetcher('lru'), /unknown prefetcher lru; there are leap, /);
+  assert.throws(() => createPrefetcher('lru'), /unknown prefetcher lru; there are streams, leap, /);
   for (const options of [{ history: 0 }, { windowMax: -1 }, { windowMax: 1.5 }])
     assert.throws(() => createPrefetcher('leap', options), /positive integer/);
 });

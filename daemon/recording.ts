@@ -1,0 +1,127 @@
+/**
+ * Recording the faults of a target into a trace file. The pager's thread writes into a ring in shared memory, and this, the main thread, drains it:
+ * whatever the disk does, no fault waits for it. What the ring cannot hold is counted, and the count stands at the file's end.
+ */
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { TraceEncoder } from '../src/trace/format.js';
+import { drainRecords, recordMemory } from '../src/trace/ring.js';
+import { errnoName, ExitCode, Refusal } from './exit-codes.js';
+import type { Log } from './log.js';
+import type { PagerClient } from './pager-client.js';
+import type { PrefetcherName } from '../src/prefetch/index.js';
+import { formatBytes } from './size.js';
+
+/** Faults that the ring holds: a second of 65,000 faults, drained every few milliseconds. */
+const RING_RECORDS = 1 << 16;
+const DRAIN_MS = 20;
+/** What the last record may take. */
+const END_BYTES = 32;
+
+export interface RecordingOptions {
+  readonly path: string;
+  /** Nothing is read or mapped ahead meanwhile, so that every first touch of a page that is out is a fault. */
+  readonly exact: boolean;
+  readonly maxBytes: number;
+  readonly about: Readonly<Record<string, string | number>>;
+}
+
+export interface Recorded {
+  readonly path: string;
+  readonly faults: number;
+  readonly lost: number;
+  readonly bytes: number;
+  /** Ended before it was asked to, because the file had reached its bound or could not be written. */
+  readonly endedEarly: string;
+}
+
+export class Recording {
+  private readonly memory = recordMemory(RING_RECORDS);
+  private readonly encoder: TraceEncoder;
+  private readonly timer: NodeJS.Timeout;
+  private bytes = 0;
+  private lost = 0;
+  private endedEarly = '';
+  private closed = false;
+
+  private constructor(
+    private readonly options: RecordingOptions,
+    private readonly fd: number,
+    private readonly pager: PagerClient,
+    private readonly log: Log,
+    private readonly former: PrefetcherName | undefined,
+  ) {
+    this.encoder = new TraceEncoder(options.about);
+    this.timer = setInterval(() => this.drain(), DRAIN_MS);
+  }
+
+  /** @throws Refusal when the file cannot be made. */
+  static async start(pager: PagerClient, log: Log, options: RecordingOptions): Promise<Recording> {
+    const { prefetch } = await pager.stats();
+    const fd = open(options.path);
+    const recording = new Recording(options, fd, pager, log, options.exact ? (prefetch as PrefetcherName) : undefined);
+    await pager.change({ record: recording.memory, ...(options.exact && { prefetch: 'none' }) });
+    log.info({ file: options.path, exact: options.exact }, 'recording faults');
+    return recording;
+  }
+
+  /** Ends the recording; the file is whole then. Also when the pager has gone already. */
+  async stop(): Promise<Recorded> {
+    await this.leave();
+    this.drain();
+    this.close('');
+    const { faults } = this.encoder;
+    this.log.info({ file: this.options.path, faults, lost: this.lost, bytes: this.bytes }, 'the recording is over');
+    return { path: this.options.path, faults, lost: this.lost, bytes: this.bytes, endedEarly: this.endedEarly };
+  }
+
+  private drain(): void {
+    if (this.closed) return;
+    this.lost = drainRecords(this.memory, this.encoder);
+    const room = this.options.maxBytes - this.bytes - END_BYTES;
+    const bytes = this.encoder.take();
+    if (bytes.length > room) return this.close(`the file has reached ${formatBytes(this.options.maxBytes)}`, bytes.subarray(0, Math.max(0, room)));
+    this.write(bytes);
+  }
+
+  /** @param cut what still fits of records that do not all fit: such a file has no end record, and is read up to its last whole one. */
+  private close(early: string, cut?: Uint8Array): void {
+    if (this.closed) return;
+    clearInterval(this.timer);
+    if (cut === undefined) this.encoder.end(this.lost);
+    this.write(cut ?? this.encoder.take());
+    if (this.closed) return;
+    this.closed = true;
+    closeSync(this.fd);
+    if (early === '') return;
+    this.endedEarly = early;
+    this.log.warn({ file: this.options.path }, `the recording ends: ${early}`);
+    void this.leave();
+  }
+
+  /** The pager records no more, and prefetches as before; if it has gone, that is as well. */
+  private async leave(): Promise<void> {
+    await this.pager.change({ record: null, ...(this.former !== undefined && { prefetch: this.former }) }).catch(() => undefined);
+  }
+
+  private write(bytes: Uint8Array): void {
+    try {
+      for (let at = 0; at < bytes.length; ) at += writeSync(this.fd, bytes, at);
+      this.bytes += bytes.length;
+    } catch (error) {
+      this.closed = true;
+      clearInterval(this.timer);
+      closeSync(this.fd);
+      this.endedEarly = `it cannot be written (${errnoName(error)})`;
+      this.log.warn({ file: this.options.path }, `the recording ends: ${this.endedEarly}`);
+      void this.leave();
+    }
+  }
+}
+
+function open(path: string): number {
+  try {
+    return openSync(path, 'wx', 0o600);
+  } catch (error) {
+    throw new Refusal(ExitCode.usage, `the trace ${path} cannot be made (${errnoName(error)})`, 'give another path, of a file that is not there yet');
+  }
+}

@@ -1,0 +1,233 @@
+/**
+ * Our own prefetcher: many streams at once, and where there are none, the neighbours that experience says will follow.
+ *
+ *   1. A fault that lies on a known stream (stream-table.ts) belongs to it, whatever faults of other streams came between. As with Leap, a stream
+ *      plans its next window when the newest one is reached, normally at the marker: one fault a window. Its window doubles while it pays and halves
+ *      when it does not; after LAST_FAILURE plans in a row that did not, it is no stream any more.
+ *   2. Any other fault is looked at beside the recent ones near it, of its thread, then of its region (recent.ts): three in a line begin a stream. Each kind
+ *      of line has a credit: a new stream costs one, a stream that pays earns some. Where lines keep coming to nothing, only four in a line will do.
+ *   3. A fault that begins no stream brings the neighbours that usually follow (neighbours.ts); on random access those are none.
+ *
+ * What the target has said with madvise goes before all of that: RANDOM, nothing is read ahead; SEQUENTIAL, every fault begins a stream.
+ */
+import { Advice } from '../regions.js';
+import { NONE, type PageIndex } from '../types.js';
+import { Neighbours } from './neighbours.js';
+import { FaultKind, type Plan, type PrefetchCounters, type Prefetcher, type PrefetchOptions } from './prefetcher.js';
+import { RecentFaults, Sign, SIGNS } from './recent.js';
+import { StreamTable } from './stream-table.js';
+import { ThreadTable } from './threads.js';
+import { powerOfTwoFrom } from './window.js';
+
+/** Streams that are followed, and threads and regions that are told apart, at a time. */
+const STREAMS = 64;
+const ROWS = 64;
+/** Other faults that may come between two of a beginning stream, for each entry of the history: as many as there may be streams at once. */
+const MEMORY = 4;
+const FIRST_WINDOW = 4;
+const LAST_FAILURE = 2;
+/** After a marker was not touched, so many faults are to be seen one by one. */
+const DOUBT = 4;
+/** Pages looked at for each page planned: those that are resident are stepped over. */
+const STEPS_PER_PAGE = 4;
+const CREDIT = 8;
+const CREDIT_MAX = 32;
+const EARNED = 4;
+/** Every so many faults a kind of line that has less than at the start gets a credit back. */
+const CREDIT_FAULTS = 2048;
+
+export class StreamsPrefetcher implements Prefetcher {
+  readonly name = 'streams';
+  readonly counters: PrefetchCounters = { trendsFound: 0, trendsTried: 0 };
+  private readonly streams = new StreamTable(STREAMS);
+  private readonly threads = new ThreadTable(ROWS);
+  private readonly regions = new ThreadTable(ROWS);
+  private readonly neighbours = new Neighbours(ROWS);
+  private readonly regionThread = new Int32Array(ROWS);
+  private readonly shared = new Uint8Array(ROWS);
+  /** The stride and window of the stream that the thread was on last, if that paid; 0: none. */
+  private readonly lastStride = new Int32Array(ROWS);
+  private readonly lastWindow = new Int32Array(ROWS);
+  private readonly ofThread: RecentFaults;
+  private readonly ofRegion: RecentFaults;
+  private readonly credit = new Int32Array(SIGNS).fill(CREDIT);
+  private windowMax: number;
+  private faults = 0;
+  /** The stream that the plan now given is of, and the page it was given at. */
+  private planning: number = NONE;
+  private at = 0;
+
+  constructor(options: PrefetchOptions) {
+    this.windowMax = options.windowMax;
+    this.ofThread = new RecentFaults(ROWS, options.history * MEMORY);
+    this.ofRegion = new RecentFaults(ROWS, options.history * MEMORY);
+  }
+
+  configure({ history, windowMax }: PrefetchOptions): void {
+    this.windowMax = windowMax;
+    this.ofThread.memory = history * MEMORY;
+    this.ofRegion.memory = history * MEMORY;
+  }
+
+  fault(page: PageIndex, thread: number, kind: number, ahead: number, plan: Plan): void {
+    plan.clear();
+    this.planning = NONE;
+    if (plan.advice === Advice.random) return;
+    this.faults = (this.faults + 1) | 0;
+    if (this.faults % CREDIT_FAULTS === 0) for (let sign = 0; sign < SIGNS; sign++) if (this.credit[sign] < CREDIT) this.credit[sign]++;
+    const threadRow = this.threads.row(thread);
+    if (this.threads.isNew) {
+      this.ofThread.clear(threadRow);
+      this.lastStride[threadRow] = 0;
+    }
+    const stream = this.streams.match(page, thread);
+    if (stream === NONE) return this.begin(page, thread, threadRow, kind, plan);
+    this.follow(stream, page, kind, ahead, plan);
+    const paid = this.streams.stride[stream] !== 0 && this.streams.sign[stream] === Sign.none;
+    this.lastStride[threadRow] = paid ? this.streams.stride[stream] : 0;
+    this.lastWindow[threadRow] = this.streams.window[stream];
+  }
+
+  /** The plan was carried out as far as the region and the frames allow: `plan` says up to where. */
+  carriedOut(plan: Plan): void {
+    const row = this.planning;
+    if (row === NONE) return;
+    const { streams } = this;
+    streams.ahead[row] = plan.mapped;
+    streams.marker[row] = plan.mapped > 0 ? plan.marker : NONE;
+    if (plan.count === 0) return;
+    const stride = streams.stride[row];
+    const looked = (plan.last - plan.start) / stride + 1;
+    streams.pace[row] = Math.min(STEPS_PER_PAGE, Math.max(1, looked / Math.max(1, plan.fetched)));
+    streams.place(row, this.at, (plan.last - this.at) * stride > 0 ? plan.last : this.at);
+  }
+
+  private follow(row: number, page: number, kind: number, ahead: number, plan: Plan): void {
+    const { streams } = this;
+    const marker = streams.marker[row];
+    const stride = streams.stride[row];
+    const regular = streams.note(row, page, ahead > 0 || marker !== NONE);
+    const steps = (streams.frontier[row] - page) / stride;
+    const window = streams.window[row];
+    const planned = streams.planned[row];
+    streams.touch(row);
+    if (kind === FaultKind.prefetchHit || (kind !== FaultKind.miss && steps >= 0)) streams.hits[row]++;
+    const isMarker = ahead > 0 || page === marker;
+    const isPast = !isMarker && marker !== NONE && (page - marker) * stride > 0;
+    if (isMarker) {
+      streams.hits[row] += ahead > 0 ? ahead : streams.ahead[row];
+      if (streams.doubt[row] > 0) streams.doubt[row]--;
+    } else if (isPast) {
+      // The marker itself was not touched: perhaps half of what was mapped before it was not either.
+      streams.hits[row] += streams.ahead[row] >> 1;
+      streams.doubt[row] = DOUBT;
+    } else if (streams.doubt[row] > 0) streams.doubt[row]--;
+    if (isMarker || isPast) streams.marker[row] = NONE;
+    if (regular > 1) return this.widen(row, page, stride * regular, plan);
+    // In the midst of what was planned, and all the same not there: it was resident then, and has been evicted since. Looked at again from here on.
+    if (kind === FaultKind.miss && steps > 0 && steps <= planned) return this.plan(row, page, 0, 0, streams.sign[row] === Sign.none && streams.doubt[row] === 0, plan);
+    const left = Math.max(0, Math.ceil(steps / streams.pace[row]));
+    // Behind what was planned, or in the middle of it with more to come: nothing to read yet.
+    if (steps > planned || (left >= window && !isMarker)) return this.mapAhead(row, plan);
+    this.counters.trendsTried++;
+    this.counters.trendsFound++;
+    const hits = streams.hits[row];
+    const taken = steps < 0 ? planned : planned - steps;
+    const pays = hits > 0 && (isMarker || hits * 2 * streams.pace[row] >= taken);
+    this.judge(row, pays, taken);
+    if (streams.stride[row] === 0) return;
+    streams.window[row] = Math.min(this.windowMax, pays ? Math.max(window * 2, powerOfTwoFrom(hits + 1)) : Math.max(1, window >> 1));
+    streams.hits[row] = 0;
+    this.plan(row, page, Math.max(0, steps), left, pays && streams.doubt[row] === 0, plan);
+  }
+
+  /** The stream goes several of its steps at a time: that is its stride. */
+  private widen(row: number, page: number, stride: number, plan: Plan): void {
+    const { streams } = this;
+    streams.stride[row] = stride;
+    streams.repeats[row] = 0;
+    streams.doubt[row] = 0;
+    streams.hits[row] = 0;
+    streams.pace[row] = 1;
+    this.plan(row, page, 0, 0, false, plan);
+  }
+
+  /** Nothing is read, but what stands ready on a stream that pays is mapped. */
+  private mapAhead(row: number, plan: Plan): void {
+    const { streams } = this;
+    if (streams.sign[row] !== Sign.none || streams.failures[row] > 0 || streams.doubt[row] > 0) return;
+    plan.stride = streams.stride[row];
+    plan.mapAhead = true;
+    this.planning = row;
+  }
+
+  private judge(row: number, pays: boolean, taken: number): void {
+    const { streams } = this;
+    if (pays) {
+      streams.failures[row] = 0;
+      const sign = streams.sign[row];
+      if (sign !== Sign.none) this.credit[sign] = Math.min(CREDIT_MAX, this.credit[sign] + EARNED);
+      streams.sign[row] = Sign.none;
+    } else if (taken > 0 && ++streams.failures[row] > LAST_FAILURE) streams.drop(row);
+  }
+
+  /** The next window, `steps` steps from the page; `left` pages of what was planned before are still to come. */
+  private plan(row: number, page: number, steps: number, left: number, trusted: boolean, plan: Plan): void {
+    const { streams } = this;
+    const stride = streams.stride[row];
+    plan.stride = stride;
+    plan.start = page + stride * (steps + 1);
+    plan.count = Math.max(0, Math.min(streams.window[row], 2 * this.windowMax - left));
+    plan.steps = plan.count * STEPS_PER_PAGE;
+    plan.mapAhead = trusted;
+    this.planning = row;
+    this.at = page;
+    // Until it is carried out: as if every page were there to be fetched.
+    streams.place(row, page, page + stride * (steps + plan.count));
+  }
+
+  private begin(page: number, thread: number, threadRow: number, kind: number, plan: Plan): void {
+    const { ofThread, ofRegion, regions } = this;
+    this.counters.trendsTried++;
+    const regionRow = regions.row(plan.regionFirst);
+    if (regions.isNew) {
+      ofRegion.clear(regionRow);
+      this.neighbours.clear(regionRow);
+      this.shared[regionRow] = 0;
+    } else if (this.regionThread[regionRow] !== thread) this.shared[regionRow] = 1;
+    this.regionThread[regionRow] = thread;
+    let recent = ofThread;
+    let sign = ofThread.search(threadRow, thread, page, this.faults);
+    if (this.shared[regionRow] === 1) {
+      const together = ofRegion.search(regionRow, plan.regionFirst, page, this.faults);
+      if (sign === Sign.none) {
+        recent = ofRegion;
+        sign = together;
+      }
+    }
+    this.neighbours.fault(regionRow, page);
+    if (plan.advice === Advice.sequential) return this.open(page, thread, 1, 2 * FIRST_WINDOW, Sign.none, plan);
+    if (sign !== Sign.none && (this.credit[sign] > 0 || recent.certain)) {
+      if (this.credit[sign] > 0) this.credit[sign]--;
+      return this.open(page, thread, recent.stride, FIRST_WINDOW, sign, plan);
+    }
+    const lastStride = this.lastStride[threadRow];
+    this.lastStride[threadRow] = 0;
+    if (lastStride !== 0 && this.credit[Sign.jump] > 0) {
+      this.credit[Sign.jump]--;
+      return this.open(page, thread, lastStride, Math.max(FIRST_WINDOW, this.lastWindow[threadRow] >> 1), Sign.jump, plan);
+    }
+    if (kind === FaultKind.zero) return;
+    const { below, above } = this.neighbours;
+    if (below + above === 0) return;
+    plan.stride = 1;
+    plan.start = page - below;
+    plan.count = below + above + 1;
+  }
+
+  private open(page: number, thread: number, stride: number, window: number, sign: number, plan: Plan): void {
+    this.counters.trendsFound++;
+    const row = this.streams.add(page, thread, stride, Math.min(window, this.windowMax), sign);
+    this.plan(row, page, 0, 0, false, plan);
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * The goals of the prefetcher, on replay: counts that the model gives, the same on every machine. Real programs from test/traces (recorded by
+ * scripts/record-traces.ts), synthetic ones from lab/patterns.ts, a quarter and a half of the pages local.
+ */
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { generate, type PatternName, type PatternOptions } from '../../lab/patterns.js';
+import { replay, type ReplayResult } from '../../lab/replay.js';
+import { STORES } from '../../lab/store-model.js';
+import { readTrace } from '../../lab/trace-file.js';
+import { type Workload, workloadOf } from '../../lab/workload.js';
+
+const LOCAL = [0.25, 0.5];
+const BASELINES = ['leap', 'leap-kernel', 'readahead', 'stride', 'next-n'] as const;
+const traces = fileURLToPath(new URL('../../../test/traces/', import.meta.url));
+
+const made = (pattern: PatternName, options: Partial<PatternOptions> = {}): Workload => workloadOf(generate(pattern, { touches: 49_152, ...options }));
+const percent = (value: number): string => `${(value * 100).toFixed(1)} %`;
+
+function holds(name: string, workload: Workload, coverage: number, accuracy: number): void {
+  for (const local of LOCAL) {
+    const result = replay(workload, { policy: 'streams', local });
+    const figures = `${name}, ${local * 100} % local: coverage ${percent(result.coverage)}, accuracy ${percent(result.accuracy)}`;
+    assert.ok(result.coverage >= coverage && result.accuracy >= accuracy, figures);
+  }
+}
+
+test('a replay is the same every time, and every access is made', () => {
+  const workload = made('phases', { touches: 20_000 });
+  const [one, other] = [0, 1].map(() => replay(workload, { policy: 'streams', local: 0.5, store: STORES['nvme'] }));
+  const bare = ({ decisionNs: _ns, decisionP99Ns: _p99, ...result }: ReplayResult): object => result;
+  assert.deepEqual(bare(one), bare(other));
+  assert.equal(one.stalls.at(-1)?.[1], one.stallNs);
+});
+
+test('with everything local there is no fault; without prefetching every read is on demand', () => {
+  const workload = made('zipf', { touches: 20_000 });
+  assert.equal(replay(workload, { policy: 'leap', local: 1 }).pagesRead, 0);
+  const none = replay(workload, { policy: 'none', local: 0.25 });
+  assert.deepEqual([none.prefetched, none.used, none.coverage], [0, 0, 0]);
+  assert.ok(none.demandReads > 1000 && none.demandReads === none.pagesRead && none.stallNs > none.demandReads * STORES['rdma'].latencyNs);
+});
+
+test('coverage and accuracy of 0.90 on 2, 4 and 8 streams in one thread', () => {
+  for (const streams of [2, 4, 8]) holds(`${streams} streams`, made('interleaved', { streams }), 0.9, 0.9);
+});
+
+test('coverage and accuracy of 0.90 on 4 and 8 threads, each with its stream', () => {
+  for (const streams of [4, 8]) holds(`${streams} threads`, made('threads', { streams }), 0.9, 0.9);
+});
+
+test('coverage of 0.80 with noise: a fifth of the accesses go anywhere', () => {
+  for (const pattern of ['sequential', 'stride', 'interleaved', 'threads'] as const) holds(pattern, made(pattern, { noise: 0.2 }), 0.8, 0);
+  holds('8 streams', made('interleaved', { streams: 8, noise: 0.2 }), 0.8, 0);
+});
+
+test('on random accesses at most 2 % more pages are read than without prefetching, and no more stall', () => {
+  for (const pattern of ['random', 'zipf'] as const) {
+    for (const local of LOCAL) {
+      const workload = made(pattern, { touches: 65_536 });
+      const [ours, none] = ['streams', 'none'].map((policy) => replay(workload, { policy, local }));
+      if (pattern === 'random') assert.ok(ours.pagesRead <= 1.02 * none.pagesRead, `${local * 100} % local: ${ours.pagesRead} for ${none.pagesRead}`);
+      assert.ok(ours.stallNs <= 1.01 * none.stallNs, `${pattern}, ${local * 100} % local: stall ${ours.stallNs} for ${none.stallNs}`);
+    }
+  }
+});
+
+test('one stream alone: at most 1.01 of the stall of the best baseline', () => {
+  for (const pattern of ['sequential', 'reverse'] as const) for (const local of LOCAL) notWorse(pattern, generated(pattern), local);
+});
+
+const generated = (pattern: PatternName): Workload => workloadOf(generate(pattern));
+
+for (const file of readdirSync(traces).sort()) {
+  test(`${file}: at most 1.01 of the stall of the best baseline`, () => {
+    const trace = readTrace(`${traces}${file}`);
+    assert.deepEqual([trace.cutOff, trace.lost], [false, 0]);
+    for (const local of LOCAL) notWorse(file, workloadOf(trace), local);
+  });
+}
+
+function notWorse(name: string, workload: Workload, local: number): void {
+  const ours = replay(workload, { policy: 'streams', local });
+  assert.ok(ours.faults > 100, `${name}: the replay did page`);
+  for (const policy of BASELINES) {
+    const { stallNs } = replay(workload, { policy, local });
+    assert.ok(ours.stallNs <= 1.01 * stallNs, `${name}, ${local * 100} % local: ${ours.stallNs} ns of stall, ${policy} ${stallNs}`);
+  }
+}
