@@ -1,80 +1,111 @@
-/** Programs that check their own memory, paged to donors over a real RDMA stack: no wrong byte, and the traffic was remote. */
+/**
+ * Programs that check their own memory, and programs that nobody here wrote, paged to donors over a real RDMA stack: no wrong byte, and the traffic was
+ * remote. The donors serve one after the other: what one program left in a chunk, the next must not see.
+ */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { type Options, paged, Scene, type Stats } from '../e2e/harness.js';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { Child, describeExit, poll } from '../e2e/child.js';
+import { END_MS, type Leapd, type Options, paged, Scene, START_MS, type Stats } from '../e2e/harness.js';
+import { missing } from '../e2e/programs.js';
+import { dataSet, loaded } from '../e2e/redis.js';
 import { addressOf, Donor, donorOf, portal, until } from './donors.js';
 import { notInVm } from './harness.js';
 
-const options = { skip: notInVm, timeout: 240_000 };
+const timeout = 240_000;
+const options = { skip: notInVm, timeout: 8 * timeout };
 const two = [addressOf(2), addressOf(3)];
 
-/** What must hold when every page has its copies on two donors. */
-function assertRemote(stats: Stats): void {
+/** What must hold when every page has its copies on donors. */
+function assertRemote(t: TestContext, stats: Stats): void {
   assert.ok(stats['remoteWrites']! > 0 && stats['remoteReads']! > 0, JSON.stringify(stats));
   for (const bad of ['hashMismatches', 'lostPages', 'readErrors', 'writeErrors']) assert.equal(stats[bad], 0, bad);
+  t.diagnostic(`${stats['remoteReads']} pages read from donors, ${stats['remoteWrites']} written; ${stats['swapWrites']} written to the swap file`);
 }
 
-for (const [program, work] of [
-  ['mix', { pages: 2048, rounds: 2 }],
-  ['threads', { pages: 1024, rounds: 1 }],
-  ['forker', { pages: 1024, rounds: 2 }],
-  ['syscalls', { pages: 1024, rounds: 1 }],
-  ['unmap', { pages: 1024, rounds: 2 }],
-] as const) {
-  test(`${program}, two copies on two donors`, options, async (t) => {
-    const scene = new Scene(t);
-    for (const address of two) await Donor.start(scene, address);
-    let stats: Stats = {};
-    await paged(t, {
-      program,
-      options: work,
-      leapd: { portal: portal(scene, two) },
-      end: 'detach',
-      before: (leapd) => until(leapd, 'chunks on both donors', (now) => two.every((address) => (donorOf(now, address)?.chunks ?? 0) > 0)),
-      meanwhile: async (target, leapd) => {
-        await target.line(/^HOLD$/, 120_000);
-        stats = await leapd.stats();
-      },
-    });
-    assertRemote(stats);
-    t.diagnostic(`${stats['remoteReads']} pages read, ${stats['remoteWrites']} written remotely; ${stats['swapWrites']} to the swap file before the donors were mapped`);
-  });
-}
+const onBoth = (leapd: Leapd) => until(leapd, 'chunks on both donors', (now) => two.every((address) => (donorOf(now, address)?.chunks ?? 0) > 0));
 
-test('one donor: the second copy is in the swap file, and reads are remote', options, async (t) => {
+test('two copies on two donors', options, async (t) => {
   const scene = new Scene(t);
-  await Donor.start(scene, addressOf(2));
-  let stats: Stats = {};
-  await paged(t, {
-    program: 'mix',
-    options: { pages: 2048, rounds: 2 },
-    leapd: { portal: `rdma://1,${addressOf(2)}` },
-    end: 'detach',
-    before: (leapd) => until(leapd, 'a chunk', (now) => (donorOf(now, addressOf(2))?.chunks ?? 0) > 0),
-    meanwhile: async (target, leapd) => {
-      await target.line(/^HOLD$/, 120_000);
-      stats = await leapd.stats();
-    },
+  for (const address of two) await Donor.start(scene, address, { memory: '256M' });
+  const leapd: Options = { portal: portal(scene, two) };
+
+  for (const [program, work] of [
+    ['mix', { pages: 1024, rounds: 2 }],
+    ['threads', { pages: 512, rounds: 1 }],
+    ['forker', { pages: 512, rounds: 1 }],
+    ['syscalls', { pages: 512, rounds: 1 }],
+  ] as const) {
+    await t.test(program, { timeout }, async (each) => {
+      let stats: Stats = {};
+      await paged(each, {
+        program,
+        options: work,
+        leapd,
+        end: 'detach',
+        before: onBoth,
+        meanwhile: async (target, running) => {
+          await target.line(/^HOLD$/, timeout);
+          stats = await running.stats();
+        },
+      });
+      assertRemote(each, stats);
+    });
+  }
+
+  await t.test('memtester', { timeout, skip: missing('memtester', 'setpriv', 'prlimit') }, async (each) => {
+    const mine = new Scene(each);
+    // As nobody and without the right to lock memory: locked memory is not paged. The mask leaves a few of the tests.
+    const command = ['--memlock=0:0', 'setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', 'memtester', '2M', '1'];
+    const memtester = mine.add(new Child('memtester', 'prlimit', command, { cwd: '/', env: { ...process.env, MEMTESTER_TEST_MASK: String(0b1111) } }));
+    await memtester.line(/^Loop 1\/1/, START_MS);
+    process.kill(memtester.pid, 'SIGSTOP');
+    const running = await mine.attach(memtester.pid, { ...leapd, 'local-memory': '1M' });
+    await onBoth(running);
+    process.kill(memtester.pid, 'SIGCONT');
+    const stats = await poll('remote traffic', END_MS, async (): Promise<Stats | undefined> => {
+      const now: Stats = memtester.exit ? { remoteReads: -1 } : await running.stats();
+      return now['remoteReads']! < 0 || now['remoteReads']! > 100 ? now : undefined;
+    });
+    assert.equal(describeExit(await memtester.end(timeout)), 'code 0', memtester.tail(2).slice(-600));
+    assert.ok(memtester.lines.includes('Done.'));
+    assertRemote(each, stats);
+    await running.cleanEnd();
   });
-  assertRemote(stats);
-  assert.ok(stats['swapWrites']! > 0, 'every page has a copy in the swap file');
+
+  await t.test('redis-server', { timeout, skip: missing('redis-server', 'redis-cli') }, async (each) => {
+    const mine = new Scene(each);
+    const redis = await loaded(mine, 'redis', dataSet(0.12));
+    const digest = redis.digest();
+    const running = await mine.attach(redis.pid, { ...leapd, 'local-memory': '2M' });
+    await onBoth(running);
+    await until(running, 'the limit', (now) => now['residentPages']! <= now['localLimitPages']!);
+    assert.equal(redis.digest(), digest, 'a digest of all the data, most of which is on the donors');
+    redis.cli('set', 'one', 'more');
+    const changed = redis.digest();
+    assertRemote(each, await running.stats());
+    await running.detach();
+    assert.equal(redis.digest(), changed, 'the digest after the detach');
+  });
 });
 
-test('IPv6, one copy, a token, a chunk size', options, async (t) => {
+test('one donor, IPv6, a token, a chunk size: the second copy is in the swap file, and reads are remote', options, async (t) => {
   const scene = new Scene(t);
-  const { writeFileSync } = await import('node:fs');
-  const token = `${scene.directory}/token`;
+  const address = '[fd00:9::2]:9400';
+  const token = join(scene.directory, 'token');
   writeFileSync(token, 'not quite a secret, but long enough\n', { mode: 0o600 });
-  await Donor.start(scene, '[fd00:9::2]:9400', { 'token-file': token });
-  const leapd: Options = { portal: portal(scene, ['[fd00:9::2]:9400']), 'token-file': token, copies: 1, chunk: '4M' };
+  await Donor.start(scene, address, { 'token-file': token });
   let stats: Stats = {};
   await paged(t, {
     program: 'mix',
-    options: { pages: 2048, rounds: 1 },
-    leapd,
-    before: (running) => until(running, 'a chunk', (now) => (donorOf(now, '[fd00:9::2]:9400')?.chunks ?? 0) > 0),
+    options: { pages: 1024 },
+    leapd: { portal: portal(scene, [address]), 'token-file': token, chunk: '4M' },
+    before: (running) => until(running, 'a chunk', (now) => (donorOf(now, address)?.chunks ?? 0) > 0),
     meanwhile: async (_target, running) => void (stats = await until(running, 'remote traffic', (now) => now['remoteReads']! > 50 && now['remoteWrites']! > 50)),
     endless: true,
+    busyMs: 0,
   });
-  assertRemote(stats);
+  assertRemote(t, stats);
+  assert.ok(stats['swapWrites']! > 0, 'every page has a copy in the swap file');
 });

@@ -11,19 +11,20 @@ import { Scene } from '../e2e/harness.js';
 import { addressOf, Donor, mapped, portal, until } from './donors.js';
 import { notInVm, rates } from './harness.js';
 
-const MIB = 32;
+const MIB = 16;
 const us = (ns: number): string => (ns / 1000).toFixed(0);
 
 test('demand reads and streams of leapd against ib_read_lat and ib_read_bw', { skip: notInVm, timeout: 400_000 }, async (t) => {
   const tools = await rates();
   const floor = calibrate().sameCpuBlocking / 1000;
   const scene = new Scene(t);
-  await Donor.start(scene, addressOf(2), { memory: '128M', chunk: '32M' });
+  await Donor.start(scene, addressOf(2), { memory: '128M', chunk: '16M' });
   const undo = new UndoStack();
   await undo.within(async () => {
     const program = await TouchProgram.start(undo, MIB);
-    const options = { portal: portal(scene, [addressOf(2)]), copies: 1, 'local-memory': '25%', 'prefetch-buffer': 2000, 'window-max': 32 };
-    const leapd = await scene.attach(program.pid, { ...options, prefetch: 'none' });
+    const options = { portal: portal(scene, [addressOf(2)]), copies: 1, 'local-memory': '2M', 'prefetch-buffer': 256 };
+    const leapd = await scene.attach(program.pid, options);
+    await leapd.set({ prefetch: 'none' });
     await until(leapd, 'the chunk, and the limit', (now) => mapped(now) > 0 && now['residentPages']! <= now['localLimitPages']!);
     await program.run('write'); // from here on every page that is out is on the donor
     await program.run('random');
