@@ -1,4 +1,8 @@
 {
+  "variables": {
+    # Both headers: the programs build without RDMA too, and say so when it is asked for.
+    "has_rdma%": "<!(printf '#include <rdma/rdma_cma.h>\\n#include <infiniband/verbs.h>\\n' | ${CXX:-g++} -E -x c++ - >/dev/null 2>&1 && echo 1 || echo 0)"
+  },
   "targets": [
     {
       "target_name": "leap",
@@ -9,15 +13,19 @@
         "native/engine.cc",
         "native/engine_commands.cc",
         "native/engine_harvest.cc",
+        "native/fabric.cc",
+        "native/fabric_addon.cc",
         "native/frames.cc",
         "native/helper.cc",
         "native/helper_discard.cc",
         "native/helper_move.cc",
         "native/inside.cc",
+        "native/memory.cc",
         "native/place.cc",
         "native/poller.cc",
         "native/procfs.cc",
         "native/ranges.cc",
+        "native/remote.cc",
         "native/swapfile.cc",
         "native/target_check.cc",
         "native/tracee.cc",
@@ -28,7 +36,8 @@
       "cflags!": ["-O3", "-fno-omit-frame-pointer"],
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-fno-rtti", "-fno-exceptions"],
       "cflags_cc": ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-O2", "-fexceptions"],
-      "libraries": ["-luring", "-lxxhash"]
+      "libraries": ["-luring", "-lxxhash"],
+      "conditions": [["has_rdma==1", {"defines": ["LEAP_RDMA"], "libraries": ["-lrdmacm", "-libverbs"]}]]
     }
   ]
 }

@@ -19,7 +19,7 @@ const NO_LIMIT = 2 ** 30;
 const TAKE_AWAY_TURNS = 100_000;
 
 const [placement = '', cpu = '', pid = '', pages = '', swapFile = ''] = process.argv.slice(2);
-const frames = framesFor(Number(pages));
+const frames = framesFor(Number(pages), { share: 1 });
 const engine = NativeEngine.attach({ pid: Number(pid), frames, swapFile });
 engine.place(Number(cpu));
 engine.setSpin(placement === 'other' ? SPIN_NS : 0);
@@ -32,6 +32,7 @@ const pager = new Pager(engine, {
   windowMax: 8,
   victims: 'fifo',
   evict: 'auto',
+  copies: 2,
 });
 pager.attach();
 

@@ -9,7 +9,7 @@ import type { Session } from './session.js';
 import { bytesToPages, formatPages, type Size } from './size.js';
 import { LEAST_LOCAL_PAGES } from './target.js';
 
-export const settable = ['local-memory', 'prefetch', 'history', 'window-max', 'prefetch-buffer'] as const;
+export const settable = ['local-memory', 'prefetch', 'history', 'window-max', 'prefetch-buffer', 'rdma'] as const;
 
 /** @param session undefined while leapd is still attaching. @throws Refusal. */
 export async function answerWith(session: Session | undefined, request: Request, progress: Progress): Promise<Json> {
@@ -45,8 +45,8 @@ async function record(session: Session, given: Readonly<Record<string, string>>)
 
 /** One object with every counter of the pager, and whose they are. */
 async function stats(session: Session): Promise<Json> {
-  const counters = await session.pager.stats();
-  return { pid: session.target.pid, name: session.target.name, ...counters, state: session.state, uptimeSeconds: session.uptimeSeconds };
+  const { donors, ...counters } = await session.pager.stats();
+  return { pid: session.target.pid, name: session.target.name, ...counters, donors: donors.map((donor) => ({ ...donor })), state: session.state, uptimeSeconds: session.uptimeSeconds };
 }
 
 async function status(session: Session): Promise<Json> {
@@ -78,12 +78,13 @@ async function set(session: Session, given: Readonly<Record<string, string>>): P
     throw new Refusal(ExitCode.usage, problem, `what can: ${settable.join(', ')}`);
   }
   const value = (name: (typeof settable)[number]): string | undefined => given[name];
-  const [memory, prefetch, history, windowMax, buffer] = settable.map(value);
+  const [memory, prefetch, history, windowMax, buffer, rdma] = settable.map(value);
   const changes: PagerChanges = {
     ...(memory !== undefined && { localPages: await limitNow(session, parseValue('local-memory', memory, 'local-memory')) }),
     ...(prefetch !== undefined && { prefetch: parseValue('prefetch', prefetch, 'prefetch') }),
     ...(history !== undefined && { history: parseValue('history', history, 'history') }),
     ...(windowMax !== undefined && { windowMax: parseValue('window-max', windowMax, 'window-max') }),
+    ...(rdma !== undefined && { rdma: parseValue('rdma', rdma, 'rdma') === 'on' }),
     ...(buffer !== undefined && { prefetchBuffer: parseValue('prefetch-buffer', buffer, 'prefetch-buffer') }),
   };
   try {

@@ -31,7 +31,7 @@ export function printObject(object: Json): void {
 }
 
 export function rowsOf(value: Json, prefix = ''): Row[] {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return [];
+  if (typeof value !== 'object' || value === null) return [];
   return Object.entries(value as { readonly [key: string]: Json }).flatMap(([key, entry]): Row[] => {
     const name = prefix === '' ? key : `${prefix}.${key}`;
     if (typeof entry === 'object' && entry !== null) return rowsOf(entry, name);

@@ -7,6 +7,8 @@ import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Engine, Mapping } from '../src/engine.js';
+import type { ConnectionId, Fabric, FabricEvent } from '../src/fabric.js';
+import type { Traffic } from '../src/remote/donors.js';
 import { checkLayout, Errno } from '../src/layout.js';
 import { vpn, type FrameIndex, type PageIndex, type SpaceId, type Vpn } from '../src/types.js';
 import { processOfThread } from './family-process.js';
@@ -25,6 +27,8 @@ export interface EngineOptions {
   readonly directIo?: boolean;
   /** io_uring where the kernel has it. */
   readonly ring?: boolean;
+  /** Chunks may be mapped on donors: takes an RDMA device. */
+  readonly rdma?: boolean;
   /** Faults to order, for tests; each counts the requests that still go well. */
   readonly inject?: { readonly failWriteAfter?: number; readonly failReadAfter?: number; readonly corruptReadAfter?: number };
 }
@@ -81,7 +85,15 @@ export interface NativeError extends Error {
 export const isNativeError = (error: unknown): error is NativeError => error instanceof Error && 'kind' in error && typeof error.kind === 'string';
 
 /** What `create` returns. */
-interface NativeHandle extends Omit<Engine, 'adopt' | 'mappings'> {
+/** With `rdma` only: of fabric_addon.h and Remote. */
+interface NativeRemote extends Fabric {
+  setChunk(slots: number): void;
+  mapChunk(replica: number, chunk: number, connection: ConnectionId, rkey: number, address: bigint): void;
+  unmapChunk(replica: number, chunk: number): void;
+  traffic(connection: ConnectionId): Traffic;
+}
+
+interface NativeHandle extends Omit<Engine, 'adopt' | 'mappings'>, NativeRemote {
   readonly wakeFd: number;
   detach(): void;
   abandon(): void;
@@ -141,7 +153,7 @@ interface SeenMappings {
   reused: number;
 }
 
-export class NativeEngine implements Engine {
+export class NativeEngine implements Engine, Fabric {
   readonly commands: Int32Array;
   readonly events: Int32Array;
   readonly clock: Float64Array;
@@ -221,6 +233,32 @@ export class NativeEngine implements Engine {
   drop(space: SpaceId): void {
     this.seen.delete(space);
     this.native.drop(space);
+  }
+  mapChunk(replica: number, chunk: number, connection: ConnectionId, rkey: number, address: bigint): void {
+    this.native.mapChunk(replica, chunk, connection, rkey, address);
+  }
+  unmapChunk(replica: number, chunk: number): void {
+    this.native.unmapChunk(replica, chunk);
+  }
+  /** Once, before a chunk is mapped. @param slots a power of two */
+  setChunk(slots: number): void {
+    this.native.setChunk(slots);
+  }
+  connect(address: string, port: number, hello: Uint8Array, timeoutMs: number): ConnectionId {
+    return this.native.connect(address, port, hello, timeoutMs);
+  }
+  send(connection: ConnectionId, message: Uint8Array): boolean {
+    return this.native.send(connection, message);
+  }
+  close(connection: ConnectionId): void {
+    this.native.close(connection);
+  }
+  takeEvents(): FabricEvent[] {
+    return this.native.takeEvents();
+  }
+  /** Pages that have gone over a connection, and the latency of its reads. */
+  traffic(connection: ConnectionId): Traffic {
+    return this.native.traffic(connection);
   }
   peekFrame(frame: FrameIndex, out: Uint8Array): void {
     this.native.peekFrame(frame, out);

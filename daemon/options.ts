@@ -3,8 +3,10 @@
  * command line and prints the help; what a value means is decided here, before anything is touched. `leapctl set` uses the same parsers.
  */
 import yargs from 'yargs';
+import type { Copies } from '../src/chunks.js';
 import { BATCH_PAGES } from '../src/layout.js';
 import { DEFAULT_HISTORY, DEFAULT_PREFETCHER, DEFAULT_WINDOW_MAX, PREFETCHERS, type PrefetcherName } from '../src/prefetch/index.js';
+import { DEFAULT_ACTIVITY } from '../src/remote/activity.js';
 import { DEFAULT_PREFETCH_BUFFER } from '../src/prefetch-buffer.js';
 import { DEFAULT_VICTIM_POLICY, VICTIM_POLICIES, type VictimPolicyName } from '../src/victim/index.js';
 import { ExitCode, exitCodeTable, Refusal } from './exit-codes.js';
@@ -61,6 +63,21 @@ const bytes = (text: string): number => {
   return parsed?.kind === 'bytes' && parsed.bytes >= LEAST_RECORD_BYTES ? parsed.bytes : wrong(`"${text}" is no size of 4K or more, such as 256M`);
 };
 
+const copies = (text: string): Copies => ([1, 2, 3] as const).find((n) => String(n) === text) ?? wrong(`"${text}" is none of 1, 2, 3`);
+
+/** In bytes. */
+const chunkSize = (text: string): number => {
+  const { bytes } = ((parsed) => (parsed.kind === 'bytes' ? parsed : wrong(`${text} is no amount of memory such as 64M or 1G`)))(size(text));
+  return Number.isInteger(Math.log2(bytes)) && bytes >= 4096 ? bytes : wrong(`${text} is not a power of two`);
+};
+
+/** WRITES/READS, percent. */
+const weights = (text: string): { readonly writes: number; readonly reads: number } => {
+  const [, writes, reads] = /^(\d{1,3})\/(\d{1,3})$/.exec(text) ?? [];
+  if (writes === undefined || Number(writes) > 100 || Number(reads) > 100) return wrong(`"${text}" is not two percentages such as 50/50`);
+  return { writes: Number(writes), reads: Number(reads) };
+};
+
 const path = (text: string): string => text;
 const given = (): true => true;
 
@@ -87,8 +104,20 @@ const table = {
   'record-max': { help: 'the most that a recording may take', standard: '256M', parse: bytes },
   control: { help: 'socket for leapctl', standard: '/run/leap/PID.sock', parse: path },
   'log-level': { help: `how much to say: ${logLevels.join(', ')}`, standard: 'info', parse: oneOf(logLevels) },
-  portal: { help: 'memory servers (not in this version)', parse: path },
-  rdma: { switch: true, help: 'keep pages on memory servers (not in this version)', parse: given },
+  portal: { help: 'the donors: a file with one address:port a line, or rdma://N,address:port,...', parse: path },
+  rdma: { help: 'off: begin with the swap file alone; leapctl set PID rdma=on later', standard: 'on', parse: oneOf(['on', 'off']) },
+  copies: { help: 'of each page: 2 survive the loss of any donor, 3 (one in the swap file) that of all, 1 none', standard: '2', parse: copies },
+  'token-file': { help: 'a secret that the donors know too', parse: path },
+  chunk: { help: 'take only donors with chunks of this size; otherwise the first one sets it', parse: chunkSize },
+  'map-chunks': { help: 'ahead of the first write, or only those that are active', standard: 'ahead', parse: oneOf(['ahead', 'active']) },
+  'activity-period': { help: 'how often the use of each chunk is summed up, ms', standard: String(DEFAULT_ACTIVITY.periodMs), parse: integer(10, 3_600_000) },
+  'activity-weights': {
+    help: 'what a written and a read page count, percent',
+    standard: `${DEFAULT_ACTIVITY.writeWeight}/${DEFAULT_ACTIVITY.readWeight}`,
+    parse: weights,
+  },
+  'activity-threshold': { help: 'an active chunk has more than this a period', standard: '0', parse: integer(0, 1e9) },
+  legacy: { switch: true, help: 'take donors of the original Leap and Infiniswap too', parse: given },
 } satisfies Record<string, Option<unknown>>;
 
 export type OptionName = keyof typeof table;
@@ -124,9 +153,9 @@ const groups: readonly Group[] = [
     names: ['record', 'record-max'],
   },
   {
-    title: 'Remote memory (not in this version):',
-    example: ['leapd --pid 1234 --rdma', 'refused: there are no memory servers yet'],
-    names: ['portal', 'rdma'],
+    title: 'Remote memory:',
+    example: ['leapd --pid 1234 --portal portal.txt', 'page to the donors that portal.txt names, over RDMA'],
+    names: ['portal', 'rdma', 'copies', 'token-file', 'chunk', 'map-chunks', 'activity-period', 'activity-weights', 'activity-threshold', 'legacy'],
   },
 ];
 
@@ -146,6 +175,22 @@ export interface LeapdOptions {
   readonly recordMax: number;
   readonly control: string;
   readonly logLevel: LogLevel;
+  /** Undefined without a portal. */
+  readonly remote: RemoteOptions | undefined;
+}
+
+export interface RemoteOptions {
+  /** A file's name, or rdma://... */
+  readonly portal: string;
+  readonly on: boolean;
+  readonly copies: Copies;
+  readonly tokenFile: string | undefined;
+  /** Bytes; undefined: whatever the donors have. */
+  readonly chunkBytes: number | undefined;
+  readonly ahead: boolean;
+  readonly activity: { readonly periodMs: number; readonly writeWeight: number; readonly readWeight: number };
+  readonly threshold: number;
+  readonly legacy: boolean;
 }
 
 const isName = (name: string): name is OptionName => Object.hasOwn(table, name);
@@ -228,10 +273,6 @@ const looksForTrends = (prefetch: PrefetcherName): boolean => ['streams', 'leap'
 
 /** Contradictions between options, and the values of those not given. */
 function settle(given: Parsed): LeapdOptions {
-  if (given.portal !== undefined || given.rdma) {
-    const name = given.rdma ? 'rdma' : 'portal';
-    throw new Refusal(ExitCode.unsupported, `--${name}: this version has no memory servers`, 'leave it out to page to a swap file');
-  }
   const pid = given.pid ?? wrong('--pid is missing');
   const value = <Name extends Standard>(name: Name): Value<Name> =>
     (given[name] as Value<Name> | undefined) ?? parseValue(name, table[name].standard.replace('PID', String(pid)));
@@ -254,5 +295,29 @@ function settle(given: Parsed): LeapdOptions {
     recordMax: value('record-max'),
     control: value('control'),
     logLevel: value('log-level'),
+    remote: remoteOf(given, value),
+  };
+}
+
+const remoteNames = ['rdma', 'copies', 'token-file', 'chunk', 'map-chunks', 'activity-period', 'activity-weights', 'activity-threshold', 'legacy'] as const;
+
+function remoteOf(given: Parsed, value: <Name extends Standard>(name: Name) => Value<Name>): RemoteOptions | undefined {
+  const { portal } = given;
+  if (portal === undefined) {
+    const alone = remoteNames.find((name) => given[name] !== undefined);
+    if (alone !== undefined) wrong(`--${alone} means nothing without --portal`);
+    return undefined;
+  }
+  const { writes, reads } = value('activity-weights');
+  return {
+    portal,
+    on: value('rdma') === 'on',
+    copies: value('copies'),
+    tokenFile: given['token-file'],
+    chunkBytes: given.chunk,
+    ahead: value('map-chunks') === 'ahead',
+    activity: { periodMs: value('activity-period'), writeWeight: writes, readWeight: reads },
+    threshold: value('activity-threshold'),
+    legacy: given.legacy ?? false,
   };
 }

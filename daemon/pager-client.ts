@@ -1,11 +1,10 @@
 /** The main thread's side of the pager: starts the worker thread, asks it, and knows how it ended. */
 import { writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import type { PagerStats } from '../src/counters.js';
 import { attachRefusal } from './attach-failure.js';
 import type { Log } from './log.js';
 import { MAIL, PARTED } from './pager-messages.js';
-import type { AttachFacts, Ending, FromPager, PagerChanges, PagerSettings, ToPager, WorkerData } from './pager-messages.js';
+import type { AttachFacts, Ending, FromPager, PagerChanges, PagerSettings, Stats, ToPager, WorkerData } from './pager-messages.js';
 
 /** A turn is a few milliseconds at the most, so a pager that is silent for this long is stuck. */
 const ANSWER_MS = 10_000;
@@ -48,7 +47,7 @@ export class PagerClient {
     return new Promise((resolve, reject) => (this.attached = { resolve, reject }));
   }
 
-  async stats(): Promise<PagerStats> {
+  async stats(): Promise<Stats> {
     const answer = await this.ask((id) => ({ kind: 'stats', id }));
     if (answer.kind !== 'stats') throw new Error(`the pager answered ${answer.kind} to stats`);
     return answer.stats;

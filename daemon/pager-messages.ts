@@ -3,7 +3,9 @@ import type { PagerStats } from '../src/counters.js';
 import type { PagerOptions } from '../src/options.js';
 import type { PrefetcherName } from '../src/prefetch/index.js';
 import type { RecordMemory } from '../src/trace/ring.js';
+import type { DonorStats } from '../src/remote/donors.js';
 import type { EvictName } from './options.js';
+import type { RemoteSettings } from './remote-settings.js';
 
 /** What the worker is started with. */
 export interface PagerSettings extends Omit<PagerOptions, 'evict' | 'frames' | 'notify'> {
@@ -12,6 +14,14 @@ export interface PagerSettings extends Omit<PagerOptions, 'evict' | 'frames' | '
   readonly evict: EvictName;
   /** The target may have memory pinned for DMA: what UFFDIO_MOVE refuses is then never discarded. */
   readonly allowPinned: boolean;
+  /** Undefined: the swap file is all there is. */
+  readonly remote: RemoteSettings | undefined;
+}
+
+/** What the pager's thread says of itself and of the donors. */
+export interface Stats extends PagerStats {
+  readonly rdma: 'on' | 'off';
+  readonly donors: readonly DonorStats[];
 }
 
 /** What may be changed at run time. */
@@ -24,6 +34,7 @@ export interface PagerChanges {
   readonly evicting?: boolean;
   /** Where every fault is to be recorded; null: nowhere any more. */
   readonly record?: RecordMemory | null;
+  readonly rdma?: boolean;
 }
 
 export interface WorkerData {
@@ -59,7 +70,7 @@ export type FromPager =
   | { readonly kind: 'attached'; readonly facts: AttachFacts }
   /** The target is as it was. */
   | { readonly kind: 'refused'; readonly reason: string; readonly message: string }
-  | { readonly kind: 'stats'; readonly id: number; readonly stats: PagerStats }
+  | { readonly kind: 'stats'; readonly id: number; readonly stats: Stats }
   | { readonly kind: 'changed'; readonly id: number; readonly error?: string }
   | { readonly kind: 'log'; readonly level: LogKind; readonly message: string; readonly facts?: Readonly<Record<string, unknown>> }
   | { readonly kind: 'ended'; readonly ending: Ending };

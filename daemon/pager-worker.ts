@@ -9,12 +9,15 @@ import { Pager } from '../src/pager.js';
 import { Recorder } from '../src/trace/ring.js';
 import { calibrate, isNativeError, NativeEngine, probe, type Calibration } from './native-engine.js';
 import { MAIL, PARTED, type FromPager, type PagerChanges, type ToPager, type WorkerData } from './pager-messages.js';
+import type { RemoteSettings } from './remote-settings.js';
+import { Donors } from '../src/remote/donors.js';
 import { Placer } from './placement.js';
 
 /** How long an idle turn waits; whatever matters ends the wait. */
 const TURN_NS = 250e6;
 /** How often the pager looks at the mappings. */
 const TICK_NS = 250e6;
+const NS_PER_MS = 1e6;
 
 if (parentPort === null) throw new Error('the pager runs in a worker thread');
 const port = parentPort;
@@ -22,13 +25,13 @@ const { settings, flags } = workerData as WorkerData;
 
 const send = (message: FromPager): void => port.postMessage(message);
 
-function handle(pager: Pager, message: ToPager): void {
+function handle({ pager, donors }: Running, message: ToPager): void {
   switch (message.kind) {
     case 'stats':
-      return send({ kind: 'stats', id: message.id, stats: pager.stats() });
+      return send({ kind: 'stats', id: message.id, stats: { ...pager.stats(), rdma: donors?.on ? 'on' : 'off', donors: donors?.stats() ?? [] } });
     case 'change':
       try {
-        change(pager, message.changes);
+        change(pager, donors, message.changes);
         return send({ kind: 'changed', id: message.id });
       } catch (error) {
         return send({ kind: 'changed', id: message.id, error: error instanceof Error ? error.message : String(error) });
@@ -38,7 +41,9 @@ function handle(pager: Pager, message: ToPager): void {
   }
 }
 
-function change(pager: Pager, changes: PagerChanges): void {
+function change(pager: Pager, donors: Donors | undefined, changes: PagerChanges): void {
+  if (changes.rdma !== undefined && donors === undefined) throw new Error('rdma: leapd was started without --portal');
+  if (changes.rdma !== undefined) donors?.switch(changes.rdma);
   if (changes.localPages !== undefined) pager.setLocalLimit(changes.localPages);
   if (changes.prefetch !== undefined) pager.setPrefetch(changes.prefetch);
   if (changes.history !== undefined) pager.setHistory(changes.history);
@@ -49,31 +54,44 @@ function change(pager: Pager, changes: PagerChanges): void {
 }
 
 /** Clears the flag before it reads, so that what comes meanwhile sets it again. */
-function readMail(pager: Pager): void {
+function readMail(running: Running): void {
   Atomics.store(flags, MAIL, 0);
-  for (let received = receiveMessageOnPort(port); received; received = receiveMessageOnPort(port)) handle(pager, received.message as ToPager);
+  for (let received = receiveMessageOnPort(port); received; received = receiveMessageOnPort(port)) handle(running, received.message as ToPager);
 }
 
-function loop(engine: NativeEngine, pager: Pager, placer: Placer): void {
+/** What the loop drives. */
+interface Running {
+  readonly engine: NativeEngine;
+  readonly pager: Pager;
+  readonly donors: Donors | undefined;
+}
+
+function loop(running: Running, placer: Placer): void {
+  const { engine, pager, donors } = running;
   let nextTick = 0;
   while (pager.step(TURN_NS)) {
-    if (Atomics.load(flags, MAIL) === 1) readMail(pager);
+    if (Atomics.load(flags, MAIL) === 1) readMail(running);
     const now = engine.clock[0] ?? 0;
+    if (pager.fabricDue && donors !== undefined) {
+      pager.fabricDue = false;
+      donors.events(engine.takeEvents(), now / NS_PER_MS);
+    }
     placer.turn(now, pager.faultCount, pager.lastThread);
     if (now < nextTick && !pager.wantsTick) continue;
     nextTick = now + TICK_NS;
     pager.tick();
+    donors?.tick(now / NS_PER_MS);
   }
 }
 
 /** @returns undefined when the target could not be attached to; it is as it was. */
-function attach(): { engine: NativeEngine; pager: Pager } | undefined {
-  const frames = framesFor(settings.prefetchBuffer);
-  const { pid, swapFile, evict } = settings;
+function attach(): Running | undefined {
+  const frames = framesFor(settings.prefetchBuffer, settings.localLimit);
+  const { pid, swapFile, evict, remote } = settings;
   const begin = performance.now();
   let engine: NativeEngine;
   try {
-    engine = NativeEngine.attach({ pid, frames, swapFile, allowMove: evict === 'auto' || evict === 'move', allowVector: evict !== 'discard-single' });
+    engine = NativeEngine.attach({ pid, frames, swapFile, allowMove: evict === 'auto' || evict === 'move', allowVector: evict !== 'discard-single', rdma: remote !== undefined });
   } catch (error) {
     if (!isNativeError(error)) throw error; // a bug, not a refusal
     refused(error.kind, error.message);
@@ -91,12 +109,29 @@ function attach(): { engine: NativeEngine; pager: Pager } | undefined {
     pager.attach();
     const attachMs = Math.round((performance.now() - begin) * 10) / 10;
     send({ kind: 'attached', facts: { evict: engine.canMove ? 'move' : 'discard', attachMs } });
-    return { engine, pager };
+    return { engine, pager, donors: remote && meet(engine, pager, remote) };
   } catch (error) {
     leave(engine); // nothing is out yet: closing the descriptors undoes the registration too
     rmSync(swapFile, { force: true });
     throw error;
   }
+}
+
+function meet(engine: NativeEngine, pager: Pager, remote: RemoteSettings): Donors {
+  const { donors: addresses, on, ...options } = remote;
+  const { activity, threshold, ahead, token, chunkBytes, legacy } = options;
+  const donors = new Donors(addresses, { activity, threshold, ahead, token, chunkBytes, legacy }, {
+    fabric: engine,
+    chunks: pager.chunks,
+    replicas: pager.replicas,
+    usedSlots: () => pager.usedSlots,
+    traffic: (connection) => engine.traffic(connection),
+    setChunk: (slots) => engine.setChunk(slots),
+    say: (level, message, facts) => send({ kind: 'log', level, message, facts }),
+    random: Math.random,
+  });
+  donors.on = on;
+  return donors;
 }
 
 /** Where userfaultfd is refused to us nothing is measured; the target may still grant it. */
@@ -151,8 +186,9 @@ function main(): void {
   const calibration = measure(); // before the attach: faults would wait for it
   const attached = attach();
   if (attached === undefined) return;
-  const { engine, pager } = attached;
-  loop(engine, pager, new Placer(engine, calibration));
+  const { engine, pager, donors } = attached;
+  loop(attached, new Placer(engine, calibration));
+  donors?.close();
   const gone = pager.stats().spaces === 0;
   if (gone) engine.abandon();
   else leave(engine);

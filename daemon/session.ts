@@ -23,6 +23,7 @@ import type { AttachFacts, Ending } from './pager-messages.js';
 import { PinWatch } from './pin-watch.js';
 import { openProgress } from './progress.js';
 import { Recording, type Recorded } from './recording.js';
+import { remoteSettings } from './remote-settings.js';
 import { Registry, SIGN_OF_LIFE_MS, type Claim } from './registry.js';
 import { pagesToBytes } from './size.js';
 import { checkSwapPath, removeSwapFile } from './swap-path.js';
@@ -54,6 +55,7 @@ export class Session {
     const swept = registry.sweep();
     checkClaims(registry, options.pid);
     const target = checkTarget(options.pid, options.allowPinned);
+    const remote = options.remote && (await remoteSettings(options.remote));
     const limit = localLimit(options.localMemory, target);
 
     const undo: (() => unknown)[] = [];
@@ -71,7 +73,7 @@ export class Session {
       }
       const claim = { ...draft, attached: true };
       registry.update(claim);
-      const pager = new PagerClient({ ...settingsOf(options), localLimit: limit, swapFile: claim.swapFile }, log);
+      const pager = new PagerClient({ ...settingsOf(options), remote, localLimit: limit, swapFile: claim.swapFile }, log);
       session = new Session({ ...options, swapFile: claim.swapFile, control: claim.control }, target, pager, log);
       session.listen();
       return await session.serve(registry, claim, await pager.attach(), server);
@@ -88,6 +90,7 @@ export class Session {
     const timers = [setInterval(() => registry.signOfLife(claim), SIGN_OF_LIFE_MS)];
     if (!options.allowPinned) timers.push(new PinWatch(target.pid, this.pager, log).start());
     const { swapFile, control } = options;
+    if (options.remote?.copies === 1) log.warn('--copies 1: a page is on one donor only, and is lost with it');
     log.info({ ...facts, swapFile, control }, `paging process ${target.pid} (${target.name}); end it with Ctrl-C or: leapctl detach ${target.pid}`);
     if (this.early !== undefined) this.ask(this.early);
     if (options.record !== undefined) {
@@ -223,6 +226,6 @@ class PagerFailure extends Error {}
 /** Pages that have to go back, wherever they are. */
 export const pagesOut = (stats: PagerStats): number => stats.storedPages + stats.bufferedPages;
 
-function settingsOf({ pid, prefetch, history, windowMax, prefetchBuffer, evict, victims, allowPinned }: LeapdOptions) {
-  return { pid, prefetch, history, windowMax, prefetchBuffer, evict, victims, allowPinned };
+function settingsOf({ pid, prefetch, history, windowMax, prefetchBuffer, evict, victims, allowPinned, remote }: LeapdOptions) {
+  return { pid, prefetch, history, windowMax, prefetchBuffer, evict, victims, allowPinned, copies: remote?.copies ?? 2 };
 }

@@ -379,6 +379,8 @@ export class ReplayEngine implements Engine {
     return true;
   }
   drop(): void {}
+  mapChunk(): void {}
+  unmapChunk(): void {}
   peekFrame(): void {}
 }
 

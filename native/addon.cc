@@ -11,79 +11,19 @@
 #include <list>
 #include <memory>
 
-#include <napi.h>
-
+#include "bindings.h"
 #include "engine.h"
+#include "fabric_addon.h"
 #include "place.h"
 
 namespace leap {
 namespace {
-
-using Info = Napi::CallbackInfo;
 
 struct Environment {
   std::list<std::unique_ptr<Engine>> engines;
 };
 
 Engine& engineOf(const Info& info) { return *static_cast<Engine*>(info.Data()); }
-
-double numberAt(const Info& info, size_t at) {
-  if (!info[at].IsNumber()) throw Error("bad-argument", "expected a number");
-  return info[at].As<Napi::Number>().DoubleValue();
-}
-uint32_t indexAt(const Info& info, size_t at) { return static_cast<uint32_t>(static_cast<int64_t>(numberAt(info, at))); }
-uint64_t wideAt(const Info& info, size_t at) { return static_cast<uint64_t>(numberAt(info, at)); }
-
-// The bytes of a Uint8Array that must hold at least `least`.
-uint8_t* bytesAt(const Info& info, size_t at, size_t least) {
-  if (info[at].IsTypedArray()) {
-    auto array = info[at].As<Napi::TypedArray>();
-    if (array.TypedArrayType() == napi_uint8_array && array.ByteLength() >= least) return info[at].As<Napi::Uint8Array>().Data();
-  }
-  throw Error("bad-argument", "expected a Uint8Array of at least " + std::to_string(least) + " bytes");
-}
-
-Napi::Value number(const Info& info, double value) { return Napi::Number::New(info.Env(), value); }
-Napi::Value boolean(const Info& info, bool value) { return Napi::Boolean::New(info.Env(), value); }
-Napi::Value text(const Info& info, const std::string& value) { return Napi::String::New(info.Env(), value); }
-Napi::Value undefined(const Info& info) { return info.Env().Undefined(); }
-Napi::Value object(const Info& info, std::initializer_list<std::pair<const char*, Napi::Value>> fields) {
-  auto result = Napi::Object::New(info.Env());
-  for (const auto& [name, value] : fields) result.Set(name, value);
-  return result;
-}
-
-// A typed array over memory of ours, which outlives it: see Lifetime above.
-template <typename Word>
-Napi::Value view(const Info& info, Word* memory, size_t count) {
-  return Napi::TypedArrayOf<Word>::New(info.Env(), count, Napi::ArrayBuffer::New(info.Env(), memory, count * sizeof(Word)), 0);
-}
-
-// An Error of ours is an Error in JavaScript, with its kind and code.
-Napi::Error thrown(Napi::Env env, const Error& error) {
-  auto result = Napi::Error::New(env, error.what());
-  result.Set("kind", Napi::String::New(env, error.kind));
-  result.Set("code", Napi::Number::New(env, error.code));
-  return result;
-}
-
-template <Napi::Value (*function)(const Info&)>
-Napi::Value entry(const Info& info) {
-  try {
-    return function(info);
-  } catch (const Error& error) {
-    throw thrown(info.Env(), error);
-  } catch (const Napi::Error&) {
-    throw;
-  } catch (const std::exception& error) {
-    throw thrown(info.Env(), Error("failed", error.what()));
-  }
-}
-
-template <Napi::Value (*function)(const Info&)>
-void define(Napi::Object target, const char* name, void* self = nullptr) {
-  target.Set(name, Napi::Function::New<entry<function>>(target.Env(), name, self));
-}
 
 // The hot call, past the wrappers: numbers in, a number out, no checks that the types of native-engine.ts make already.
 napi_value turn(napi_env env, napi_callback_info info) {
@@ -142,6 +82,34 @@ Napi::Value ownArea(const Info& info) {
   Helper::Area area = engineOf(info).areaOf(indexAt(info, 0));
   return object(info, {{"start", number(info, static_cast<double>(area.start / kPageSize))},
                            {"end", number(info, static_cast<double>(area.end / kPageSize))}});
+}
+
+Remote& remoteOf(const Info& info) {
+  if (Remote* remote = engineOf(info).remote()) return *remote;
+  throw Error("bad-argument", "the engine was made without RDMA");
+}
+
+Napi::Value setChunk(const Info& info) { return remoteOf(info).setChunk(indexAt(info, 0)), undefined(info); }
+Napi::Value unmapChunk(const Info& info) { return remoteOf(info).unmap(indexAt(info, 0), indexAt(info, 1)), undefined(info); }
+
+Napi::Value mapChunk(const Info& info) {
+  bool whole = info[4].IsBigInt();
+  uint64_t address = whole ? info[4].As<Napi::BigInt>().Uint64Value(&whole) : 0;
+  if (!whole || !remoteOf(info).map(indexAt(info, 0), indexAt(info, 1), indexAt(info, 2), indexAt(info, 3), address)) {
+    throw Error("bad-argument", "no such replica, chunk or address");
+  }
+  return undefined(info);
+}
+
+// Pages that have gone over a connection, and the latency of its reads in ns.
+Napi::Value traffic(const Info& info) {
+  static const Remote::Traffic kNone{};
+  const Remote::Traffic* found = remoteOf(info).traffic(indexAt(info, 0));
+  const Remote::Traffic& traffic = found ? *found : kNone;
+  return object(info, {{"reads", number(info, static_cast<double>(traffic.reads))},
+                       {"writes", number(info, static_cast<double>(traffic.writes))},
+                       {"p50", number(info, traffic.readLatency.quantile(0.5))},
+                       {"p99", number(info, traffic.readLatency.quantile(0.99))}});
 }
 
 Napi::Value stats(const Info& info) {
@@ -229,6 +197,7 @@ EngineOptions optionsFrom(const Napi::Object& from) {
   EngineOptions options;
   options.frames = static_cast<uint32_t>(field(from, "frames", 0.0));
   if (options.frames == 0 || !from.Get("swapFile").IsString()) throw Error("bad-argument", "create needs frames and swapFile");
+  options.rdma = field(from, "rdma", false);
   options.swap.path = from.Get("swapFile").As<Napi::String>().Utf8Value();
   options.swap.direct = field(from, "directIo", true);
   options.swap.useRing = field(from, "ring", true);
@@ -278,6 +247,13 @@ Napi::Value describe(const Info& info, Engine* engine) {
   define<wake>(result, "wake", engine);
   define<stats>(result, "stats", engine);
   define<mechanism>(result, "mechanism", engine);
+  if (engine->fabric()) {
+    defineFabric(result, engine->fabric());
+    define<setChunk>(result, "setChunk", engine);
+    define<mapChunk>(result, "mapChunk", engine);
+    define<unmapChunk>(result, "unmapChunk", engine);
+    define<traffic>(result, "traffic", engine);
+  }
   return result;
 }
 
@@ -303,7 +279,7 @@ Napi::Object layout(Napi::Env env) {
   auto flat = Napi::Object::New(env);
   auto set = [&flat](const char* name, int64_t value) { flat.Set(name, static_cast<double>(value)); };
   set("commandWords", kCommandWords), set("eventWords", kEventWords), set("hashWords", kHashWords);
-  set("batchPages", kBatchPages), set("maxSpaces", kMaxSpaces), set("vpnLowBits", kVpnLowBits);
+  set("batchPages", kBatchPages), set("maxSpaces", kMaxSpaces), set("vpnLowBits", kVpnLowBits), set("placeShift", kPlaceShift);
   const std::pair<const char*, Command> commands[] = {
       {"map", Command::kMap},         {"zero", Command::kZero},       {"wake", Command::kWake}, {"unprotect", Command::kUnprotect}, {"moveOut", Command::kMoveOut},
       {"discard", Command::kDiscard}, {"read", Command::kRead},       {"write", Command::kWrite}, {"poison", Command::kPoison}};
@@ -312,7 +288,7 @@ Napi::Object layout(Napi::Env env) {
       {"fault", Event::kFault},     {"faultUnknown", Event::kFaultUnknown}, {"remove", Event::kRemove},         {"unmap", Event::kUnmap},
       {"remap", Event::kRemap},     {"fork", Event::kFork},                 {"mapped", Event::kMapped},         {"unprotected", Event::kUnprotected},
       {"evicted", Event::kEvicted}, {"readDone", Event::kReadDone},         {"writeDone", Event::kWriteDone},   {"targetExit", Event::kTargetExit},
-      {"helperLost", Event::kHelperLost}, {"wake", Event::kWake}};
+      {"helperLost", Event::kHelperLost}, {"wake", Event::kWake},          {"fabric", Event::kFabric}};
   for (auto [name, value] : events) set((std::string("event.") + name).c_str(), static_cast<int64_t>(value));
   return flat;
 }
@@ -324,6 +300,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define<probe>(exports, "probe");
   define<calibrateHere>(exports, "calibrate");
   define<cpuOf>(exports, "cpuOfThread");
+  defineFabricExports(exports);
   return exports;
 }
 

@@ -34,20 +34,30 @@ Engine::Engine(const EngineOptions& options)
       events_(kEventRecords) {
   pending_.reserve(kHarvestRoom);
   removed_.reserve(kHarvestRoom);
-  wakeFd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (wakeFd_ < 0) {
-    int error = errno;
+  try {
+    openFabric();
+    wakeFd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (wakeFd_ < 0) throw Error("memory", "no event descriptor", errno);
+  } catch (...) {
     swap_.undo();
-    throw Error("memory", "no event descriptor", error);
+    throw;
   }
   prctl(PR_SET_TIMERSLACK, 1000ul);  // waits of some 10 us are meant so; the kernel's default adds 50
   poller_.add(wakeFd_, kWakeTag);
   poller_.add(swap_.pollFd(), kSwapTag);
+  if (fabric_) poller_.add(fabric_->fd(), kFabricTag);
 }
 
 Engine::~Engine() {
   abandon();
   close(wakeFd_);
+}
+
+void Engine::openFabric() {
+  if (!options_.rdma) return;
+  fabric_ = std::make_unique<Fabric>(FabricOptions{});
+  fabric_->setArena(frames_.at(0), static_cast<size_t>(frames_.count()) * kPageSize);
+  remote_ = std::make_unique<Remote>(*fabric_, frames_);
 }
 
 void Engine::attach(pid_t pid) {
@@ -178,6 +188,7 @@ uint32_t Engine::turn(uint32_t commandWords, int64_t waitNs) {
   }
   removed_.clear();
   swap_.flush();
+  if (remote_) remote_->flush(nowNs());
   // Copies that went well are no reason not to wait: the pager has nothing to decide on them that the next fault would not find in time.
   const bool transfersHere = !swap_.usesRing() && !swap_.idle();  // carried out by the harvest itself
   harvest(waitNs > 0 && quiet_ && !transfersHere, waitNs);

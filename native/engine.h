@@ -18,10 +18,12 @@
 
 #include "attach.h"
 #include "event_buffer.h"
+#include "fabric.h"
 #include "frames.h"
 #include "helper.h"
 #include "poller.h"
 #include "ranges.h"
+#include "remote.h"
 #include "swapfile.h"
 
 namespace leap {
@@ -35,9 +37,10 @@ struct EngineOptions {
   uint64_t seed = 0;
   SwapFileOptions swap;
   AttachOptions attach;
+  bool rdma = false;  // chunks may be mapped on donors: takes an RDMA device
 };
 
-class Engine final : private SwapFile::Sink, private Helper::Sink {
+class Engine final : private SwapFile::Sink, private Remote::Sink, private Helper::Sink {
  public:
   struct Counters {
     uint64_t turns = 0, waits = 0, spins = 0, helperBatches = 0, pagesMoved = 0, pagesDiscarded = 0, staleMaps = 0;
@@ -88,6 +91,8 @@ class Engine final : private SwapFile::Sink, private Helper::Sink {
   double* clock() { return clockNs_; }  // kClockWords of them: see src/engine.ts
   Frames& frames() { return frames_; }
   const SwapFile& swapFile() const { return swap_; }
+  Fabric* fabric() { return fabric_.get(); }  // null without EngineOptions::rdma, and so is remote()
+  Remote* remote() { return remote_.get(); }
   const Counters& counters() const { return counters_; }
   uint64_t features() const { return spaces_[0].attached.features; }
 
@@ -109,24 +114,29 @@ class Engine final : private SwapFile::Sink, private Helper::Sink {
     uint64_t start, end;
   };
 
-  // What the poller reports: a wake, the swap file, or a space's messages or exit.
-  static constexpr uint32_t kWakeTag = 0, kSwapTag = 1;
-  static uint32_t messageTag(uint32_t space) { return 2 + 2 * space; }
-  static uint32_t exitTag(uint32_t space) { return 3 + 2 * space; }
+  // What the poller reports: a wake, the swap file, the fabric, or a space's messages or exit.
+  static constexpr uint32_t kWakeTag = 0, kSwapTag = 1, kFabricTag = 2;
+  static constexpr uint32_t kFirstSpaceTag = 4;
+  static uint32_t messageTag(uint32_t space) { return kFirstSpaceTag + 2 * space; }
+  static uint32_t exitTag(uint32_t space) { return kFirstSpaceTag + 1 + 2 * space; }
 
   bool known(uint32_t space) const { return space < kMaxSpaces && spaces_[space].used; }
+
+  void openFabric();
 
   // engine_commands.cc
   void execute(uint32_t words);
   void fill(Command command, uint32_t page, int32_t frame, uint32_t count);
   void touch(Command command, uint32_t page, uint32_t count);
   uint32_t evict(const int32_t* commands, uint32_t left);
-  void transfer(bool write, int32_t slot, int32_t frame, uint32_t count);
+  void transfer(bool write, uint32_t place, int32_t slot, int32_t frame, uint32_t count);
+  void transferred(bool write, uint32_t place, uint32_t slot, uint32_t frame, uint32_t count, int error);
   const Range* resolve(uint32_t page, uint32_t count) const;
   bool wasRemoved(const Range& range, uint32_t page, uint32_t count) const;
   void noteGone(uint32_t space, int error);
   void unwatch(uint32_t space);
   void done(const SwapFile::Request& request, int error) override;
+  void done(const Remote::Request& request, int error) override;
 
   // engine_harvest.cc
   void harvest(bool wait, int64_t waitNs);
@@ -146,6 +156,8 @@ class Engine final : private SwapFile::Sink, private Helper::Sink {
   Frames frames_;
   Poller poller_;
   SwapFile swap_;
+  std::unique_ptr<Fabric> fabric_;
+  std::unique_ptr<Remote> remote_;
   Ranges ranges_;
   std::array<Space, kMaxSpaces> spaces_;
   uint32_t spacesEnd_ = 0;      // one past the highest space in use

@@ -15,7 +15,7 @@ uint64_t addressOf(const Range& range, uint32_t page) { return (range.start + (p
 void Engine::execute(uint32_t count) {
   for (uint32_t i = 0; i < count;) {
     const int32_t* words = &commands_[static_cast<size_t>(i) * kCommandWords];
-    auto command = static_cast<Command>(words[0]);
+    auto command = static_cast<Command>(words[0] & ((1 << kPlaceShift) - 1));
     auto page = static_cast<uint32_t>(words[1]);
     auto pages = static_cast<uint32_t>(words[3]);
     uint32_t taken = 1;
@@ -35,7 +35,7 @@ void Engine::execute(uint32_t count) {
         break;
       case Command::kRead:
       case Command::kWrite:
-        transfer(command == Command::kWrite, words[1], words[2], pages);
+        transfer(command == Command::kWrite, static_cast<uint32_t>(words[0]) >> kPlaceShift, words[1], words[2], pages);
         break;
     }
     i += taken;
@@ -99,21 +99,29 @@ void Engine::touch(Command command, uint32_t page, uint32_t count) {
   if (command == Command::kUnprotect) events_.add(Event::kUnprotected, static_cast<int32_t>(page), -1, static_cast<int32_t>(count), error);
 }
 
-void Engine::transfer(bool write, int32_t slot, int32_t frame, uint32_t count) {
+void Engine::transfer(bool write, uint32_t place, int32_t slot, int32_t frame, uint32_t count) {
   int error = 0;
-  if (slot < 0 || count == 0 || count > kBatchPages || !frames_.holds(frame, count)) {
+  if (slot < 0 || count == 0 || count > kBatchPages || !frames_.holds(frame, count) || place > kReplicas || (place > 0 && !remote_)) {
     error = EINVAL;
+  } else if (place > 0) {
+    if (!remote_->request({write, place - 1, static_cast<uint32_t>(slot), static_cast<uint32_t>(frame), count})) error = EINVAL;
   } else if (!swap_.request({write, static_cast<uint32_t>(slot), static_cast<uint32_t>(frame), count})) {
     error = EBUSY;
   }
   if (error) quiet_ = false;
-  if (error) events_.add(write ? Event::kWriteDone : Event::kReadDone, slot, frame, static_cast<int32_t>(count), error);
+  if (error) events_.add(write ? Event::kWriteDone : Event::kReadDone, slot, frame, static_cast<int32_t>(count), error, static_cast<int32_t>(place));
 }
 
-void Engine::done(const SwapFile::Request& request, int error) {
-  if (error == 0 && !request.write) frames_.hash(request.frame, request.count);
-  events_.add(request.write ? Event::kWriteDone : Event::kReadDone, static_cast<int32_t>(request.slot), static_cast<int32_t>(request.frame),
-              static_cast<int32_t>(request.count), error);
+void Engine::transferred(bool write, uint32_t place, uint32_t slot, uint32_t frame, uint32_t count, int error) {
+  if (error == 0 && !write) frames_.hash(frame, count);
+  events_.add(write ? Event::kWriteDone : Event::kReadDone, static_cast<int32_t>(slot), static_cast<int32_t>(frame), static_cast<int32_t>(count), error,
+              static_cast<int32_t>(place));
+}
+
+void Engine::done(const SwapFile::Request& request, int error) { transferred(request.write, 0, request.slot, request.frame, request.count, error); }
+
+void Engine::done(const Remote::Request& request, int error) {
+  transferred(request.write, request.replica + 1, request.slot, request.frame, request.count, error);
 }
 
 // One trip of the helper: this command and those right behind it that are of its kind and space, up to kBatchPages pages. Returns how many commands.

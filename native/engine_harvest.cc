@@ -91,10 +91,11 @@ void Engine::look(int64_t timeoutNs) {
   looksSkipped_ = 0;
   if (releaseStragglers()) timeoutNs = std::min(timeoutNs, kStragglerNs);
   // Something that has been read already must not wait for what has not.
+  if (fabric_ && timeoutNs > 0 && fabric_->arm()) timeoutNs = 0;  // something has come since the last poll
   const size_t count = poller_.wait(pending_.empty() ? timeoutNs : 0, static_cast<int64_t>(std::max(clockNs_[0], clockNs_[1])));
   for (size_t i = 0; i < count; i++) {
-    const uint32_t tag = poller_.tag(i), space = tag / 2 - 1;
-    if (tag == kSwapTag) continue;  // harvested at every turn
+    const uint32_t tag = poller_.tag(i), space = (tag - kFirstSpaceTag) / 2;
+    if (tag == kSwapTag || tag == kFabricTag) continue;  // harvested at every turn
     if (tag == kWakeTag) {
       uint64_t times;
       woken_ = read(wakeFd_, &times, sizeof times) > 0;
@@ -129,6 +130,7 @@ void Engine::message(const uffd_msg& message) {
 void Engine::deliver() {
   if (!pending_.empty()) deliverPending();
   if (!swap_.idle()) swap_.harvest(events_.room(), *this);
+  if (remote_) remote_->harvest(events_.room(), nowNs(), *this);
   deliverRest();
 }
 
@@ -220,6 +222,7 @@ void Engine::deliverRest() {
     spaces_[i].announce = false;
     events_.add(Event::kTargetExit, static_cast<int32_t>(i));
   }
+  if (fabric_ && fabric_->hasEvent() && events_.room() > 0) events_.add(Event::kFabric);
   if (woken_ && events_.room() > 0) {
     woken_ = false;
     events_.add(Event::kWake);

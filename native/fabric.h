@@ -30,7 +30,8 @@ class Fabric {
     kConnected = 2,       // connection, data: the private data of the accept
     kRefused = 3,         // connection, data: the private data of the reject, text
     kUnreachable = 4,     // connection, error, text: address, route or peer
-    kDisconnected = 5,    // connection, text: by the peer, by an error of the queue pair, or because the device is gone
+    kDisconnected = 5,    // connection, text: by the peer, by an error of the queue pair, or because the device is gone.
+                          // connection 0: a listener, its address in `peer`, is gone with its device; listen() again when that is back
     kMessage = 6,         // connection, data
   };
   struct Event {
@@ -50,6 +51,16 @@ class Fabric {
   struct Counters {
     uint64_t reads = 0, writes = 0, doorbells = 0, poolEmpty = 0;
   };
+
+  // A port of an RDMA device, for the doctor.
+  struct Device {
+    std::string name;
+    uint32_t port;
+    std::string state, linkLayer;
+    uint32_t activeMtu;
+    int maxReads, maxWorkRequests;  // max_qp_rd_atom, max_qp_wr
+  };
+  static std::vector<Device> devices();
 
   // Why there is no RDMA here ("built without RDMA ...", "no RDMA device ..."); empty when there is.
   static std::string whyNot();
@@ -94,6 +105,8 @@ class Fabric {
   // Asks for fd() to become readable at the next completion or event. True: something is there already, poll() again instead of sleeping.
   bool arm();
   bool nextEvent(Event* event);
+  bool hasEvent() const;
+  bool isConnected(uint32_t connection) const;
   // Operations in flight on all connections.
   uint32_t inFlight() const;
   Counters counters(uint32_t connection) const;

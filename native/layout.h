@@ -14,6 +14,8 @@ inline constexpr uint32_t kEventWords = 8;
 inline constexpr uint32_t kHashWords = 4;      // XXH3, 128 bits, seeded per run
 inline constexpr uint32_t kBatchPages = 64;    // the most pages in one run, and in one trip of the helper
 inline constexpr uint32_t kMaxSpaces = 64;     // the target and its forked children
+inline constexpr uint32_t kPlaceShift = 8;     // a command's word: its number, and above this bit the place of a kRead or kWrite
+inline constexpr uint32_t kReplicas = 2;       // places: 0 the swap file, 1 and 2 the replicas of the slot's chunk
 
 enum class Command : int32_t {
   kMap = 1,        // page, frame, count: copy frames into pages (UFFDIO_COPY), wakes the faulting threads     -> kMapped
@@ -22,8 +24,8 @@ enum class Command : int32_t {
   kUnprotect = 4,  // page, -, count: UFFDIO_WRITEPROTECT mode 0, wakes                                         -> kUnprotected
   kMoveOut = 5,    // page, frame, count: take pages away with UFFDIO_MOVE and copy them to frames              -> kEvicted per run of one status
   kDiscard = 6,    // page, frame, count: write-protect, copy to frames, MADV_DONTNEED                          -> kEvicted per run of one status
-  kRead = 7,       // slot, frame, count: swap file to frames, asynchronous                                     -> kReadDone
-  kWrite = 8,      // slot, frame, count: frames to swap file, asynchronous                                     -> kWriteDone
+  kRead = 7,       // slot, frame, count: a place to frames, asynchronous                                       -> kReadDone
+  kWrite = 8,      // slot, frame, count: frames to a place, asynchronous                                       -> kWriteDone
   kPoison = 9,     // page, -, count: a touch raises SIGBUS (UFFDIO_POISON, Linux 6.6)                          -> kMapped with frame -1
 };
 
@@ -37,11 +39,12 @@ enum class Event : int32_t {
   kMapped = 7,        // page, frame or -1, pages done from the front, errno that stopped it or 0, pages asked for
   kUnprotected = 8,   // page, -, count, errno
   kEvicted = 9,       // page, frame, count, errno (0 taken; ENOENT not present; EBUSY pinned or shared; EINVAL not movable; EAGAIN; ESRCH), command
-  kReadDone = 10,     // slot, frame, count, errno
-  kWriteDone = 11,    // slot, frame, count, errno
+  kReadDone = 10,     // slot, frame, count, errno (ECANCELED: the replica was unmapped), place
+  kWriteDone = 11,    // slot, frame, count, errno, place
   kTargetExit = 12,   // space: the process is gone (pidfd), or its address space is
   kHelperLost = 13,   // space: the helper died; the space can still be served but not evicted from
   kWake = 14,         // somebody called wake(): look at the control port
+  kFabric = 15,       // the fabric has something to say: takeEvents()
 };
 
 // Virtual page numbers cross as two words that both fit a small integer: vpn = hi * 2^30 + lo.

@@ -22,6 +22,14 @@ bool onMemory(int fd) {
   return fstatfs(fd, &info) == 0 && (info.f_type == TMPFS_MAGIC || info.f_type == RAMFS_MAGIC);
 }
 
+// Overlay file systems take the flag, and refuse the writes where what lies below them does.
+bool takesDirect(int fd, uint8_t* frame) {
+  if (fcntl(fd, F_SETFL, O_DIRECT) != 0) return false;
+  bool takes = pwrite(fd, frame, kPageSize, 0) == static_cast<ssize_t>(kPageSize) || errno != EINVAL;
+  if (ftruncate(fd, 0) != 0 || !takes) fcntl(fd, F_SETFL, 0);
+  return takes;
+}
+
 // A file that exists is taken only if it is as one freshly made by us would be: empty, plain, ours alone.
 bool isFresh(int fd) {
   struct stat info {};
@@ -43,7 +51,7 @@ SwapFile::SwapFile(const SwapFileOptions& options, uint8_t* frames, uint32_t fra
   }
   if (fd_ < 0) throw Error("swap", "cannot create the swap file " + options_.path, errno);
   bool memory = onMemory(fd_);
-  if (options_.direct && !memory) direct_ = fcntl(fd_, F_SETFL, O_DIRECT) == 0;
+  if (options_.direct && !memory) direct_ = takesDirect(fd_, frames);
   ringReady_ = options_.useRing && !memory && openRing();
   pool_ = std::make_unique<Operation[]>(kDepth);
   for (unsigned i = 0; i < kDepth; i++) {

@@ -2,9 +2,9 @@
  * The demonstration behind `npm start`: a memory-hungry program runs once alone and once with half of its memory in a swap file, and both
  * must come to the same checksum.
  */
-import { spawn, spawnSync, type ChildProcessByStdio } from 'node:child_process';
+import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -13,6 +13,7 @@ import Table from 'cli-table3';
 import { call } from '../daemon/control-client.js';
 import { formatBytes, formatNs, formatPages } from '../daemon/size.js';
 import type { PagerStats } from '../src/counters.js';
+import { buildDemoProgram } from './demo-program.js';
 
 const MEBIBYTES = 512;
 const ROUNDS = 1;
@@ -20,10 +21,9 @@ const LOCAL_MEMORY = '50%';
 const ATTACH_MS = 15_000;
 const END_MS = 60_000;
 
-const source = fileURLToPath(new URL('../../scripts/demo-program.c', import.meta.url));
-const program = fileURLToPath(new URL('../../build/demo-program', import.meta.url));
 const leapdEntry = fileURLToPath(new URL('../daemon/leapd.js', import.meta.url));
 
+let program = '';
 type Child = ChildProcessByStdio<Writable, Readable, null>;
 const programs = new Set<Child>();
 
@@ -180,9 +180,7 @@ function report(without: Outcome, withLeap: PagedOutcome): boolean {
 
 async function main(): Promise<boolean> {
   if (process.getuid?.() !== 0) throw new Error('attaching to a process needs root: run it as root, or with sudo');
-  mkdirSync(new URL('../../build/', import.meta.url), { recursive: true });
-  const compiled = spawnSync('gcc', ['-O2', '-o', program, source], { stdio: 'inherit' });
-  if (compiled.status !== 0) throw new Error('gcc could not build the demo program');
+  program = buildDemoProgram();
 
   say(`1. A program fills ${MEBIBYTES} MiB and works over them in order, with a stride, at random, and writes to all of them. Alone:`);
   const without = await alone();

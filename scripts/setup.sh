@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+. scripts/packages.sh
 
 # --- the machine -------------------------------------------------------------------------------------------------------------------------------
 [ "$(uname -s)" = Linux ] || die "this is $(uname -s); leap runs on Linux"
@@ -17,54 +18,19 @@ node_major=$(node -p 'process.versions.node.split(".")[0]')
 command -v npm >/dev/null || die "npm is missing: install it beside Node.js, then run this again"
 
 # --- Debian packages ---------------------------------------------------------------------------------------------------------------------------
-packages=(gcc g++ make python3 liburing-dev libxxhash-dev)
-[ "${1:-}" = --tests ] && packages+=(gdb memtester redis-server redis-tools stress-ng util-linux)
+packages=(gcc g++ make python3 liburing-dev libxxhash-dev libibverbs-dev librdmacm-dev ibverbs-providers)
+[ "${1:-}" = --tests ] && packages+=(gdb memtester rdma-core redis-server redis-tools stress-ng util-linux)
 
-installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
-
-need=()
 if command -v dpkg-query >/dev/null; then
-  for package in "${packages[@]}"; do installed "$package" || need+=("$package"); done
+  install_packages "${packages[@]}"
 else
   # Not Debian: the compiler and the two libraries may be there all the same.
+  need=()
   for program in gcc g++ make python3; do command -v "$program" >/dev/null || need+=("$program"); done
   for header in liburing.h xxhash.h; do
     echo "#include <$header>" | gcc -E -x c - >/dev/null 2>&1 || need+=("$header")
   done
   [ ${#need[@]} -eq 0 ] || die "missing: ${need[*]}. This is no Debian system, so install them your way, then run this again"
-fi
-
-if [ ${#need[@]} -gt 0 ]; then
-  as_root=()
-  if [ "$(id -u)" -ne 0 ]; then
-    command -v sudo >/dev/null || die "missing Debian packages: ${need[*]}. Install them as root: apt-get install ${need[*]}"
-    as_root=(sudo)
-  fi
-  say "installing ${need[*]}"
-  log=$(mktemp)
-  policy=/usr/sbin/policy-rc.d
-  made_policy=no
-  clean_up() {
-    rm -f "$log"
-    [ "$made_policy" = no ] || "${as_root[@]}" rm -f "$policy"
-  }
-  trap clean_up EXIT
-  # The tests start a redis of their own: the service that comes with the package is neither started now nor at the next boot.
-  if [ ! -e "$policy" ]; then
-    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" install -m 755 /dev/stdin "$policy"
-    made_policy=yes
-  fi
-  apt_install() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${need[@]}" >"$log" 2>&1; }
-  # The package lists of a fresh machine are empty or old: they are fetched only when the first try fails.
-  apt_install || { "${as_root[@]}" apt-get update >/dev/null 2>&1 && apt_install; } || {
-    tail -n 15 "$log" >&2
-    die "apt could not install: ${need[*]}. Install them by hand, then run this again"
-  }
-  case " ${need[*]} " in
-    *" redis-server "*) "${as_root[@]}" systemctl disable redis-server >/dev/null 2>&1 || say "redis-server has no service here to switch off" ;;
-  esac
-  clean_up
-  trap - EXIT
 fi
 
 # --- npm packages ------------------------------------------------------------------------------------------------------------------------------

@@ -6,12 +6,16 @@
  *   npm test -- unit e2e       some stages
  *   npm test -- e2e/bad-input  files of a stage whose name begins so
  *   LEAP_NO_SKIP=1 npm test    a skipped test counts as failed
+ *
+ * The stage rxe boots a VM with Soft-RoCE and runs itself in there.
  */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { run } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { PassThrough } from 'node:stream';
+import { runInVm, VmFailure, VmUnavailable } from './rxe/vm.js';
 
 /** Lines of a failed file that are shown. */
 const LONGEST_OUTPUT = 200;
@@ -34,7 +38,12 @@ const stages: { readonly name: string; readonly run: (wanted: readonly string[])
   { name: 'sim', run: (wanted) => nodeTests('sim', { together: 1, minutes: 10 }, wanted) },
   { name: 'native', run: () => lines('native', 'bash', ['native/test/run.sh'], 10) },
   { name: 'e2e', run: (wanted) => nodeTests('e2e', { together: 1, minutes: 10 }, wanted) },
+  { name: 'rxe', run: (wanted) => (process.env['LEAP_RXE'] === '1' ? testsInVm(wanted) : vmWithTests(wanted)) },
 ];
+
+/** Native tests that need an RDMA device. Built on this side of the VM, where it takes a tenth of the time. */
+const nativeRdma = ['fabric'].filter((name) => existsSync(`${root}native/test/${name}_test.cc`));
+const VM_MINUTES = 20;
 
 function count(verdict: keyof Tally, name: string, reason?: string): void {
   if (verdict === 'skipped') {
@@ -48,22 +57,31 @@ function count(verdict: keyof Tally, name: string, reason?: string): void {
   total[verdict]++;
 }
 
-async function nodeTests(stage: string, { together, minutes }: { together: number; minutes: number }, wanted: readonly string[]): Promise<void> {
+interface Way {
+  /** Files that run side by side. */
+  readonly together: number;
+  readonly minutes: number;
+  /** Show what tests tell of themselves with t.diagnostic(). */
+  readonly figures?: boolean;
+}
+
+async function nodeTests(stage: string, way: Way, wanted: readonly string[]): Promise<void> {
   const directory = `${root}dist/test/${stage}/`;
   const sources = `${root}test/${stage}/`;
   if (!existsSync(sources)) return;
   // From the sources: what was compiled from a file that is gone now must not run.
   const names = readdirSync(sources).flatMap((name) => (name.endsWith('.test.ts') ? name.slice(0, -'.test.ts'.length) : []));
   const chosen = names.filter((name) => wanted.length === 0 || wanted.some((begin) => name.startsWith(begin))).sort();
-  for (let at = 0; at < chosen.length; at += together) {
-    await Promise.all(chosen.slice(at, at + together).map((name) => nodeTest(`${stage}/${name}`, `${directory}${name}.test.js`, minutes)));
+  for (let at = 0; at < chosen.length; at += way.together) {
+    await Promise.all(chosen.slice(at, at + way.together).map((name) => nodeTest(`${stage}/${name}`, `${directory}${name}.test.js`, way)));
   }
 }
 
-async function nodeTest(name: string, file: string, minutes: number): Promise<void> {
+async function nodeTest(name: string, file: string, { minutes, figures = false }: Way): Promise<void> {
   const begin = performance.now();
   const mine: Tally = { passed: 0, failed: 0, skipped: 0 };
   const output: string[] = [];
+  const told: string[] = [];
   const stream = run({ files: [file], timeout: minutes * 60_000, concurrency: 1 });
   stream.on('test:pass', ({ name: test, details, skip, todo }) => {
     if (details.type === 'suite' || todo) return;
@@ -80,8 +98,72 @@ async function nodeTest(name: string, file: string, minutes: number): Promise<vo
   });
   stream.on('test:stdout', ({ message }) => output.push(message.trimEnd()));
   stream.on('test:stderr', ({ message }) => output.push(message.trimEnd()));
+  stream.on('test:diagnostic', ({ message }) => {
+    // Not the runner's own summary.
+    if (!/^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) /.test(message)) told.push(message);
+  });
   for await (const event of stream) void event;
   report(name, mine, begin, output);
+  if (figures) for (const line of told) say(`          ${line}`);
+}
+
+/** In the VM. */
+async function testsInVm(wanted: readonly string[]): Promise<void> {
+  for (const name of nativeRdma) {
+    if (wanted.length > 0 && !wanted.includes('native')) continue;
+    await lines(`rxe/native/${name}`, 'sh', ['native/test/run.sh', '--plain', '--built', name], 10);
+  }
+  await nodeTests('rxe', { together: 1, minutes: 10, figures: true }, wanted);
+}
+
+/** On this side of it: what it prints is passed on as it comes, and its counts are added to ours. */
+async function vmWithTests(wanted: readonly string[]): Promise<void> {
+  const begin = performance.now();
+  const fail = (name: string, output: readonly string[]): void => {
+    count('failed', `rxe: ${name}`);
+    report(`rxe/${name}`, { passed: 0, failed: 1, skipped: 0 }, begin, output);
+  };
+  for (const name of nativeRdma) {
+    const built = spawnSync('sh', [`${root}native/test/run.sh`, '--plain', '--build', name], { encoding: 'utf8', timeout: 10 * 60_000 });
+    if (built.status !== 0) fail(`native/${name}`, [built.stdout, built.stderr]);
+  }
+  // What the tests need that a C compiler makes.
+  const targets = spawnSync('sh', [`${root}test/targets/build.sh`], { encoding: 'utf8', timeout: 10 * 60_000 });
+  if (targets.status !== 0) fail('targets', [targets.stderr]);
+  const out = new PassThrough();
+  let tallied = false;
+  let listing = false;
+  const lines = createInterface({ input: out });
+  const read = new Promise<void>((resolve) => lines.once('close', resolve));
+  lines.on('line', (line) => {
+    const tally = /^(\d+) passed, (\d+) failed, (\d+) skipped$/.exec(line);
+    const skip = listing ? /^ {2}(.*)$/.exec(line)?.[1] : undefined;
+    if (tally !== null) {
+      tallied = true;
+      total.passed += Number(tally[1]);
+      total.failed += Number(tally[2]);
+      total.skipped += Number(tally[3]);
+    } else if (line === 'skipped:') listing = true;
+    else if (skip !== undefined) skips.push(skip);
+    else if (line !== '') say(line);
+  });
+  try {
+    const given = wanted.length === 0 ? ['rxe'] : wanted.map((name) => `rxe/${name}`);
+    const command = [process.execPath, `${root}dist/scripts/test.js`, ...given];
+    const job = { command, directory: root, environment: process.env, timeoutMs: VM_MINUTES * 60_000, memoryMiB: 4096, cpus: 2 };
+    const { status, complaints, startSeconds } = await runInVm(job, { out, err: process.stderr });
+    out.end();
+    await read;
+    say(`        the VM took ${startSeconds.toFixed(1)} s to start, ${((performance.now() - begin) / 1000).toFixed(1)} s in all`);
+    if (!tallied) fail('vm', [`the tests in the VM ended with ${status} and without their count`]);
+    if (complaints.length > 0) fail('kernel', complaints);
+  } catch (error) {
+    if (error instanceof VmUnavailable) {
+      count('skipped', 'rxe', `no VM can be had here: ${error.message}`);
+      report('rxe', { passed: 0, failed: 0, skipped: 1 }, begin, []);
+    } else if (error instanceof VmFailure) fail('vm', [error.message]);
+    else throw error;
+  }
 }
 
 /** A program that prints `ok NAME`, `not ok NAME why` or `skip NAME reason` for each of its tests. */

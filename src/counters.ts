@@ -17,9 +17,12 @@ export class Counters {
   busyEvictions = 0;
   /** Faults on pages that had just been evicted and were still in a frame. */
   secondChances = 0;
-  /** Pages read from, written to the store. */
+  /** Pages read from, written to the swap file. */
   swapReads = 0;
   swapWrites = 0;
+  /** Pages read from, written to donors. */
+  remoteReads = 0;
+  remoteWrites = 0;
   readErrors = 0;
   writeErrors = 0;
   /** Pages whose bytes came back with another hash; never mapped. */
@@ -85,6 +88,12 @@ export interface PagerStats {
   readonly secondChances: number;
   readonly swapReads: number;
   readonly swapWrites: number;
+  readonly remoteReads: number;
+  readonly remoteWrites: number;
+  /** Replicas of chunks that donors hold for us now. */
+  readonly chunksMapped: number;
+  /** Pages that are to get another copy and have it not yet. */
+  readonly copiesPending: number;
   readonly bytesRead: number;
   readonly bytesWritten: number;
   readonly readErrors: number;

@@ -5,6 +5,7 @@
  * A turn executes the commands in order, then harvests what has happened, and waits only if nothing has.
  * Everything else here is the control plane: rare, synchronous, free to allocate.
  */
+import type { ConnectionId } from './fabric.js';
 import type { FrameIndex, PageIndex, SpaceId, Vpn } from './types.js';
 
 /** One line of /proc/PID/smaps, as far as the pager needs it. */
@@ -68,6 +69,13 @@ export interface Engine {
   isAlive(space: SpaceId): boolean;
   /** Gives up a space that is gone: closes its descriptors and kills its helper. Its ranges are forgotten. */
   drop(space: SpaceId): void;
+  /**
+   * Replica `replica` of chunk `chunk` is `address` in the memory of the donor at the other end of `connection`, open to us by `rkey`. From now on a
+   * read or write of its slots at that place goes there.
+   */
+  mapChunk(replica: number, chunk: number, connection: ConnectionId, rkey: number, address: bigint): void;
+  /** Forgets the replica: reads and writes of it that are still on their way are answered with ECANCELED, also those that may have arrived. */
+  unmapChunk(replica: number, chunk: number): void;
   /** Copies one frame's bytes: for tools and tests, never the hot path. */
   peekFrame(frame: FrameIndex, out: Uint8Array): void;
 }

@@ -2,6 +2,7 @@
  * The family: the target, its forked children, and where each of their pages is. The tables and the few moves that keep them consistent with
  * one another; the policies and paths (faults, eviction, write-back, fork, detach) stand on it, each in a module of its own.
  */
+import { Chunks } from './chunks.js';
 import { CommandWriter } from './commands.js';
 import { Counters } from './counters.js';
 import type { Engine } from './engine.js';
@@ -25,6 +26,7 @@ export class Family {
   readonly counters = new Counters();
   readonly frames: FrameTable;
   readonly slots: SlotTable;
+  readonly chunks: Chunks;
   readonly commands: CommandWriter;
   readonly victims: VictimPolicy;
   /** Prefetched pages that nobody has used yet, oldest first. */
@@ -56,7 +58,8 @@ export class Family {
     readonly options: PagerOptions,
   ) {
     this.frames = new FrameTable(options.frames);
-    this.slots = new SlotTable(engine.frameHashes, () => this.takeSpares());
+    this.chunks = new Chunks(options.copies);
+    this.slots = new SlotTable(engine.frameHashes, this.chunks, () => this.takeSpares());
     this.commands = new CommandWriter(engine.commands);
     this.victims = createVictimPolicy(options.victims);
     this.prefetched = new PrefetchBuffer(options.frames, options.prefetchBuffer);

@@ -19,7 +19,7 @@ import { PageFlag, State } from './page-table.js';
 import { FaultKind } from './prefetch/prefetcher.js';
 import { PrefetchPath } from './prefetch-path.js';
 import { SlotState } from './slot-table.js';
-import { type FrameIndex, NONE, type PageIndex, frameIndex, pageIndex } from './types.js';
+import { type FrameIndex, NONE, type PageIndex, type SlotIndex, frameIndex, pageIndex } from './types.js';
 import type { WriteBack } from './write-back.js';
 
 export class FaultPath {
@@ -30,8 +30,9 @@ export class FaultPath {
   constructor(
     private readonly family: Family,
     private readonly writeBack: WriteBack,
+    replicaFailed: (place: number, slot: SlotIndex) => void,
   ) {
-    this.fetcher = new Fetcher(family, writeBack, (page, frame) => this.arrived(page, frame));
+    this.fetcher = new Fetcher(family, writeBack, (page, frame) => this.arrived(page, frame), replicaFailed);
     this.prefetch = new PrefetchPath(family, this.fetcher);
   }
 
@@ -127,6 +128,7 @@ export class FaultPath {
           return;
         }
         const slot = pages.slotOf(page);
+        if (this.fetcher.isNowhere(page)) break;
         if (slots.state[slot] === SlotState.pending) {
           if (!family.mayMap(page)) break;
           family.map(page, slots.sourceOf(slot));

@@ -1,10 +1,12 @@
 /**
  * Fetching: reads from the store into frames, on demand and ahead, and the check that what came back is what went out.
- * A page whose hash differs, or whose read fails, is read again a few times; then it is lost: a touch raises SIGBUS, wrong bytes are never mapped.
+ * A page whose hash differs, or whose read fails, is read from another place that has it; from the last one a few times. Then it is lost: a touch
+ * raises SIGBUS, wrong bytes are never mapped.
  */
+import { Place, placeAt, placeIndex } from './chunks.js';
 import type { Family } from './family.js';
 import { FrameState } from './frame-table.js';
-import { Command, Errno } from './layout.js';
+import { Command, Errno, PLACE_SHIFT } from './layout.js';
 import { DEMAND_FRAMES } from './options.js';
 import { PageFlag, State } from './page-table.js';
 import { SlotState } from './slot-table.js';
@@ -18,6 +20,8 @@ export class Fetcher {
   prefetching = 0;
   /** Frames whose read is in flight. */
   inFlight = 0;
+  /** Those of them that the repairer asked for. */
+  mending = 0;
   /** Failed attempts by page: only of pages that have failed. */
   private readonly failures = new Map<number, number>();
   /** Frames that prefetch and eviction leave to demand reads. */
@@ -29,6 +33,8 @@ export class Fetcher {
     private readonly family: Family,
     private readonly writeBack: WriteBack,
     private readonly arrived: (page: PageIndex, frame: FrameIndex) => void,
+    /** A read from a replica came back with an error: its donor is as good as gone. */
+    private readonly replicaFailed: (place: number, slot: SlotIndex) => void,
   ) {
     this.reserve = Math.max(1, Math.min(DEMAND_FRAMES, family.frames.count >> 2));
   }
@@ -88,25 +94,59 @@ export class Fetcher {
   }
 
   private read(page: PageIndex, frame: FrameIndex): void {
-    const { pages, frames, commands } = this.family;
+    const { pages, frames } = this.family;
     const slot = pages.slotOf(page);
     pages.setState(page, State.fetching);
     pages.locate(page, frame);
     frames.assign(frame, page, slot);
-    commands.put(Command.read, slot, frame, true);
+    this.readSlot(slot, frame);
+  }
+
+  /** Commands the read of a slot that is in some place. */
+  readSlot(slot: SlotIndex, frame: FrameIndex): void {
+    const { chunks, commands } = this.family;
+    const place = chunks.sourceOf(slot);
+    chunks.move(place, slot, 1);
+    chunks.use(slot, false);
+    commands.put(Command.read | (placeIndex(place) << PLACE_SHIFT), slot, frame, !chunks.begins(slot));
     this.inFlight++;
   }
 
-  /** Reads have completed: slots and frames in runs. */
-  readDone(firstSlot: number, firstFrame: number, count: number, errno: number): void {
-    for (let i = 0; i < count; i++) this.readOne(slotIndex(firstSlot + i), frameIndex(firstFrame + i), errno);
-    this.family.counters.swapReads += errno === Errno.ok ? count : 0;
+  /** No place has the bytes of this STORED page: the donors that had them are gone. It is lost. */
+  isNowhere(page: PageIndex): boolean {
+    const { pages, slots, chunks } = this.family;
+    const slot = pages.slotOf(page);
+    if (slots.state[slot] !== SlotState.valid || chunks.sourceOf(slot) !== 0) return false;
+    this.lose(page, slot, 'a page of the target was on donors that are gone, and is lost: a touch raises SIGBUS', 0);
+    return true;
   }
 
-  private readOne(slot: SlotIndex, frame: FrameIndex, errno: number): void {
+  private lose(page: PageIndex, slot: SlotIndex, what: string, errno: number): void {
+    this.family.pages.raise(page, PageFlag.lost);
+    this.family.counters.lostPages++;
+    this.family.notify('error', what, { page, slot, errno });
+  }
+
+  /** Reads have completed: slots and frames in runs. */
+  readDone(firstSlot: number, firstFrame: number, count: number, errno: number, index: number): void {
+    const { chunks, counters, frames } = this.family;
+    const place = placeAt(index);
+    chunks.move(place, slotIndex(firstSlot), -count);
+    this.inFlight -= count;
+    for (let i = 0; i < count; i++) {
+      const frame = frameIndex(firstFrame + i);
+      if (frames.state[frame] === FrameState.mending) this.mended(slotIndex(firstSlot + i), frame, errno, place);
+      else this.readOne(slotIndex(firstSlot + i), frame, errno, place);
+    }
+    if (errno === Errno.ok) {
+      if (place === Place.swap) counters.swapReads += count;
+      else counters.remoteReads += count;
+    } else if (place !== Place.swap && errno !== Errno.ECANCELED) this.replicaFailed(place, slotIndex(firstSlot));
+  }
+
+  private readOne(slot: SlotIndex, frame: FrameIndex, errno: number, place: number): void {
     const { frames, pages, slots } = this.family;
     const page = frames.pageOf(frame);
-    this.inFlight--;
     if (page === NONE) {
       // Removed while the read was in flight; the read kept the slot from being written over.
       this.writeBack.release(slot);
@@ -114,7 +154,7 @@ export class Fetcher {
       return;
     }
     if (pages.has(page, PageFlag.prefetched)) this.prefetching--;
-    if (errno !== Errno.ok || slots.state[slot] !== SlotState.valid || !slots.matches(slot, frame)) return this.failed(page, frame, slot, errno);
+    if (errno !== Errno.ok || !slots.matches(slot, frame)) return this.failed(page, frame, slot, errno, place);
     if (this.failures.size > 0) this.failures.delete(page);
     pages.setState(page, State.buffered);
     frames.state[frame] = FrameState.clean;
@@ -130,22 +170,53 @@ export class Fetcher {
     if (pages.has(page, PageFlag.waiting)) this.arrived(page, frameIndex(NONE));
   }
 
-  private failed(page: PageIndex, frame: FrameIndex, slot: SlotIndex, errno: number): void {
-    const { frames, pages, counters } = this.family;
-    if (errno === Errno.ok) counters.hashMismatches++;
-    else counters.readErrors++;
-    const attempts = (this.failures.get(page) ?? 0) + 1;
-    this.failures.set(page, attempts);
+  private failed(page: PageIndex, frame: FrameIndex, slot: SlotIndex, errno: number, place: number): void {
+    const { frames, pages } = this.family;
+    const attempts = this.distrust(slot, place, errno) ? 0 : (this.failures.get(page) ?? 0) + 1;
+    if (attempts > 0) this.failures.set(page, attempts);
     pages.lower(page, PageFlag.prefetched);
     pages.setState(page, State.stored);
     pages.locate(page, slot);
     frames.release(frame);
     if (attempts === READ_ATTEMPTS) {
-      pages.raise(page, PageFlag.lost);
-      counters.lostPages++;
-      this.family.notify('error', 'a page of the target came back wrong from the swap file and is lost: a touch raises SIGBUS', { page, slot, errno });
+      this.lose(page, slot, `a page of the target came back wrong from ${place === Place.swap ? 'the swap file' : 'its donor'} and is lost: a touch raises SIGBUS`, errno);
     }
     this.arrived(page, frameIndex(NONE));
+  }
+
+  /** A place did not give back what it was given: it counts no more if another one has the slot. @returns whether one has */
+  private distrust(slot: SlotIndex, place: number, errno: number): boolean {
+    const { chunks, slots, counters } = this.family;
+    if (errno === Errno.ok) counters.hashMismatches++;
+    else if (errno !== Errno.ECANCELED) counters.readErrors++;
+    if (slots.state[slot] !== SlotState.valid) return true;
+    if (chunks.slotsPerChunk === 0 || (chunks.places[slot] & ~place) === 0) return false;
+    chunks.places[slot] &= ~place;
+    chunks.doubt(chunks.chunkOf(slot));
+    return true;
+  }
+
+  // ---- for the repairer: reads of slots into frames that belong to no page
+
+  /** A slot that has too few copies is read, to be written again. The read counts as a user of the slot. @returns false when that cannot be now */
+  mend(slot: SlotIndex, frame: FrameIndex): boolean {
+    const { frames, slots } = this.family;
+    if (!slots.share(slot)) return false;
+    frames.state[frame] = FrameState.mending;
+    frames.assign(frame, NONE as PageIndex, slot);
+    this.readSlot(slot, frame);
+    this.mending++;
+    return true;
+  }
+
+  private mended(slot: SlotIndex, frame: FrameIndex, errno: number, place: number): void {
+    const { frames, slots, chunks } = this.family;
+    this.mending--;
+    const usable = errno === Errno.ok && slots.matches(slot, frame);
+    if (usable && slots.state[slot] === SlotState.valid && slots.referencesOf(slot) > 1 && chunks.lacks(slot)) this.writeBack.spread(slot, frame);
+    else frames.release(frame);
+    if (!usable) this.distrust(slot, place, errno);
+    this.writeBack.release(slot);
   }
 
   forget(page: PageIndex): void {

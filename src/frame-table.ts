@@ -6,14 +6,15 @@
  *   evicting  a page is being moved into it
  *   clean     holds a page; its slot has, or is about to have, the same bytes from another frame
  *   dirty     holds a page; it is the source of its slot: the only copy until it is written
- *   writing   as dirty, with the write in flight
+ *   writing   as dirty, with writes in flight
+ *   mending   a read into it is in flight, for the repairer: it belongs to a slot and to no page
  *
  * A frame whose page has gone on (mapped, removed) while io is in flight, or while a fork child needs its slot written, has page NONE.
  * Free frames are found next-fit over a bitmap, so that runs of neighbours stay likely: one read, one copy for a run.
  */
 import { type FrameIndex, NONE, type PageIndex, type SlotIndex, frameIndex, pageIndex, slotIndex } from './types.js';
 
-export const FrameState = { free: 0, filling: 1, evicting: 2, clean: 3, dirty: 4, writing: 5 } as const;
+export const FrameState = { free: 0, filling: 1, evicting: 2, clean: 3, dirty: 4, writing: 5, mending: 6 } as const;
 
 export class FrameTable {
   readonly state: Uint8Array;
@@ -22,6 +23,8 @@ export class FrameTable {
   runLength = 0;
   private readonly page: Int32Array;
   private readonly slot: Int32Array;
+  /** Places (a mask, see chunks.ts) that a write of this frame is on its way to. */
+  readonly writingTo: Uint8Array;
   /** When the fault that waits for this frame's page came, ns. */
   readonly faultedAt: Float64Array;
   /** Stride along which neighbours may be mapped ahead when this frame's page arrives; 0: none. */
@@ -34,6 +37,7 @@ export class FrameTable {
     this.state = new Uint8Array(count);
     this.page = new Int32Array(count).fill(NONE);
     this.slot = new Int32Array(count).fill(NONE);
+    this.writingTo = new Uint8Array(count);
     this.faultedAt = new Float64Array(count);
     this.aheadStride = new Int32Array(count);
     this.aheadThread = new Int32Array(count);

@@ -57,7 +57,7 @@ function checkFrames(family: Family, references: Int32Array): void {
     if (state === FrameState.free) free++;
     if (listed > 0 && state !== FrameState.clean && state !== FrameState.dirty) throw new Error(`frame ${f} of state ${state} is in a list`);
     // The read of a page that was removed meanwhile keeps its slot.
-    if (state === FrameState.filling && frames.pageOf(frame) === NONE) references[frames.slotOf(frame)]++;
+    if ((state === FrameState.filling && frames.pageOf(frame) === NONE) || state === FrameState.mending) references[frames.slotOf(frame)]++;
     if (state === FrameState.clean && frames.pageOf(frame) === NONE) throw new Error(`frame ${f} is clean and holds no page`);
   }
   if (free !== frames.free) throw new Error(`${free} frames are free, counted ${frames.free}`);

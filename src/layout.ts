@@ -36,7 +36,11 @@ export const Event = {
   targetExit: 12,
   helperLost: 13,
   wake: 14,
+  fabric: 15,
 } as const;
+
+/** Where a read or write goes stands above the command's number: 0 the swap file, 1 and 2 the replicas of the slot's chunk. */
+export const PLACE_SHIFT = 8;
 
 export const FAULT_WRITE = 1;
 export const FAULT_WP = 2;
@@ -53,6 +57,7 @@ export const Errno = {
   EEXIST: 17,
   EINVAL: 22,
   ENOSPC: 28,
+  ECANCELED: 125,
 } as const;
 
 const VPN_LOW_SPAN = 2 ** VPN_LOW_BITS;
@@ -69,6 +74,7 @@ export function layoutOfTypescript(): Record<string, number> {
     batchPages: BATCH_PAGES,
     maxSpaces: MAX_SPACES,
     vpnLowBits: VPN_LOW_BITS,
+    placeShift: PLACE_SHIFT,
   };
   for (const [name, value] of Object.entries(Command)) flat[`command.${name}`] = value;
   for (const [name, value] of Object.entries(Event)) flat[`event.${name}`] = value;

@@ -9,6 +9,7 @@
  *
  * It imports no Node module and no clock: engine and options are all it knows, so the simulator runs it unchanged.
  */
+import type { Chunks } from './chunks.js';
 import type { PagerStats } from './counters.js';
 import type { Engine } from './engine.js';
 import { Evictor } from './evictor.js';
@@ -17,9 +18,10 @@ import { FaultPath } from './fault-path.js';
 import { Event, EVENT_WORDS, joinVpn } from './layout.js';
 import type { PagerOptions } from './options.js';
 import { checkFamily } from './invariants.js';
-import { PAGE_SIZE, type SpaceId, pageIndex, spaceId, vpn } from './types.js';
+import { PAGE_SIZE, type SlotIndex, type SpaceId, pageIndex, spaceId, vpn } from './types.js';
 import { State } from './page-table.js';
 import type { Prefetcher } from './prefetch/prefetcher.js';
+import { Replicas } from './replicas.js';
 import { Restorer } from './restorer.js';
 import { Spaces } from './spaces.js';
 import type { Recorder } from './trace/ring.js';
@@ -38,9 +40,13 @@ export class Pager {
   private readonly evictor: Evictor;
   private readonly spaces: Spaces;
   private readonly restorer: Restorer;
+  /** The chunks' replicas on donors: mapped, given up and lost by whoever talks to the donors. */
+  readonly replicas: Replicas;
   private ended = false;
   private tickDue = false;
   private lookedAt = 0;
+  /** Donors have something to say: whoever talks to them clears it. */
+  fabricDue = false;
   /** The thread of the target that faulted last, 0 before: whoever places this thread wants to know where that one runs. */
   lastThread = 0;
 
@@ -49,8 +55,10 @@ export class Pager {
     private readonly options: PagerOptions,
   ) {
     this.family = new Family(engine, options);
-    this.writeBack = new WriteBack(this.family);
-    this.faults = new FaultPath(this.family, this.writeBack);
+    const replicaFailed = (place: number, slot: SlotIndex): void => this.replicas.noteFailure(place, slot);
+    this.writeBack = new WriteBack(this.family, replicaFailed);
+    this.faults = new FaultPath(this.family, this.writeBack, replicaFailed);
+    this.replicas = new Replicas(this.family, this.faults.fetcher);
     this.evictor = new Evictor(this.family, this.writeBack, this.faults.fetcher.reserve);
     this.spaces = new Spaces(this.family, this.faults.fetcher, this.writeBack);
     this.restorer = new Restorer(this.family, this.faults);
@@ -77,6 +85,7 @@ export class Pager {
     family.commands.words = 0;
     family.now = this.engine.clock[0];
     this.digest(words);
+    this.replicas.run();
     if (this.tickDue) this.lookAround();
     if (family.detaching) this.restorer.run();
     this.faults.serve();
@@ -119,15 +128,18 @@ export class Pager {
           this.evictor.evicted(events[at + 1], events[at + 2], events[at + 3], events[at + 4], events[at + 5]);
           break;
         case Event.readDone:
-          this.faults.fetcher.readDone(events[at + 1], events[at + 2], events[at + 3], events[at + 4]);
+          this.faults.fetcher.readDone(events[at + 1], events[at + 2], events[at + 3], events[at + 4], events[at + 5]);
           break;
         case Event.writeDone:
-          this.writeBack.written(events[at + 1], events[at + 2], events[at + 3], events[at + 4]);
+          this.writeBack.written(events[at + 1], events[at + 2], events[at + 3], events[at + 4], events[at + 5]);
           break;
         case Event.unprotected:
           this.faults.unprotected(events[at + 1], events[at + 3], events[at + 4]);
           break;
         case Event.wake:
+          break;
+        case Event.fabric:
+          this.fabricDue = true;
           break;
         default:
           addressEvents++;
@@ -171,6 +183,7 @@ export class Pager {
           this.spaces.gone(space);
           break;
         case Event.helperLost:
+          if (this.engine.canEvict(space)) break; // it has another one already
           this.spaces.fix(space);
           this.family.notify('warn', 'the helper process is gone; nothing more can be evicted from this process', { space });
           break;
@@ -240,6 +253,15 @@ export class Pager {
     this.evictor.discardRefused = allowed;
   }
 
+  get chunks(): Chunks {
+    return this.family.chunks;
+  }
+
+  /** Slots that have been given out: those of the pages there are, and spare ones. */
+  get usedSlots(): number {
+    return this.family.regions.indexEnd;
+  }
+
   get faultCount(): number {
     return this.family.counters.faults;
   }
@@ -292,8 +314,12 @@ export class Pager {
       secondChances: counters.secondChances,
       swapReads: counters.swapReads,
       swapWrites: counters.swapWrites,
-      bytesRead: counters.swapReads * PAGE_SIZE,
-      bytesWritten: counters.swapWrites * PAGE_SIZE,
+      remoteReads: counters.remoteReads,
+      remoteWrites: counters.remoteWrites,
+      chunksMapped: this.replicas.mapped,
+      copiesPending: this.replicas.pending,
+      bytesRead: (counters.swapReads + counters.remoteReads) * PAGE_SIZE,
+      bytesWritten: (counters.swapWrites + counters.remoteWrites) * PAGE_SIZE,
       readErrors: counters.readErrors,
       writeErrors: counters.writeErrors,
       hashMismatches: counters.hashMismatches,

@@ -145,7 +145,7 @@ export class PrefetchPath {
 
   private prefetch(page: PageIndex, region: Region): void {
     const { family, plan, chosen } = this;
-    const { pages, slots } = family;
+    const { pages, slots, chunks } = family;
     const last = region.first + region.count;
     const want = Math.min(plan.count, PLAN_MAX);
     let count = 0;
@@ -153,7 +153,8 @@ export class PrefetchPath {
     for (let steps = Math.max(want, plan.steps); steps > 0 && count < want && at >= region.first && at < last; steps--, at += plan.stride) {
       if (at === page || pages.state[at] !== State.stored) continue;
       const here = pageIndex(at);
-      if (pages.has(here, PageFlag.lost) || slots.state[pages.slotOf(here)] !== SlotState.valid) continue;
+      const slot = pages.slotOf(here);
+      if (pages.has(here, PageFlag.lost) || slots.state[slot] !== SlotState.valid || chunks.sourceOf(slot) === 0) continue;
       chosen[count++] = at;
     }
     plan.last = at - plan.stride;

@@ -9,6 +9,7 @@
  * `references` counts the pages that have it as their copy: more than one after a fork. While a slot is pending its hash words hold the source
  * frame instead of a hash; the frame's own hash is the slot's.
  */
+import type { Chunks } from './chunks.js';
 import { HASH_WORDS } from './layout.js';
 import { type FrameIndex, NONE, type PageIndex, type SlotIndex, frameIndex, slotIndex } from './types.js';
 
@@ -22,9 +23,10 @@ export class SlotTable {
   private hashes: Int32Array = new Int32Array(0);
   private readonly spares: number[] = [];
 
-  /** @param frameHashes the engine's hashes of the frames  @param takeSpares gives a run of page indices that no page will use: [first, count] */
+  /** @param frameHashes the engine's hashes of the frames  @param chunks knows in which places a slot's bytes are  @param takeSpares gives a run of page indices that no page will use: [first, count] */
   constructor(
     private readonly frameHashes: Int32Array,
+    private readonly chunks: Chunks,
     private readonly takeSpares: () => readonly [number, number],
   ) {}
 
@@ -40,6 +42,7 @@ export class SlotTable {
     this.references = references;
     this.hashes = hashes;
     this.capacity = slots;
+    this.chunks.reserve(slots);
   }
 
   /** Another page has this slot as its copy. False when no more can be counted; then the page must be kept otherwise. */
@@ -73,7 +76,14 @@ export class SlotTable {
     return slot;
   }
 
+  /** The slot takes new bytes, which are in no place yet. */
   becomePending(slot: SlotIndex, source: FrameIndex): void {
+    this.chunks.places[slot] = 0;
+    this.spread(slot, source);
+  }
+
+  /** The slot is to have the bytes it has in more places; `source` holds the same. */
+  spread(slot: SlotIndex, source: FrameIndex): void {
     this.state[slot] = SlotState.pending;
     this.hashes[slot * HASH_WORDS] = source;
   }
@@ -109,6 +119,7 @@ export class SlotTable {
 
   private becomeFree(slot: SlotIndex): void {
     this.state[slot] = SlotState.free;
+    this.chunks.places[slot] = 0;
     if (this.isSpare(slot)) this.spares.push(slot);
   }
 

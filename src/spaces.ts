@@ -237,6 +237,7 @@ export class Spaces {
     for (const region of family.regions.of(space)) {
       for (let i = 0; i < region.count; i++) {
         const page = pageIndex(region.first + i);
+        if (!family.pages.has(page, PageFlag.fixed)) continue; // counted: the loss of the helper before this one has not been told yet
         family.pages.lower(page, PageFlag.fixed);
         if (family.pages.state[page] !== State.resident) continue;
         family.resident++;

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { call } from '../../daemon/control-client.js';
+import type { DonorStats } from '../../src/remote/donors.js';
 import { Child, describeExit, poll, sleep } from './child.js';
 import * as proc from './proc.js';
 
@@ -18,17 +19,19 @@ export const leapdPath = join(root, 'dist/daemon/leapd.js');
 export const leapctlPath = join(root, 'dist/daemon/leapctl.js');
 const targetPath = (name: string): string => join(root, 'build/targets', name);
 
+/** An emulated machine is some ten times slower. */
+const SLOW = process.env['LEAP_RXE'] === '1' ? 6 : 1;
 /** Longer than anything here takes on a slow machine, shorter than anybody's patience. */
-export const START_MS = 15_000;
-export const WORK_MS = 30_000;
-export const END_MS = 20_000;
+export const START_MS = SLOW * 15_000;
+export const WORK_MS = SLOW * 30_000;
+export const END_MS = SLOW * 20_000;
 
 /** Tiny, so that everything happens all the time: eviction, refault, full buffers. */
 export const tiny = { 'local-memory': '512K', 'prefetch-buffer': '64', 'window-max': '8' } as const;
 export const TINY_PAGES = 128;
 
 export type Options = Readonly<Record<string, string | number | true>>;
-export type Stats = Readonly<Record<string, number>>;
+export type Stats = Readonly<Record<string, number>> & { readonly donors?: readonly DonorStats[] };
 
 export const evictWays = ['move', 'discard', 'discard-single'] as const;
 
@@ -95,7 +98,7 @@ export class Leapd extends Child {
 
   /** Asks over the socket itself: a leapctl takes ten times as long to start as to answer. */
   async stats(): Promise<Stats> {
-    return (await call({ socket: this.control, command: 'stats' })) as Stats;
+    return (await call({ socket: this.control, command: 'stats' })) as unknown as Stats;
   }
 
   async set(settings: Readonly<Record<string, string>>): Promise<void> {
@@ -250,6 +253,8 @@ export interface Run {
   readonly endless?: boolean;
   /** exit: it ends under leapd. detach: leapd goes when the work is done, and the target looks at all of its memory again. */
   readonly end?: 'exit' | 'detach';
+  /** What to wait for before it begins. */
+  readonly before?: (leapd: Leapd) => Promise<unknown>;
   /** What else to do while it works. */
   readonly meanwhile?: (target: Target, leapd: Leapd, pid: number) => Promise<void>;
 }
@@ -269,6 +274,7 @@ export async function paged(test: TestContext, run: Run): Promise<Leapd> {
   let stats: Stats | undefined;
   try {
     if (!busy) {
+      await run.before?.(leapd);
       await withinLimit(leapd); // else a quick target is done before anything has been evicted
       target.send('go');
     }

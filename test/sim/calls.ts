@@ -159,7 +159,7 @@ export class Calls {
     if (registered) events.push(() => this.kernel.raise(thread, 'remap', start, count, to));
     if (registered && !stays) events.push(() => this.kernel.raise(thread, 'unmap', start, count));
     // The program learns the new address when the call returns: until then nobody but this call is there.
-    this.enter(thread, 'mremap', to, newCount, () => {
+    const proceed = (): boolean => {
       const next = events.shift();
       if (next !== undefined) {
         space.changing--; // counted since the call, and by raise again
@@ -168,7 +168,9 @@ export class Calls {
       }
       space.areas.push({ start: to, count: newCount });
       return true;
-    });
+    };
+    this.enter(thread, 'mremap', to, newCount, proceed);
+    thread.moved = { start, count };
     const first = events.shift();
     if (first === undefined) return;
     first();

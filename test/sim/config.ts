@@ -1,5 +1,6 @@
 /** The configuration of a run: what the seed chooses. */
 import { VICTIM_POLICIES } from '../../src/victim/index.js';
+import type { Copies } from '../../src/chunks.js';
 import type { Random } from './world.js';
 
 /** What a thread of the program may do besides touching memory. */
@@ -51,12 +52,27 @@ export interface Config {
   readonly writeOutage: number;
   readonly corruptRead: number;
   readonly damage: number;
+  /** Slots a chunk; 0: no donors. */
+  readonly slotsPerChunk: number;
+  readonly copies: Copies;
+  readonly donors: number;
+  /** How often donors give a chunk, want one back, die. */
+  readonly donorRate: number;
   /** The target exits at the end; otherwise the pager detaches. */
   readonly endsWithExit: boolean;
 }
 
 /** Half of the runs know nothing of a given trouble, so that each also meets each other one alone. */
 const sometimes = (random: Random, most: number): number => (random.chance(0.5) ? 0 : (random.below(1000) / 1000) * most);
+
+function drawDonors(random: Random): Pick<Config, 'slotsPerChunk' | 'copies' | 'donors' | 'donorRate'> {
+  return {
+    slotsPerChunk: random.chance(0.5) ? 0 : random.pick([1, 8, 32, 256]),
+    copies: random.pick([1, 2, 2, 3] as const),
+    donors: random.between(1, 4),
+    donorRate: random.pick([0.002, 0.01, 0.05]),
+  };
+}
 
 export function drawConfig(random: Random): Config {
   const weights = {} as Record<CallName, number>;
@@ -109,6 +125,7 @@ export function drawConfig(random: Random): Config {
     writeOutage: random.chance(0.2) ? 0.002 : 0,
     corruptRead: sometimes(random, 0.02),
     damage: random.chance(0.2) ? 0.004 : 0,
+    ...drawDonors(random),
     endsWithExit: random.chance(0.15),
   };
 }

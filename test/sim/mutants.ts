@@ -34,6 +34,7 @@ const believes = (name: string, type: number, errno: number, word: number, chang
     return true;
   },
 });
+const remote = (config: Config): Config => ({ ...config, slotsPerChunk: 32, copies: 2, donors: 3, donorRate: 0.05, storeDelay: 50, syncStore: false, damage: 0 });
 /** The hashes that went out, by slot: put in place of those that come back. */
 const sent = new WeakMap<Engine, Map<number, Int32Array>>();
 
@@ -61,6 +62,7 @@ export const MUTANTS: readonly Mutant[] = [
   ignores('ignores fork', Event.fork, { fork: 200 }),
   believes('takes a failed write for done', Event.writeDone, Errno.EIO, 4, (config) => ({ ...config, writeError: 0.3, corruptRead: 0 })),
   believes('takes a failed read for done', Event.readDone, Errno.EIO, 4, (config) => ({ ...config, readError: 0.3 })),
+  believes('takes a write to a lost replica for done', Event.writeDone, Errno.ECANCELED, 4, remote),
   believes('takes a refused eviction for done', Event.evicted, Errno.EBUSY, 4, (config) => ({ ...config, useMove: true, busy: 0.3 })),
   {
     name: 'takes a map that was put off for done',

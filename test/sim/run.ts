@@ -2,6 +2,7 @@
 import type { Engine } from '../../src/engine.js';
 import { Pager } from '../../src/pager.js';
 import { Calls } from './calls.js';
+import { Donors } from './donors.js';
 import { drawConfig, POLICIES, type Config } from './config.js';
 import { Program } from './schedule.js';
 import { SimEngine } from './sim-engine.js';
@@ -59,6 +60,7 @@ class Run {
   private readonly program: Program;
   private readonly target: SimSpace;
   private readonly pager: Pager;
+  private readonly donors: Donors;
   private limit: number;
   private overLimitSince = -1;
   private checkedAt = 0;
@@ -86,9 +88,11 @@ class Run {
       windowMax: config.windowMax,
       victims: config.victims,
       evict: config.useMove ? 'auto' : 'discard',
+      copies: config.copies,
       notify: (level, message) => world.hit(`${level}: ${message}`),
     });
     this.pager.setDiscardRefused(config.weights.pin === 0);
+    this.donors = new Donors(world, this.store, this.pager);
   }
 
   execute(): void {
@@ -111,6 +115,7 @@ class Run {
   private control(): void {
     const { world, pager } = this;
     const { random, config } = world;
+    this.donors.act();
     if (pager.wantsTick ? random.chance(0.3) : random.chance(0.01)) pager.tick();
     if (!random.chance(0.003)) return;
     switch (random.below(5)) {
@@ -182,6 +187,7 @@ class Run {
         program.settled = true;
       }
       if (turns > DETACH_PATIENCE) world.fail('the detach does not end');
+      this.donors.act();
       if (pager.wantsTick ? random.chance(0.3) : random.chance(0.01)) pager.tick();
       if (turns % CHECK_EVERY === 0) {
         pager.checkInvariants();

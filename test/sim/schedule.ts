@@ -257,7 +257,12 @@ export class Program {
       if (newCount <= other.count && apart && !KINDS[space.tag[to]].foreign && space.isQuiet(to, newCount, thread)) return to;
     }
     const to = space.findHole(newCount, random.below(WINDOW - 300));
-    return to >= WINDOW - 300 ? -1 : to;
+    if (to >= WINDOW - 300) return -1;
+    // Into a place that another mremap, whose events are still to come, has just left: the events of the two would come in the wrong order, and no
+    // pager could tell what has moved where.
+    const left = ({ call, moved }: SimThread): boolean =>
+      call?.name === 'mremap' && moved !== null && moved.start < to + newCount && to < moved.start + moved.count;
+    return space.threads.some(left) ? -1 : to;
   }
 
   private mapped(space: SimSpace): number {

@@ -4,7 +4,7 @@
  */
 import type { Engine, Mapping } from '../../src/engine.js';
 import {
-  BATCH_PAGES, Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS, MAX_SPACES, vpnHigh, vpnLow,
+  BATCH_PAGES, Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS, MAX_SPACES, PLACE_SHIFT, vpnHigh, vpnLow,
 } from '../../src/layout.js';
 import { type FrameIndex, type PageIndex, type SpaceId, type Vpn } from '../../src/types.js';
 import { BASE, Bit, SimSpace, WINDOW, type EventMessage, type FaultMessage } from './space.js';
@@ -110,12 +110,14 @@ export class SimEngine implements Engine {
 
   // ---- commands ----
 
-  private execute(command: number, first: number, second: number, count: number): void {
+  private execute(word: number, first: number, second: number, count: number): void {
     const { world, store } = this;
+    const command = word & ((1 << PLACE_SHIFT) - 1);
+    const target = word >> PLACE_SHIFT;
     world.note(`do ${COMMAND_NAMES.get(command)}`, first, second, count);
     if (count < 1 || count > BATCH_PAGES) world.fail(`${COMMAND_NAMES.get(command)} of ${count} pages`);
-    if (command === Command.read) return store.read(first, second, count);
-    if (command === Command.write) return store.write(first, second, count);
+    if (command === Command.read) return store.read(first, second, count, target);
+    if (command === Command.write) return store.write(first, second, count, target);
     const id = this.ranges.spaceOf(first, count);
     const space = id < 0 ? null : this.spaces[id];
     if (space === null) return this.refuseUnbound(command, first, second, count);
@@ -196,14 +198,14 @@ export class SimEngine implements Engine {
     const { random, config } = world;
     if (random.chance(0.001)) this.emit(Event.wake);
     store.harvest((transfer, errno) => {
-      const { isWrite, slot, frame, count } = transfer;
+      const { isWrite, place, slot, frame, count } = transfer;
       const command = isWrite ? Command.write : Command.read;
       this.count(command, errno);
       if (!isWrite) {
         for (let i = 0; i < count; i++) hashOf(store.frames[frame + i], this.frameHashes, (frame + i) * HASH_WORDS);
         if (errno !== 0) store.frames.fill(GARBAGE, frame, frame + count);
       }
-      this.emit(isWrite ? Event.writeDone : Event.readDone, slot, frame, count, errno);
+      this.emit(isWrite ? Event.writeDone : Event.readDone, slot, frame, count, errno, place);
     }, config.harvest);
     for (const { space, fault, event } of this.helper.takeEarly()) this.deliver(space, fault, event);
     let budget = config.harvest;
@@ -335,6 +337,16 @@ export class SimEngine implements Engine {
     }
     this.program.steps(2);
     return 0;
+  }
+
+  mapChunk(replica: number, chunk: number, donor: number): void {
+    this.world.note('map chunk', replica, chunk, donor);
+    this.store.map(replica, chunk, donor);
+  }
+
+  unmapChunk(replica: number, chunk: number): void {
+    this.world.note('unmap chunk', replica, chunk);
+    this.store.unmap(replica, chunk);
   }
 
   canEvict(id: SpaceId): boolean {

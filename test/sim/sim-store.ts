@@ -1,6 +1,8 @@
 /**
- * The fake store: slots that hold contents, reads and writes that complete in any order after any time, and everything a disk does wrong.
+ * The fake store: slots that hold contents, reads and writes that complete in any order after any time, and everything a disk or a donor does wrong.
  * Nothing is copied before it completes, so a frame that is changed while an operation on it is in flight is found.
+ *
+ * Place 0 is the swap file; places 1 and 2 are replicas of chunks on donors, which may be unmapped, or die, while operations are in flight.
  */
 import { Errno } from '../../src/layout.js';
 import type { World } from './world.js';
@@ -10,6 +12,8 @@ export const GARBAGE = -1;
 
 export interface Transfer {
   readonly isWrite: boolean;
+  readonly place: number;
+  readonly replica: SimReplica | undefined;
   readonly slot: number;
   readonly frame: number;
   readonly count: number;
@@ -18,7 +22,19 @@ export interface Transfer {
   readonly contents: readonly number[];
 }
 
+/** A chunk's memory on a donor. */
+export interface SimReplica {
+  readonly replica: number;
+  readonly chunk: number;
+  readonly donor: number;
+  dead: boolean;
+  readonly slots: Map<number, number>;
+}
+
 export class SimStore {
+  /** Replicas that are mapped now. */
+  readonly replicas: SimReplica[] = [];
+  slotsPerChunk = 0;
   readonly frames: Int32Array;
   readonly reading: Uint8Array;
   readonly writing: Uint8Array;
@@ -47,9 +63,44 @@ export class SimStore {
     return this.flight.length;
   }
 
-  private checkRun(slot: number, frame: number, count: number): void {
+  private checkRun(slot: number, frame: number, count: number, place: number): void {
     if (count < 1 || slot < 0 || frame < 0 || frame + count > this.frames.length) {
       this.world.fail(`bad transfer: slot ${slot}, frame ${frame}, count ${count}`);
+    }
+    if (place === 0) return;
+    const chunk = Math.floor(slot / this.slotsPerChunk);
+    if (place > 2 || Math.floor((slot + count - 1) / this.slotsPerChunk) !== chunk) this.world.fail(`bad remote transfer: slot ${slot}, count ${count}, place ${place}`);
+  }
+
+  private replicaOf(place: number, slot: number): SimReplica | undefined {
+    if (place === 0) return undefined;
+    const chunk = Math.floor(slot / this.slotsPerChunk);
+    return this.replicas.find((each) => each.replica === place - 1 && each.chunk === chunk);
+  }
+
+  map(replica: number, chunk: number, donor: number): void {
+    if (this.replicas.some((each) => each.replica === replica && each.chunk === chunk)) this.world.fail(`replica ${replica} of chunk ${chunk} is mapped twice`);
+    this.replicas.push({ replica, chunk, donor, dead: false, slots: new Map() });
+  }
+
+  unmap(replica: number, chunk: number): void {
+    const at = this.replicas.findIndex((each) => each.replica === replica && each.chunk === chunk);
+    if (at < 0) this.world.fail(`replica ${replica} of chunk ${chunk} is unmapped and was not mapped`);
+    this.replicas.splice(at, 1);
+  }
+
+  /** A donor has been told that it may have its memory back: nothing of ours may reach it any more. */
+  checkReleased(replica: number, chunk: number): void {
+    const late = this.flight.some(({ replica: to }) => to !== undefined && to.replica === replica && to.chunk === chunk && !to.dead);
+    if (late) this.world.fail(`replica ${replica} of chunk ${chunk} is given up with operations in flight`);
+  }
+
+  /** The donor dies, with all that it holds. @param alone this may have been the only copy */
+  kill(donor: number, alone: boolean): void {
+    for (const replica of this.replicas) {
+      if (replica.donor !== donor) continue;
+      replica.dead = true;
+      if (alone) for (const content of replica.slots.values()) this.lost.add(content);
     }
   }
 
@@ -68,35 +119,36 @@ export class SimStore {
     return content;
   }
 
-  read(slot: number, frame: number, count: number): void {
-    this.checkRun(slot, frame, count);
+  read(slot: number, frame: number, count: number, place: number): void {
+    this.checkRun(slot, frame, count, place);
     for (let i = 0; i < count; i++) {
       this.claim(frame + i, 'a read');
       this.reading[frame + i] = 1;
       this.frames[frame + i] = GARBAGE;
     }
-    this.submit(false, slot, frame, count, []);
+    this.submit(false, place, slot, frame, count, []);
   }
 
-  write(slot: number, frame: number, count: number): void {
-    this.checkRun(slot, frame, count);
+  write(slot: number, frame: number, count: number, place: number): void {
+    this.checkRun(slot, frame, count, place);
     const contents: number[] = [];
     for (let i = 0; i < count; i++) {
       contents.push(this.use(frame + i, 'a write'));
       this.writing[frame + i]++;
     }
     for (const other of this.flight) {
-      if (other.isWrite && other.slot < slot + count && slot < other.slot + other.count) {
+      if (other.isWrite && other.place === place && other.replica === this.replicaOf(place, slot) && other.slot < slot + count && slot < other.slot + other.count) {
         this.world.fail(`two writes to slots ${slot}+${count} and ${other.slot}+${other.count} are in flight at once`);
       }
     }
-    this.submit(true, slot, frame, count, contents);
+    this.submit(true, place, slot, frame, count, contents);
   }
 
-  private submit(isWrite: boolean, slot: number, frame: number, count: number, contents: readonly number[]): void {
+  private submit(isWrite: boolean, place: number, slot: number, frame: number, count: number, contents: readonly number[]): void {
     const { random, config, now } = this.world;
     const due = config.syncStore ? now : now + 1 + random.below(random.chance(0.1) ? config.storeDelay * 8 : config.storeDelay);
-    this.flight.push({ isWrite, slot, frame, count, due, contents });
+    const replica = this.replicaOf(place, slot);
+    this.flight.push({ isWrite, place, replica, slot, frame, count, due, contents });
   }
 
   /** Completes what is due, in any order. */
@@ -106,7 +158,8 @@ export class SimStore {
       if (transfer.due > this.world.now) continue;
       this.flight[i] = this.flight[this.flight.length - 1];
       this.flight.pop();
-      done(transfer, transfer.isWrite ? this.completeWrite(transfer) : this.completeRead(transfer));
+      if (transfer.place > 0) done(transfer, this.completeRemote(transfer));
+      else done(transfer, transfer.isWrite ? this.completeWrite(transfer) : this.completeRead(transfer));
       most--;
     }
   }
@@ -117,6 +170,30 @@ export class SimStore {
 
   nextDue(): number {
     return this.flight.reduce((least, transfer) => Math.min(least, transfer.due), Infinity);
+  }
+
+  private completeRemote({ isWrite, place, replica, slot, frame, count, contents }: Transfer): number {
+    const { random, config } = this.world;
+    const gone = replica === undefined || !this.replicas.includes(replica);
+    const errno = gone ? Errno.ECANCELED : replica.dead ? Errno.EIO : 0;
+    for (let i = 0; i < count; i++) {
+      if (isWrite) {
+        this.writing[frame + i]--;
+        if (this.frames[frame + i] !== contents[i]) this.world.fail(`frame ${frame + i} changed while a write from it was in flight`);
+        if (errno === 0) replica!.slots.set(slot + i, contents[i]);
+        continue;
+      }
+      this.reading[frame + i] = 0;
+      let content = errno === 0 ? replica!.slots.get(slot + i) : GARBAGE;
+      if (content === undefined) this.world.fail(`slot ${slot + i} is read from place ${place}, where it was never written`);
+      if (errno === 0 && !this.calm && config.copies > 1 && random.chance(config.corruptRead)) {
+        this.world.hit('store:corrupt remote read');
+        content = this.nextGarbage--;
+      }
+      this.frames[frame + i] = content;
+    }
+    this.world.hit(`remote ${isWrite ? 'write' : 'read'}:${errno}`);
+    return errno;
   }
 
   private completeWrite({ slot, frame, count, contents }: Transfer): number {
@@ -164,7 +241,7 @@ export class SimStore {
     for (let i = 0; i < count; i++) {
       this.reading[frame + i] = 0;
       let content = i < whole ? (this.slots.get(slot + i) ?? this.nextGarbage--) : GARBAGE;
-      const racing = this.flight.find((other) => other.isWrite && slot + i >= other.slot && slot + i < other.slot + other.count);
+      const racing = this.flight.find((other) => other.isWrite && other.place === 0 && slot + i >= other.slot && slot + i < other.slot + other.count);
       if (racing !== undefined && random.chance(0.5)) content = racing.contents[slot + i - racing.slot];
       const corrupted = this.failures.get(slot + i) ?? 0;
       if (!this.calm && errno === 0 && corrupted < 2 && random.chance(config.corruptRead)) {

@@ -20,6 +20,8 @@ const WANTED = [
   'call:mremap moves', 'call:mremap moves and grows', 'call:mremap moves over another', 'call:mremap moves and leaves the old', 'call:mremap shrinks',
   'call:registered mapping grows in place', 'call:pin', 'touch of a page that is about to be dropped', 'lazily freed page vanishes',
   'register:ok', 'register:EBUSY', 'register:ENOMEM', 'adopt:ok', 'adopt:refused', 'drop',
+  'remote read:0', 'remote read:5', 'remote write:0', 'remote write:5', 'remote write:125', 'store:corrupt remote read',
+  'donor:gives', 'donor:wants back', 'donor:gets it back', 'donor:dies',
   'control:limit', 'control:prefetch', 'control:buffer', 'end:detach', 'end:exit', 'exit with faults open',
 ];
 

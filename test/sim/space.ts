@@ -72,6 +72,8 @@ export class SimThread {
   /** Turn in which it began to wait. */
   since = 0;
   call: Call | null = null;
+  /** The place that its mremap has moved pages away from. */
+  moved: { start: number; count: number } | null = null;
   /** When its event was read: a thread that may go on does so before long. */
   readAt = 0;
   /** The child that its fork will start. */

@@ -23,6 +23,7 @@ for (const [name, touch] of Object.entries(patterns)) {
     windowMax: 32,
     victims: 's3fifo',
     evict: 'auto',
+    copies: 2,
   });
   pager.attach();
   const run = (faults: number): void => {

@@ -33,6 +33,7 @@ test('what is not given has its documented value', () => {
     recordMax: 256 * 2 ** 20,
     control: '/run/leap/1234.sock',
     logLevel: 'info',
+    remote: undefined,
   });
 });
 
@@ -54,6 +55,7 @@ test('every option is read', () => {
     recordMax: 4 * 2 ** 20,
     control: '/y',
     logLevel: 'debug',
+    remote: undefined,
   });
 });
 
@@ -85,9 +87,39 @@ test('contradictions are refused', () => {
   refused('--pid 1 --prefetch stride --history 64', /--history means nothing/);
 });
 
-test('remote memory is refused with a code of its own', () => {
-  refused('--pid 1 --rdma', /--rdma: this version has no memory servers/, ExitCode.unsupported);
-  refused('--pid 1 --portal rdma://1,10.0.0.2:7400', /--portal/, ExitCode.unsupported);
+test('remote memory: every option is read, and none means anything without a portal', () => {
+  const standard = parseOptions(words('--pid 7 --portal portal.txt')).remote;
+  assert.deepEqual(standard, {
+    portal: 'portal.txt',
+    on: true,
+    copies: 2,
+    tokenFile: undefined,
+    chunkBytes: undefined,
+    ahead: true,
+    activity: { periodMs: 1000, writeWeight: 50, readWeight: 50 },
+    threshold: 0,
+    legacy: false,
+  });
+  const line =
+    '--pid 7 --portal rdma://1,h:1 --rdma off --copies 1 --token-file /t --chunk 64M --map-chunks active --activity-period 500 --activity-weights 90/10 --activity-threshold 9 --legacy';
+  assert.deepEqual(parseOptions(words(line)).remote, {
+    portal: 'rdma://1,h:1',
+    on: false,
+    copies: 1,
+    tokenFile: '/t',
+    chunkBytes: 64 * 2 ** 20,
+    ahead: false,
+    activity: { periodMs: 500, writeWeight: 90, readWeight: 10 },
+    threshold: 9,
+    legacy: true,
+  });
+  refused('--pid 1 --copies 1', /--copies means nothing without --portal/);
+  refused('--pid 1 --rdma off', /--rdma means nothing without --portal/);
+  refused('--pid 1 --portal p --copies 4', /--copies: "4" is none of 1, 2, 3/);
+  refused('--pid 1 --portal p --chunk 3M', /--chunk: 3M is not a power of two/);
+  refused('--pid 1 --portal p --chunk 50%', /--chunk: 50% is no amount/);
+  refused('--pid 1 --portal p --activity-weights 50', /--activity-weights/);
+  refused('--pid 1 --portal p --rdma maybe', /--rdma: "maybe" is none of on, off/);
 });
 
 test('the help names every option group with an example, and every exit code', async () => {

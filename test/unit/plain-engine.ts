@@ -118,5 +118,7 @@ export class PlainEngine implements Engine {
     return true;
   }
   drop(): void {}
+  mapChunk(): void {}
+  unmapChunk(): void {}
   peekFrame(): void {}
 }

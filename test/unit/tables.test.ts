@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Chunks } from '../../src/chunks.js';
 import { CommandWriter } from '../../src/commands.js';
 import { FaultQueue } from '../../src/fault-queue.js';
 import { FrameState, FrameTable } from '../../src/frame-table.js';
@@ -55,7 +56,7 @@ test('frames: runs are free neighbours, never given twice, none lost', () => {
 
 test('slots: a page gets its home, a shared or busy home gives way to a spare, a free spare is used again', () => {
   const hashes = new Int32Array(8 * HASH_WORDS).map((_, i) => i);
-  const slots = new SlotTable(hashes, () => {
+  const slots = new SlotTable(hashes, new Chunks(2), () => {
     slots.reserve(40);
     return [20, 2];
   });
@@ -81,7 +82,7 @@ test('slots: a page gets its home, a shared or busy home gives way to a spare, a
 });
 
 test('slots: a pending slot that nobody refers to is free only when its write has completed', () => {
-  const slots = new SlotTable(new Int32Array(HASH_WORDS * 4), () => [10, 2]);
+  const slots = new SlotTable(new Int32Array(HASH_WORDS * 4), new Chunks(2), () => [10, 2]);
   slots.reserve(20);
   const slot = slots.allocate(pageIndex(1), frameIndex(0));
   slots.drop(slot);

@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# Builds the image and runs it for real, with nothing pulled: base images are made from Debian's packages and this machine's Node, and Docker runs
+# apart from any other (own socket and store), without bridge and iptables.
+#   scripts/docker-try.sh             build; leapd in a container pages a process of this machine to a swap file
+#   scripts/docker-try.sh --rdma      the same, then donor and leapd in containers in the Soft-RoCE VM, with compose.yaml
+# Needs root.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'docker-try: %s\n' "$*"; }
+die() { printf 'docker-try: %s\n' "$*" >&2; exit 1; }
+. scripts/packages.sh
+[ "$(id -u)" -eq 0 ] || die "needs root: it runs a Docker of its own"
+
+store=${XDG_CACHE_HOME:-$HOME/.cache}/leap-docker
+work=$(mktemp -d)
+export DOCKER_HOST=unix://$work/docker.sock
+children=()
+finish() {
+  local child
+  for child in "${children[@]}"; do kill "$child" 2>/dev/null && wait "$child" 2>/dev/null || true; done
+  umount "$work/exec/netns/default" 2>/dev/null || true # dockerd leaves it
+  rm -rf "$work"
+}
+trap finish EXIT
+
+# await SECONDS WHAT COMMAND...: until the command is true; false when it does not become so.
+await() {
+  local seconds=$1 what=$2 left=$(($1 * 5))
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    [ $((left -= 1)) -gt 0 ] || { say "$what: not within $seconds s" >&2; return 1; }
+    sleep 0.2
+  done
+}
+
+start_docker() { # STORE
+  mkdir -p "$1"
+  dockerd --iptables=false --bridge=none --data-root "$1" --exec-root "$work/exec" --host "$DOCKER_HOST" --pidfile "$work/docker.pid" \
+    >"$work/dockerd.log" 2>&1 &
+  children+=($!)
+  await 120 "dockerd answers" docker version || { tail -n 20 "$work/dockerd.log" >&2; exit 1; }
+}
+has_image() { docker image inspect "$1" >/dev/null 2>&1; }
+
+# What a pull of debian:12-slim would bring.
+make_base() {
+  say "making a base image from Debian's packages"
+  debootstrap --variant=minbase bookworm "$work/base" >"$work/debootstrap.log" 2>&1 ||
+    { tail -n 5 "$work/debootstrap.log" >&2; die "debootstrap failed"; }
+  rm -rf "$work"/base/var/cache/apt/* "$work"/base/var/lib/apt/lists/* "$work"/base/usr/share/{doc,man,locale}/*
+  cp /etc/apt/sources.list "$work/base/etc/apt/" 2>/dev/null || true
+  tar -C "$work/base" -c . | docker import - leap-base:local >/dev/null
+  rm -rf "$work/base"
+}
+
+# What a pull of node:20-bookworm-slim would bring, of this machine: node, npm, headers, and the certificates that npm trusts here.
+make_node() {
+  say "making an image of this machine's Node"
+  local at=$work/node/usr/local prefix modules cafile
+  prefix=$(dirname "$(dirname "$(node -p process.execPath)")")
+  modules=$(npm root -g)
+  mkdir -p "$at"/{bin,lib/node_modules,include,etc}
+  cp "$(node -p process.execPath)" "$at/bin/node"
+  cp -r "$modules/npm" "$at/lib/node_modules/npm"
+  cp -r "$prefix/include/node" "$at/include/node"
+  ln -s ../lib/node_modules/npm/bin/npm-cli.js "$at/bin/npm"
+  ln -s ../lib/node_modules/npm/bin/npx-cli.js "$at/bin/npx"
+  cafile=$(npm config get cafile 2>/dev/null)
+  if [ -f "$cafile" ]; then
+    cp -L "$cafile" "$at/etc/npm-ca.crt"
+    echo "cafile=/usr/local/etc/npm-ca.crt" >"$at/etc/npmrc"
+  fi
+  tar -C "$work/node" -c . | docker import - leap-node:local >/dev/null
+  rm -rf "$work/node"
+}
+
+build() {
+  install_packages docker.io debootstrap gcc
+  start_docker "$store"
+  has_image leap-base:local || make_base
+  has_image leap-node:local || make_node
+  say "docker build"
+  DOCKER_BUILDKIT=0 docker build --network host --build-arg BASE=leap-base:local --build-arg NODE=leap-node:local -t leap . >"$work/build.log" 2>&1 ||
+    { tail -n 40 "$work/build.log" >&2; die "docker build failed"; }
+  say "the image has $(docker image inspect -f '{{.Size}}' leap | awk '{printf "%.0f MB", $1 / 1e6}'), of them $(
+    docker image inspect -f '{{.Size}}' leap-base:local | awk '{printf "%.0f MB", $1 / 1e6}') base and $(
+    stat -c %s "$(node -p process.execPath)" | awk '{printf "%.0f MB", $1 / 1e6}') Node"
+}
+
+# A program of MEBIBYTES, told when to go on through descriptor 3; what it says is in $work/program.
+start_program() { # MEBIBYTES
+  alone=$(printf '\n\n\n' | build/demo-program "$1" 1 | grep checksum)
+  mkfifo "$work/go"
+  build/demo-program "$1" 1 <"$work/go" >"$work/program" &
+  program=$!
+  children+=("$program")
+  exec 3>"$work/go"
+  await 120 "the program has filled its memory" grep -q ready "$work/program"
+}
+
+# It works, and its pages travel; then leapd lets go of it, and every byte must be right.
+work_under() { # CONTAINER COUNTER: that must not be 0
+  local moved
+  echo >&3
+  await 900 "the program has worked" grep -q worked "$work/program"
+  moved=$(docker exec "$1" leapctl stats "$program" --json | grep -o "\"$2\": *[0-9]*" | grep -o '[0-9]*$' || true)
+  docker stop -t 120 "$1" >/dev/null
+  [ "$(docker inspect -f '{{.State.ExitCode}}' "$1")" = 0 ] || { docker logs "$1" >&2; die "leapd in its container did not end with 0"; }
+  docker rm "$1" >/dev/null
+  echo >&3
+  await 300 "the program has looked at its memory" grep -q checksum "$work/program"
+  exec 3>&-
+  rm "$work/go"
+  grep -qxF "$alone" "$work/program" || die "the program's memory is not what it was"
+  [ "${moved:-0}" -gt 0 ] || die "$2 is ${moved:-missing}: nothing has moved"
+  say "$2 $moved, the program took $(awk '/worked/ {print $2}' "$work/program") s, and its memory is what it was"
+}
+
+# A container's devices, capabilities and so on are those of compose.yaml, not repeated here.
+compose() {
+  if docker compose version >/dev/null 2>&1; then docker compose "$@"; else docker-compose "$@"; fi
+}
+await_log() { # SECONDS CONTAINER TEXT
+  await "$1" "$2 says \"$3\"" sh -c "docker logs $2 2>&1 | grep -q '$3'" || { docker logs "$2" >&2; exit 1; }
+}
+
+# On this machine, without RDMA: the swap file.
+try_here() {
+  say "leapd in a container, a process of this machine, a swap file"
+  mkdir -p build /run/leap
+  gcc -O2 -o build/demo-program scripts/demo-program.c
+  start_program 64
+  docker run -d --name leap-try --pid host --network host --cap-drop ALL --cap-add SYS_PTRACE --security-opt seccomp=unconfined \
+    --security-opt apparmor=unconfined --device /dev/userfaultfd -v /run/leap:/run/leap -v /var/tmp:/var/tmp \
+    leap leapd --pid "$program" --local-memory 50% >/dev/null
+  await_log 30 leap-try "paging process"
+  work_under leap-try evictions
+}
+
+# In the VM, over RDMA, with what compose.yaml gives.
+try_in_vm() {
+  start_docker /run/leap-docker
+  say "docker load"
+  docker load -q -i "$2" >/dev/null
+  say "RDMA as the donor's user with the donor's devices and limits: rping between two containers"
+  verbs=(--network host --device /dev/infiniband --ulimit memlock=-1 --user leap --cap-drop ALL --read-only -v /usr/bin/rping:/usr/bin/rping:ro)
+  docker run -d --name leap-rping "${verbs[@]}" leap rping -s -a 10.9.0.2 -C 5 >/dev/null
+  await 60 "rping between containers" docker run --rm "${verbs[@]}" leap rping -c -a 10.9.0.2 -C 5
+  docker rm -f leap-rping >/dev/null
+
+  say "docker compose up: a donor"
+  mkdir -p /run/leap
+  printf '1\n10.9.0.2:9400\n' >"$work/portal.txt"
+  export LEAP_LISTEN=10.9.0.2:9400 LEAP_MEMORY=256M LEAP_RESERVE=128M LEAP_PORTAL=$work/portal.txt
+  compose up -d donor
+  donor=$(compose ps -q donor)
+  await_log 180 "$donor" listening
+  say "docker compose run: leapd"
+  start_program 32
+  LEAP_PID=$program compose run -d --name leap-try leapd
+  await_log 180 leap-try "paging process"
+  work_under leap-try remoteWrites
+  docker exec "$donor" leap-memserver status
+  compose down
+}
+
+case "${1:-}" in
+  --in-vm) try_in_vm "$@" ;;
+  --rdma | '')
+    build
+    try_here
+    [ -n "${1:-}" ] || exit 0
+    install_packages docker-compose
+    docker save leap -o "$store/leap.tar"
+    node dist/scripts/rxe/run.js --memory 6144 --timeout 1800 bash scripts/docker-try.sh --in-vm "$store/leap.tar"
+    ;;
+  *) die "there is no option $1; there is --rdma" ;;
+esac

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Runs in the Soft-RoCE VM (npm run rxe -- demo): two donors, a program that checks its own memory, and leapd between them over RDMA.
+#   scripts/rxe/demo.sh [MEBIBYTES]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+[ "${LEAP_RXE:-}" = 1 ] || { echo "demo: this runs in the VM: npm run rxe -- demo" >&2; exit 2; }
+mebibytes=${1:-64}
+work=$(mktemp -d)
+children=()
+finish() {
+  for child in "${children[@]}"; do kill "$child" 2>/dev/null || true; done
+  rm -rf "$work"
+}
+trap finish EXIT
+
+step() { printf '\n== %s\n' "$*"; }
+# await SECONDS FILE PATTERN PROCESS: a line in what it writes.
+await() {
+  local left=$(($1 * 5))
+  until grep -q "$3" "$2" 2>/dev/null; do
+    if ! kill -0 "$4" 2>/dev/null || [ $((left -= 1)) -le 0 ]; then
+      echo "demo: no $3 in $2:" >&2
+      tail -n 20 "$2" >&2
+      exit 1
+    fi
+    sleep 0.2
+  done
+}
+
+step "two donors on one Soft-RoCE device, 256 MiB each"
+for last in 2 3; do
+  node dist/server/leap-memserver.js --listen "10.9.0.$last:9400" --memory 256M --chunk 64M --reserve 128M --status "$work/status$last" >"$work/donor$last" 2>&1 &
+  children+=($!)
+  await 90 "$work/donor$last" "lending memory" $!
+done
+printf '2\n10.9.0.2:9400\n10.9.0.3:9400\n' | tee "$work/portal.txt"
+
+step "a program with $mebibytes MiB"
+mkfifo "$work/go"
+build/demo-program "$mebibytes" 1 <"$work/go" >"$work/program" &
+program=$!
+children+=("$program")
+exec 3>"$work/go"
+await 120 "$work/program" ready "$program"
+
+sums=$(printf '\n\n\n' | build/demo-program "$mebibytes" 1 | grep checksum)
+
+step "leapd --portal portal.txt --pid $program --local-memory 50%"
+node dist/daemon/leapd.js --portal "$work/portal.txt" --pid "$program" --local-memory 50% --control "$work/control" >"$work/leapd" 2>&1 &
+leapd=$!
+children+=("$leapd")
+await 120 "$work/leapd" "paging process" "$leapd"
+head -n 5 "$work/leapd"
+
+step "it works over its memory, half of which is on the donors"
+echo >&3
+await 600 "$work/program" worked "$program"
+cat "$work/program"
+
+step "where its pages were"
+node dist/daemon/leapctl.js stats "$program" --control "$work/control"
+
+step "and it gets all of it back"
+kill -TERM "$leapd"
+wait "$leapd"
+tail -n 3 "$work/leapd"
+echo >&3
+await 120 "$work/program" checksum "$program"
+grep -qxF "$sums" "$work/program" || { echo "demo: the checksum is not $sums, that of the program alone" >&2; exit 1; }
+echo "same $sums as the program alone"

@@ -1,0 +1,437 @@
+/**
+ * The donor: connections to sessions, sessions to chunks, the host's memory to the number of chunks. What a client means is client-session.ts's
+ * business, what is free chunk-store.ts's; here they meet the fabric.
+ */
+import type { Log } from '../daemon/log.js';
+import type { ConnectionId, FabricEvent, ServerFabric } from '../src/fabric.js';
+import { newNonce } from '../src/wire/auth.js';
+import { LEGACY_CHUNKS } from '../src/wire/legacy.js';
+import { decodeHello, encodeRefusal, encodeWelcome, RefusalCode, WireError, type ChunkActivity, type Hello } from '../src/wire/messages.js';
+import { ChunkStore, type Chunk, type ChunkCounts } from './chunk-store.js';
+import { LeapSession, type ClientHost, type ClientSession, type Loan } from './client-session.js';
+import { LegacySession } from './legacy-session.js';
+import { firstLimit, MemoryMonitor, type MonitorOptions } from './memory-monitor.js';
+import { hostOf, type Listen, type ServeOptions } from './options.js';
+import { Reclaim } from './reclaim.js';
+
+/** The longest message of ours, and of the originals. */
+export const MESSAGE_BYTES = 4096;
+const TICK_MS = 250;
+/** A client that has been refused reads why, and goes; then it is closed. */
+const LINGER_MS = 500;
+/** Messages that wait for a send buffer. */
+const MOST_UNSENT = 256;
+/** A listener whose device went is opened again so often. */
+const LISTEN_AGAIN_MS = 2000;
+/** For clients to give everything back when the server ends: ACTIVITY and then DONE. */
+const DRAIN = { activityMs: 1000, doneMs: 3000 };
+/** The same refusal of the same host is a warning once a minute, and of so many hosts. */
+const QUIET_MS = 60_000;
+const MOST_QUIET = 1024;
+
+export interface ServerDependencies {
+  readonly fabric: ServerFabric;
+  readonly log: Log;
+  readonly token: Uint8Array | undefined;
+  /** MemAvailable, in bytes. */
+  readonly available: () => number;
+  /** Monotonic, in ms. */
+  readonly now: () => number;
+}
+
+/** A type, as JSON wants it. */
+type ChunkCountsJson = { readonly [Name in keyof ChunkCounts]: number };
+
+/** What `leap-memserver status` shows. */
+export type Status = {
+  readonly listen: readonly string[];
+  /** Less than `listen` has when a device is gone. */
+  readonly listening: number;
+  readonly chunkBytes: number;
+  readonly memoryBytes: number;
+  readonly chunks: ChunkCountsJson;
+  readonly freeMemoryBytes: number;
+  readonly reserveBytes: number;
+  readonly tokenRequired: boolean;
+  readonly legacy: boolean;
+  readonly accepted: number;
+  readonly refused: number;
+  readonly chunksReturned: number;
+  readonly clients: readonly {
+    readonly peer: string;
+    readonly protocol: 'leap' | 'original';
+    readonly state: ClientSession['state'];
+    readonly chunks: readonly number[];
+    readonly seconds: number;
+  }[];
+};
+
+interface Held {
+  readonly chunk: Chunk;
+  readonly exposure: number;
+}
+
+export class MemoryServer {
+  private readonly store: ChunkStore;
+  private readonly monitor: MemoryMonitor;
+  private readonly clients = new Map<ConnectionId, Client>();
+  private readonly quiet = new Map<string, number>();
+  private readonly timers: NodeJS.Timeout[] = [];
+  private readonly lost = new Map<string, Listen>();
+  private reclaim: Reclaim<Client> | undefined;
+  private isEnding = false;
+  private accepted = 0;
+  private refusals = 0;
+  private returned = 0;
+
+  constructor(
+    readonly options: ServeOptions,
+    readonly dependencies: ServerDependencies,
+  ) {
+    const { chunkBytes, memoryBytes } = options;
+    const monitorOptions: MonitorOptions = {
+      chunkBytes,
+      reserve: options.reserveBytes,
+      upper: options.upperBytes,
+      rounds: options.reserveRounds,
+      weight: options.reserveWeight,
+    };
+    const total = Math.floor(memoryBytes / chunkBytes);
+    const limit = firstLimit(total, dependencies.available(), monitorOptions);
+    this.monitor = new MemoryMonitor(monitorOptions);
+    this.store = new ChunkStore(
+      total,
+      () => dependencies.fabric.memory(chunkBytes, { huge: true }),
+      (error) => dependencies.log.error({ reason: reasonOf(error) }, 'a chunk could not be made: lending less'),
+      limit,
+    );
+    if (limit < total) {
+      dependencies.log.warn({ chunks: limit, of: total, reserveBytes: options.reserveBytes }, 'the reserve leaves room for a part of --memory only');
+    }
+  }
+
+  /** @throws an error of the addon: an address cannot be listened on */
+  start(): void {
+    const { fabric, log } = this.dependencies;
+    for (const { address, port } of this.options.listen) fabric.listen(address, port);
+    fabric.watch(() => this.wake());
+    this.timers.push(setInterval(() => this.tick(), TICK_MS), setInterval(() => this.look(), this.options.reservePeriodMs));
+    this.timers.push(setInterval(() => this.listenAgain(), LISTEN_AGAIN_MS));
+    const { memoryBytes, chunkBytes, listen } = this.options;
+    log.info({ listen: listen.map(({ text }) => text), memoryBytes, chunkBytes }, 'lending memory');
+  }
+
+  /** Asks the clients for everything back, waits a few seconds, and closes. */
+  async end(): Promise<void> {
+    if (this.isEnding) return;
+    this.isEnding = true;
+    const { now, log, fabric } = this.dependencies;
+    log.info({ clients: this.clients.size, chunks: this.store.counts().lent }, 'ending: asking the clients to give everything back');
+    this.store.setLimit(0);
+    this.reclaim = new Reclaim(this.clients.values(), this.store.counts().lent, now(), (client, reason) => client.drop(reason), DRAIN);
+    const latest = now() + DRAIN.activityMs + DRAIN.doneMs + 1000;
+    while (!this.reclaim.tick(now()) && now() < latest) await new Promise((resolve) => setTimeout(resolve, TICK_MS / 5));
+    for (const timer of this.timers) clearInterval(timer);
+    for (const client of [...this.clients.values()]) client.drop('the server ends');
+    await this.store.settled();
+    fabric.end();
+  }
+
+  status(): Status {
+    const { options } = this;
+    const since = this.dependencies.now();
+    return {
+      listen: options.listen.map(({ text }) => text),
+      listening: options.listen.length - this.lost.size,
+      chunkBytes: options.chunkBytes,
+      memoryBytes: options.memoryBytes,
+      chunks: { ...this.store.counts() },
+      freeMemoryBytes: Math.round(this.monitor.freeBytes ?? this.dependencies.available()),
+      reserveBytes: options.reserveBytes,
+      tokenRequired: this.dependencies.token !== undefined,
+      legacy: options.legacy,
+      accepted: this.accepted,
+      refused: this.refusals,
+      chunksReturned: this.returned,
+      clients: [...this.clients.values()].map((client) => ({
+        peer: client.peer,
+        protocol: client.protocol,
+        state: client.state,
+        chunks: [...client.chunks],
+        seconds: Math.round((since - client.since) / 1000),
+      })),
+    };
+  }
+
+  private wake(): void {
+    for (const event of this.dependencies.fabric.takeEvents()) this.take(event);
+    for (const client of this.clients.values()) client.flush();
+  }
+
+  private take(event: FabricEvent): void {
+    const { now, log } = this.dependencies;
+    const client = this.clients.get(event.connection);
+    switch (event.kind) {
+      case 'connectRequest':
+        return this.answer(event.connection, event.peer, event.data);
+      case 'connected':
+        return client?.connected();
+      case 'message':
+        return client?.receive(event.data, now());
+      case 'disconnected':
+        if (event.connection !== 0) return client?.drop(event.reason);
+        log.warn({ address: event.peer, reason: event.reason }, 'no longer listening; trying again');
+        return this.listenerLost(event.peer);
+      case 'refused':
+      case 'unreachable':
+        return; // we connect to nobody
+    }
+  }
+
+  private answer(connection: ConnectionId, peer: string, data: Uint8Array): void {
+    const { options } = this;
+    const refuse = (code: RefusalCode, text: string): void => {
+      this.dependencies.fabric.reject(connection, encodeRefusal({ code, text }));
+      this.refused(peer, text);
+    };
+    if (this.isEnding) return refuse(RefusalCode.full, 'the server ends');
+    if (options.allow && !options.allow.allows(hostOf(peer))) return refuse(RefusalCode.notAllowed, 'its address is not among those allowed');
+    if (this.clients.size >= options.maxClients) return refuse(RefusalCode.full, `there are ${options.maxClients} clients already`);
+    if (data.byteLength === 0) {
+      if (!options.legacy) return refuse(RefusalCode.malformed, 'no private data: an original client, and --legacy is not given');
+      return this.admit(new Client(this, connection, peer, undefined), new Uint8Array(0));
+    }
+    let hello: Hello;
+    try {
+      hello = decodeHello(data);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      return refuse(error.code, error.message);
+    }
+    const chunkBytes = BigInt(options.chunkBytes);
+    if (hello.chunkBytes !== 0n && hello.chunkBytes !== chunkBytes) {
+      return refuse(RefusalCode.wrongChunkSize, `chunks have ${chunkBytes} bytes here, and it wants ${hello.chunkBytes}`);
+    }
+    const tokenRequired = this.dependencies.token !== undefined;
+    if (tokenRequired && !hello.hasToken) return refuse(RefusalCode.tokenRequired, 'a token is required');
+    const nonce = newNonce();
+    const welcome = encodeWelcome({ tokenRequired, nonce, chunkBytes, freeChunks: this.store.counts().free, messageBytes: MESSAGE_BYTES });
+    this.admit(new Client(this, connection, peer, { hello, nonce }), welcome);
+  }
+
+  private admit(client: Client, welcome: Uint8Array): void {
+    this.clients.set(client.connection, client);
+    this.accepted++;
+    this.dependencies.fabric.accept(client.connection, welcome);
+  }
+
+  /** Said once a host and a minute: a flood of wrong peers is no flood of lines. */
+  refused(peer: string, reason: string): void {
+    const { log, now } = this.dependencies;
+    this.refusals++;
+    const key = `${hostOf(peer)} ${reason}`;
+    const last = this.quiet.get(key);
+    const isQuiet = (last !== undefined && now() - last < QUIET_MS) || (last === undefined && this.quiet.size >= MOST_QUIET);
+    if (!isQuiet) this.quiet.set(key, now());
+    log[isQuiet ? 'debug' : 'warn']({ peer, reason }, 'refused a client');
+  }
+
+  /** For the client alone. @throws an error of the addon */
+  lend(connection: ConnectionId): { loan: Loan; held: Held } | undefined {
+    if (this.isEnding) return undefined;
+    const chunk = this.store.lend();
+    if (!chunk) return undefined;
+    try {
+      const { address, rkey, id } = this.dependencies.fabric.expose(connection, chunk.memory);
+      return { loan: { donorChunk: chunk.number, address, rkey }, held: { chunk, exposure: id } };
+    } catch (error) {
+      this.store.giveBack(chunk);
+      this.dependencies.log.error({ reason: reasonOf(error) }, 'a chunk cannot be registered');
+      return undefined;
+    }
+  }
+
+  takeBack({ chunk, exposure }: Held): void {
+    this.dependencies.fabric.withdraw(exposure);
+    this.store.giveBack(chunk);
+    this.returned++;
+  }
+
+  free(): { chunks: number; bytes: bigint } {
+    const chunks = this.isEnding ? 0 : this.store.counts().free;
+    return { chunks, bytes: BigInt(chunks) * BigInt(this.options.chunkBytes) };
+  }
+
+  activity(client: Client, activities: readonly ChunkActivity[]): void {
+    this.reclaim?.activity(client, activities, this.dependencies.now());
+  }
+
+  gone(client: Client, chunks: number): void {
+    this.clients.delete(client.connection);
+    this.reclaim?.gone(client, chunks);
+  }
+
+  private tick(): void {
+    const now = this.dependencies.now();
+    for (const [key, last] of this.quiet) if (now - last >= QUIET_MS) this.quiet.delete(key);
+    for (const client of [...this.clients.values()]) client.tick(now);
+    if (!this.isEnding && this.reclaim?.tick(now)) this.reclaim = undefined;
+  }
+
+  /** The host's memory. Not while clients are still giving back: what is on its way must not be asked for again. */
+  private look(): void {
+    const { log, available, now } = this.dependencies;
+    if (this.isEnding || this.reclaim) return;
+    const change = this.monitor.sample(available());
+    const before = this.store.counts();
+    // From what is held, and not from a limit that was never reached.
+    const from = change < 0 ? Math.min(before.limit, before.free + before.lent + before.preparing) : before.limit;
+    const limit = Math.max(0, Math.min(before.total, from + change));
+    if (change === 0 || limit === before.limit) return;
+    const back = this.store.setLimit(limit);
+    const freeBytes = Math.round(this.monitor.freeBytes ?? 0);
+    log.info({ chunks: limit, was: before.limit, freeBytes, fromClients: back }, `the host has ${change < 0 ? 'less' : 'more'} free memory`);
+    if (back > 0) this.reclaim = new Reclaim(this.clients.values(), back, now(), (client, reason) => client.drop(reason));
+  }
+
+  /** @param peer the numeric form, which may differ from what was typed */
+  private listenerLost(peer: string): void {
+    const samePort = this.options.listen.filter(({ port }) => peer.endsWith(`:${port}`));
+    for (const listen of samePort) {
+      if (samePort.length === 1 || hostOf(peer) === listen.address) this.lost.set(listen.text, listen);
+    }
+  }
+
+  private listenAgain(): void {
+    for (const [text, { address, port }] of this.lost) {
+      try {
+        this.dependencies.fabric.listen(address, port);
+      } catch {
+        continue; // said once, when it was lost
+      }
+      this.lost.delete(text);
+      this.dependencies.log.info({ address: text }, 'listening again');
+    }
+  }
+}
+
+/** A connection and its session. */
+class Client implements ClientHost {
+  readonly protocol: 'leap' | 'original';
+  readonly since: number;
+  private readonly session: ClientSession;
+  private readonly held = new Map<number, Held>();
+  private readonly unsent: Uint8Array[] = [];
+  private closeAt: number | undefined;
+  private isUp = false;
+  private isGone = false;
+
+  constructor(
+    private readonly server: MemoryServer,
+    readonly connection: ConnectionId,
+    readonly peer: string,
+    leap: { readonly hello: Hello; readonly nonce: Uint8Array } | undefined,
+  ) {
+    this.since = server.dependencies.now();
+    this.protocol = leap ? 'leap' : 'original';
+    if (!leap) this.session = new LegacySession(this);
+    else {
+      const { hello, nonce: donorNonce } = leap;
+      const messageBytes = Math.min(MESSAGE_BYTES, hello.messageBytes);
+      const terms = { token: server.dependencies.token, clientNonce: hello.nonce, donorNonce, messageBytes };
+      this.session = new LeapSession(terms, this, this.since);
+    }
+  }
+
+  get state(): ClientSession['state'] {
+    return this.session.state;
+  }
+
+  get chunks(): ReadonlySet<number> {
+    return this.session.chunks;
+  }
+
+  connected(): void {
+    this.isUp = true;
+    this.server.dependencies.log.info({ peer: this.peer, protocol: this.protocol }, 'a client');
+    if (this.session instanceof LegacySession) this.session.greet();
+  }
+
+  receive(bytes: Uint8Array, now: number): void {
+    this.session.receive(bytes, now);
+  }
+
+  tick(now: number): void {
+    if (this.isUp) this.session.tick(now);
+    if (this.closeAt !== undefined && now >= this.closeAt) this.drop('refused');
+  }
+
+  askActivity(wanted: number): void {
+    this.session.askActivity(wanted);
+  }
+
+  stop(donorChunks: readonly number[]): void {
+    this.session.stop(donorChunks);
+  }
+
+  /** What waits for a send buffer. */
+  flush(): void {
+    while (this.unsent.length > 0 && this.server.dependencies.fabric.send(this.connection, this.unsent[0]!)) this.unsent.shift();
+  }
+
+  /** Its connection and everything that it has; at once. */
+  drop(reason: string): void {
+    if (this.isGone) return;
+    this.isGone = true;
+    const { fabric, log } = this.server.dependencies;
+    const chunks = this.held.size;
+    // First of all out of its reach; closing does that for all of them.
+    fabric.close(this.connection);
+    for (const held of this.held.values()) this.server.takeBack(held);
+    this.held.clear();
+    this.server.gone(this, chunks);
+    log.info({ peer: this.peer, reason, chunks }, 'a client is gone');
+  }
+
+  // ---- what its session asks for
+
+  send(message: Uint8Array): void {
+    if (this.unsent.length >= MOST_UNSENT) return this.end('it does not take its answers');
+    this.unsent.push(message);
+    this.flush();
+  }
+
+  lend(): Loan | undefined {
+    const lent = this.server.lend(this.connection);
+    if (!lent) return undefined;
+    if (this.protocol === 'original' && lent.loan.donorChunk >= LEGACY_CHUNKS) {
+      this.server.takeBack(lent.held);
+      return undefined;
+    }
+    this.held.set(lent.loan.donorChunk, lent.held);
+    return lent.loan;
+  }
+
+  takeBack(donorChunk: number): void {
+    const held = this.held.get(donorChunk);
+    if (!held) return;
+    this.held.delete(donorChunk);
+    this.server.takeBack(held);
+  }
+
+  free(): { chunks: number; bytes: bigint } {
+    return this.server.free();
+  }
+
+  activity(activities: readonly ChunkActivity[]): void {
+    this.server.activity(this, activities);
+  }
+
+  end(reason: string): void {
+    if (this.closeAt !== undefined) return;
+    this.server.refused(this.peer, reason);
+    this.closeAt = this.server.dependencies.now() + LINGER_MS;
+  }
+}
+
+export const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

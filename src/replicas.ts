@@ -1,0 +1,199 @@
+/**
+ * The replicas of the chunks, as they come and go: mapped when a donor gives one, leaving when it is wanted back, lost when its donor is. After a loss,
+ * and before a replica is given up, the slots that would have too few copies without it are read and written again (the repairer), in the background.
+ *
+ * Nothing here acts while events are digested: a failure that comes among them is noted, and acted on when all results of the turn are known.
+ */
+import { type Chunks, REPLICAS, ReplicaState, placeIndex } from './chunks.js';
+import type { Engine } from './engine.js';
+import type { ConnectionId } from './fabric.js';
+import type { Family } from './family.js';
+import type { Fetcher } from './fetcher.js';
+import { FrameState } from './frame-table.js';
+import { SlotState } from './slot-table.js';
+import { type FrameIndex, type SlotIndex, slotIndex } from './types.js';
+
+/** Slots looked at in one turn. */
+const LOOK_SLOTS = 4096;
+/** Reads of the repairer in flight at once. */
+const MOST_READS = 64;
+/** A chunk that could not be repaired in one pass is gone through again after this. */
+const NEXT_PASS_NS = 20e6;
+
+/** Who wants to know what becomes of a replica. */
+export interface ReplicaOwner {
+  /** No page depends on it and nothing is in flight: its donor may have the memory back. */
+  released(replica: number, chunk: number): void;
+  /** A read from it or a write to it came back with an error: the connection is of no use any more. It is unmapped already. */
+  failed(replica: number, chunk: number): void;
+}
+
+export class Replicas {
+  owner: ReplicaOwner | undefined;
+  private readonly chunks: Chunks;
+  private readonly engine: Engine;
+  /** Replicas (chunk * REPLICAS + replica) that have failed in this turn. */
+  private readonly failures: number[] = [];
+  private readonly leavers = new Set<number>();
+  /** The repairer's place: the chunk it goes through, and the next slot; none: -1. */
+  private chunk = -1;
+  private at = 0;
+  /** Something in this pass was not as it should be: another pass is needed. */
+  private unfinished = false;
+  private nextPass = 0;
+
+  constructor(
+    private readonly family: Family,
+    private readonly fetcher: Fetcher,
+  ) {
+    this.chunks = family.chunks;
+    this.engine = family.engine;
+  }
+
+  /** See Chunks.setSize. */
+  setSize(slotsPerChunk: number): void {
+    this.chunks.setSize(slotsPerChunk);
+  }
+
+  get chunkCount(): number {
+    return this.chunks.count;
+  }
+
+  stateOf(replica: number, chunk: number): number {
+    return this.chunks.stateOf(replica, chunk);
+  }
+
+  /** Some chunk may have slots with too few copies, or a replica that is to be given up. */
+  get inDoubt(): boolean {
+    return this.chunks.suspects > 0 || this.leavers.size > 0 || this.failures.length > 0;
+  }
+
+  /** A donor has given memory for a replica: from now on its slots are written there. */
+  map(replica: number, chunk: number, connection: ConnectionId, rkey: number, address: bigint): void {
+    if (this.chunks.stateOf(replica, chunk) !== ReplicaState.unmapped) throw new Error(`replica ${replica} of chunk ${chunk} is mapped twice`);
+    this.engine.mapChunk(replica, chunk, connection, rkey, address);
+    this.chunks.setState(replica, chunk, ReplicaState.mapped);
+  }
+
+  /** The memory is wanted back: nothing new goes there, and `released` is called when nothing needs it any more. */
+  leave(replica: number, chunk: number): void {
+    if (this.chunks.stateOf(replica, chunk) !== ReplicaState.mapped) return;
+    this.chunks.setState(replica, chunk, ReplicaState.leaving);
+    this.chunks.doubt(chunk);
+    this.leavers.add(chunk * REPLICAS + replica);
+    if (chunk === this.chunk) this.unfinished = true;
+  }
+
+  /** The donor is gone, and what it held with it. */
+  lose(replica: number, chunk: number): void {
+    if (this.chunks.stateOf(replica, chunk) === ReplicaState.unmapped) return;
+    this.unmap(replica, chunk);
+    this.chunks.doubt(chunk);
+    if (chunk === this.chunk) this.unfinished = true;
+  }
+
+  /** A read or write of `slot` at this place has failed. */
+  noteFailure(place: number, slot: SlotIndex): void {
+    const at = this.chunks.chunkOf(slot) * REPLICAS + placeIndex(place) - 1;
+    if (!this.failures.includes(at)) this.failures.push(at);
+  }
+
+  private unmap(replica: number, chunk: number): void {
+    this.leavers.delete(chunk * REPLICAS + replica);
+    this.engine.unmapChunk(replica, chunk);
+    this.chunks.setState(replica, chunk, ReplicaState.unmapped);
+    this.chunks.clear(replica, chunk);
+  }
+
+  /** Once a turn, when its events have been digested. */
+  run(): void {
+    for (let at = this.failures.pop(); at !== undefined; at = this.failures.pop()) {
+      const replica = at % REPLICAS;
+      const chunk = (at - replica) / REPLICAS;
+      if (this.chunks.stateOf(replica, chunk) === ReplicaState.unmapped) continue; // it was cancelled because it has been unmapped
+      this.lose(replica, chunk);
+      this.owner?.failed(replica, chunk);
+    }
+    if (this.chunks.suspects > 0) this.repair();
+    if (this.leavers.size > 0) this.release();
+  }
+
+  private release(): void {
+    for (const at of this.leavers) {
+      const replica = at % REPLICAS;
+      const chunk = (at - replica) / REPLICAS;
+      if (this.chunks.suspect[chunk] === 1 || !this.chunks.isQuiet(replica, chunk)) continue;
+      this.unmap(replica, chunk);
+      this.owner?.released(replica, chunk);
+    }
+  }
+
+  // ---- the repairer
+
+  private repair(): void {
+    const { chunks, family } = this;
+    if (this.chunk < 0 && !this.beginPass()) return;
+    const first = chunks.firstSlot(this.chunk);
+    const end = Math.min(first + chunks.slotsPerChunk, family.slots.capacity);
+    for (let looked = 0; looked < LOOK_SLOTS && this.at < end; looked++) {
+      const slot = slotIndex(this.at);
+      if (this.needsCopy(slot) && !this.mend(slot)) return;
+      this.at++;
+    }
+    if (this.at >= end) this.endPass();
+  }
+
+  private beginPass(): boolean {
+    const { chunks } = this;
+    if (this.family.now < this.nextPass) return false;
+    const chunk = chunks.suspect.indexOf(1);
+    this.chunk = chunk;
+    this.at = chunks.firstSlot(chunk);
+    this.unfinished = false;
+    return true;
+  }
+
+  /** A pass that found nothing amiss ends the doubt. Otherwise, and for the other chunks that are in doubt, there will be another. */
+  private endPass(): void {
+    if (!this.unfinished && this.fetcher.mending === 0) this.chunks.trust(this.chunk);
+    else this.nextPass = this.family.now + NEXT_PASS_NS;
+    this.chunk = -1;
+  }
+
+  private needsCopy(slot: SlotIndex): boolean {
+    const { slots } = this.family;
+    const state = slots.state[slot];
+    if (state === SlotState.pending) this.unfinished = true; // its source is on its way to where it ought to be
+    return state === SlotState.valid && !this.chunks.isSafe(slot) && this.chunks.sourceOf(slot) !== 0;
+  }
+
+  private mend(slot: SlotIndex): boolean {
+    const { family, fetcher } = this;
+    const { frames } = family;
+    this.unfinished = true;
+    if (fetcher.mending >= MOST_READS || family.commands.room < 256 || !family.reclaim(1 + fetcher.reserve)) return false;
+    const frame: FrameIndex = frames.takeRun(1, FrameState.mending);
+    if (!fetcher.mend(slot, frame)) frames.release(frame); // shared by too many pages to count one more: the next pass tries again
+    return true;
+  }
+
+  /** Slots that have fewer copies than they should. Goes through what is in doubt: for statistics. */
+  get pending(): number {
+    const { chunks, family } = this;
+    let pending = chunks.used > 0 ? family.dirty.size : 0;
+    for (let chunk = 0; chunks.suspects > 0 && chunk < chunks.count; chunk++) {
+      if (chunks.suspect[chunk] === 0) continue;
+      const first = chunks.firstSlot(chunk);
+      const end = Math.min(first + chunks.slotsPerChunk, family.slots.capacity);
+      for (let s = first as number; s < end; s++) {
+        const slot = slotIndex(s);
+        if (family.slots.state[slot] === SlotState.valid && !chunks.isSafe(slot) && chunks.sourceOf(slot) !== 0) pending++;
+      }
+    }
+    return pending;
+  }
+
+  get mapped(): number {
+    return this.chunks.used;
+  }
+}

@@ -1,0 +1,342 @@
+/** The session with the donors, over a fabric that does what the test says: who is asked for what, what is given back, what is lost. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Chunks, ReplicaState } from '../../src/chunks.js';
+import type { Fabric, FabricEvent } from '../../src/fabric.js';
+import { DEFAULT_ACTIVITY } from '../../src/remote/activity.js';
+import { Donors, type DonorsOptions } from '../../src/remote/donors.js';
+import { encodeLegacy } from '../../src/wire/legacy.js';
+import { macOf } from '../../src/wire/auth.js';
+import { decodeHello, decodeMessage, encodeMessage, encodeRefusal, encodeWelcome, type Message, RefusalCode } from '../../src/wire/messages.js';
+
+const CHUNK = 1024; // slots
+const NONCE = new Uint8Array(16).fill(7);
+const TOKEN = new TextEncoder().encode('sixteen bytes, at least');
+
+/** What a donor's side of one connection is like. */
+interface Line {
+  readonly host: string;
+  readonly hello: Uint8Array;
+  readonly heard: Message[];
+  readonly raw: Uint8Array[];
+  open: boolean;
+}
+
+class World implements Fabric {
+  readonly lines = new Map<number, Line>();
+  readonly calls: string[] = [];
+  readonly said: string[] = [];
+  readonly chunks: Chunks;
+  readonly donors: Donors;
+  /** The donors answer at once: free chunks by address. */
+  readonly free = new Map<string, number>();
+  now = 1000;
+  private next = 1;
+  private nextChunk = 1;
+  private readonly events: FabricEvent[] = [];
+
+  constructor(
+    hosts: readonly string[],
+    options: Partial<DonorsOptions> = {},
+    copies: 1 | 2 | 3 = 2,
+    readonly slots = 4 * CHUNK,
+  ) {
+    this.chunks = new Chunks(copies);
+    this.chunks.reserve(slots);
+    const { chunks } = this;
+    const replicas = {
+      owner: undefined,
+      setSize: (slotsPerChunk: number) => chunks.setSize(slotsPerChunk),
+      map: (replica: number, chunk: number, connection: number, rkey: number) => {
+        this.calls.push(`map ${replica} ${chunk} ${this.lines.get(connection)?.host} ${rkey}`);
+        chunks.setState(replica, chunk, ReplicaState.mapped);
+      },
+      leave: (replica: number, chunk: number) => {
+        this.calls.push(`leave ${replica} ${chunk}`);
+        chunks.setState(replica, chunk, ReplicaState.leaving);
+      },
+      lose: (replica: number, chunk: number) => {
+        this.calls.push(`lose ${replica} ${chunk}`);
+        chunks.setState(replica, chunk, ReplicaState.unmapped);
+      },
+    };
+    const all: DonorsOptions = { token: undefined, chunkBytes: 0, legacy: false, activity: DEFAULT_ACTIVITY, threshold: 0, ahead: true, ...options };
+    this.donors = new Donors(
+      hosts.map((host) => ({ host, port: 9400 })),
+      all,
+      {
+        fabric: this,
+        chunks,
+        replicas,
+        usedSlots: () => this.slots,
+        traffic: () => ({ reads: 0, writes: 0, p50: 0, p99: 0 }),
+        setChunk: () => undefined,
+        say: (level, message) => this.said.push(`${level}: ${message}`),
+        random: () => 0,
+      },
+    );
+  }
+
+  connect(host: string, _port: number, hello: Uint8Array): number {
+    this.lines.set(this.next, { host, hello, heard: [], raw: [], open: true });
+    return this.next++;
+  }
+  send(connection: number, message: Uint8Array): boolean {
+    const line = this.lines.get(connection)!;
+    line.raw.push(message);
+    if (message.length !== 392) line.heard.push(decodeMessage(message));
+    return line.open;
+  }
+  close(connection: number): void {
+    this.lines.get(connection)!.open = false;
+  }
+  takeEvents(): FabricEvent[] {
+    return this.events.splice(0);
+  }
+
+  /** The open connection to a host. */
+  to(host: string): number {
+    for (const [connection, line] of [...this.lines].reverse()) if (line.host === host && line.open) return connection;
+    throw new Error(`nobody is connected to ${host}`);
+  }
+  heard(host: string): Message[] {
+    return this.lines.get(this.to(host))!.heard;
+  }
+  event(event: FabricEvent): void {
+    this.donors.events([event], this.now);
+  }
+  tell(host: string, message: Message): void {
+    this.event({ kind: 'message', connection: this.to(host), data: encodeMessage(message) });
+  }
+  welcome(host: string, chunkSlots = CHUNK, tokenRequired = false): void {
+    const data = encodeWelcome({ tokenRequired, nonce: NONCE, chunkBytes: BigInt(chunkSlots * 4096), freeChunks: this.free.get(host) ?? 8, messageBytes: 4096 });
+    this.event({ kind: 'connected', connection: this.to(host), peer: host, data });
+  }
+  /** Gives what has been asked for and not answered. */
+  give(host: string): void {
+    const heard = this.heard(host);
+    for (let binds = heard.filter(({ type }) => type === 'bind').length; binds > 0; binds--) {
+      const at = heard.findIndex(({ type }) => type === 'bind');
+      const [bind] = heard.splice(at, 1);
+      assert.ok(bind?.type === 'bind');
+      const donorChunk = this.nextChunk++;
+      this.tell(host, { type: 'bound', request: bind.request, sessionChunk: bind.sessionChunk, donorChunk, rkey: 100 + donorChunk, address: 4096n });
+    }
+  }
+  /** Everything that is wanted is asked for and given. */
+  settle(hosts: readonly string[]): void {
+    for (let round = 0; round < 20; round++) {
+      this.tick(1);
+      for (const host of hosts) this.give(host);
+    }
+  }
+  tick(ms: number): void {
+    this.now += ms;
+    this.donors.tick(this.now);
+  }
+  begin(hosts: readonly string[]): void {
+    this.tick(0);
+    for (const host of hosts) this.welcome(host);
+    this.settle(hosts);
+  }
+  count(pattern: RegExp): number {
+    return this.calls.filter((call) => pattern.test(call)).length;
+  }
+}
+
+test('two donors: each chunk has two replicas, on different ones; one donor: one', () => {
+  const world = new World(['a', 'b', 'c']);
+  world.begin(['a', 'b', 'c']);
+  assert.equal(world.count(/^map/), 8, 'four chunks, twice');
+  for (let chunk = 0; chunk < 4; chunk++) {
+    const hosts = world.calls.filter((call) => call.startsWith('map') && call.split(' ')[2] === String(chunk)).map((call) => call.split(' ')[3]);
+    assert.equal(new Set(hosts).size, 2, `chunk ${chunk} is on ${hosts.join(' and ')}`);
+  }
+  const single = new World(['a']);
+  single.begin(['a']);
+  assert.equal(single.count(/^map/), 4);
+  assert.deepEqual(decodeHello(single.lines.get(1)!.hello).hasToken, false);
+});
+
+test('a donor is asked for one chunk at a time, and for none that it has not', () => {
+  const world = new World(['a'], {}, 1);
+  world.free.set('a', 2);
+  world.tick(0);
+  world.welcome('a');
+  assert.equal(world.heard('a').filter(({ type }) => type === 'bind').length, 1);
+  world.settle(['a']);
+  assert.equal(world.count(/^map/), 2);
+  world.tell('a', { type: 'free', request: 9, freeChunks: 1, freeBytes: 1n });
+  world.tick(1);
+  const [bind] = world.heard('a').splice(world.heard('a').findIndex(({ type }) => type === 'bind'), 1);
+  assert.ok(bind?.type === 'bind');
+  world.tell('a', { type: 'noRoom', request: bind.request, sessionChunk: bind.sessionChunk });
+  world.settle(['a']);
+  assert.equal(world.count(/^map/), 2, 'it had room and has none any more');
+});
+
+test('a lost donor: what it held is lost, it is tried again with a longer and longer pause, and said once', () => {
+  const world = new World(['a', 'b']);
+  world.begin(['a', 'b']);
+  world.event({ kind: 'disconnected', connection: world.to('a'), peer: 'a', reason: 'the peer does not answer' });
+  assert.equal(world.count(/^lose/), 4);
+  assert.equal(world.said.filter((line) => /donor a:9400 is lost: the peer does not answer/.test(line)).length, 1);
+  const tries = (): number => [...world.lines.values()].filter(({ host }) => host === 'a').length;
+  const at: number[] = [];
+  for (let ms = 0, before = tries(); ms < 40_000; ms += 100) {
+    world.tick(100);
+    if (ms % 1000 === 0) world.tell('b', { type: 'free', request: 1, freeChunks: 0, freeBytes: 0n });
+    if (tries() === before) continue;
+    before = tries();
+    at.push(ms);
+    world.event({ kind: 'unreachable', connection: [...world.lines.keys()].at(-1)!, reason: 'nobody listens there' });
+  }
+  const pauses = at.slice(1).map((ms, i) => ms - at[i]!);
+  assert.ok(pauses.every((pause, i) => i === 0 || pause >= pauses[i - 1]!) && pauses.at(-1)! >= 8000, pauses.join(' '));
+  assert.equal(world.said.filter((line) => /nobody listens there/.test(line)).length, 1, world.said.join('\n'));
+});
+
+test('an operation that failed: the connection is left, with all it held', () => {
+  const world = new World(['a', 'b']);
+  world.begin(['a', 'b']);
+  const [, replica, chunk] = world.calls.find((call) => call.includes(' a '))!.split(' ').map(Number);
+  const connection = world.to('a');
+  world.chunks.setState(replica!, chunk!, ReplicaState.unmapped);
+  world.donors.failed(replica!, chunk!);
+  assert.equal(world.lines.get(connection)!.open, false);
+  assert.equal(world.count(/^lose/), 3, 'the others; that one is unmapped already');
+});
+
+test('a donor that wants chunks back: activity, then it has them when nothing depends on them, and is left alone for a while', () => {
+  const world = new World(['a'], {}, 1);
+  world.begin(['a']);
+  world.chunks.reads[1] = 500;
+  world.tick(1000);
+  world.tell('a', { type: 'evict', request: 50, chunks: 2 });
+  const activity = world.heard('a').find(({ type }) => type === 'activity');
+  assert.ok(activity?.type === 'activity' && activity.request === 50);
+  assert.deepEqual(activity.activities.map((each) => each.activity).sort((a, b) => a - b), [0, 0, 0, 200]);
+  world.tell('a', { type: 'stop', request: 51, donorChunks: [1, 3] });
+  assert.equal(world.count(/^leave/), 2);
+  assert.ok(!world.heard('a').some(({ type }) => type === 'done'), 'not before they are given up');
+  for (const call of world.calls.filter((each) => each.startsWith('leave'))) {
+    const [, replica, chunk] = call.split(' ').map(Number);
+    world.chunks.setState(replica!, chunk!, ReplicaState.unmapped);
+    world.donors.released(replica!, chunk!);
+  }
+  const done = world.heard('a').find(({ type }) => type === 'done');
+  assert.ok(done?.type === 'done' && done.request === 51);
+  assert.deepEqual(done.donorChunks, [1, 3]);
+  const binds = (): number => world.heard('a').filter(({ type }) => type === 'bind').length;
+  world.tell('a', { type: 'free', request: 1, freeChunks: 5, freeBytes: 0n });
+  world.tick(5000);
+  assert.equal(binds(), 0);
+  world.tell('a', { type: 'free', request: 1, freeChunks: 5, freeBytes: 0n });
+  world.tick(6000);
+  assert.equal(binds(), 1);
+});
+
+test('RDMA off: chunks are given back one by one, then nobody is connected; on: all over again', () => {
+  const world = new World(['a', 'b']);
+  world.begin(['a', 'b']);
+  const connection = world.to('a');
+  world.donors.switch(false);
+  assert.equal(world.count(/^leave/), 8);
+  for (const call of world.calls.filter((each) => each.startsWith('leave'))) {
+    const [, replica, chunk] = call.split(' ').map(Number);
+    world.chunks.setState(replica!, chunk!, ReplicaState.unmapped);
+    world.donors.released(replica!, chunk!);
+  }
+  assert.equal(world.lines.get(connection)!.heard.filter(({ type }) => type === 'release').length, 4);
+  world.tick(250);
+  assert.ok([...world.lines.values()].every(({ open }) => !open));
+  for (let i = 0; i < 20; i++) world.tick(1000);
+  assert.equal(world.lines.size, 2, 'nobody is called while it is off');
+  world.donors.switch(true);
+  world.calls.length = 0;
+  world.begin(['a', 'b']);
+  assert.equal(world.count(/^map/), 8);
+});
+
+test('only chunks that are active are mapped, when that is asked for', () => {
+  const world = new World(['a'], { ahead: false, threshold: 10 }, 1);
+  world.begin(['a']);
+  assert.equal(world.count(/^map/), 0);
+  world.chunks.writes[2] = 100;
+  world.chunks.reads[3] = 10;
+  world.tick(1000);
+  world.settle(['a']);
+  assert.deepEqual(world.calls.map((call) => call.split(' ')[2]), ['2']);
+});
+
+test('a token: proven by both sides, or the donor is not used', () => {
+  for (const theirs of [TOKEN, new TextEncoder().encode('another token altogether')]) {
+    const world = new World(['a'], { token: TOKEN }, 1);
+    world.tick(0);
+    world.welcome('a', CHUNK, true);
+    const line = world.lines.get(1)!;
+    const [auth] = line.heard;
+    const { nonce, hasToken } = decodeHello(line.hello);
+    assert.ok(hasToken && auth?.type === 'auth');
+    assert.deepEqual(auth.mac, macOf('client', TOKEN, nonce, NONCE));
+    assert.ok(!line.raw.some((bytes) => Buffer.from(bytes).includes(Buffer.from(TOKEN))), 'the token itself does not cross');
+    world.event({ kind: 'message', connection: 1, data: encodeMessage({ type: 'authenticated', request: 1, mac: macOf('donor', theirs, nonce, NONCE) }) });
+    assert.equal(world.donors.all[0]!.state, theirs === TOKEN ? 'connected' : 'refused');
+  }
+  const without = new World(['a']);
+  without.tick(0);
+  without.welcome('a', CHUNK, true);
+  assert.match(without.said.join(), /asks for a token: give leapd its --token-file/);
+});
+
+test('what does not fit is refused and said: chunk sizes, an original donor, a refusal, garbage, silence', () => {
+  const world = new World(['a', 'b'], { chunkBytes: CHUNK * 4096 });
+  world.tick(0);
+  world.welcome('a', 2 * CHUNK);
+  world.welcome('b');
+  assert.match(world.said.join('\n'), /donor a:9400 cannot be used: its chunks are of 8 MiB, and leapd wants 4 MiB/);
+  assert.equal(world.donors.all[0]!.state, 'refused');
+
+  const second = new World(['a', 'b', 'c', 'd', 'e']);
+  second.tick(0);
+  second.welcome('a');
+  second.welcome('b', 2 * CHUNK);
+  assert.match(second.said.join('\n'), /b:9400 cannot be used: its chunks are of 8 MiB, and those of the donors before it of 4 MiB/);
+  second.event({ kind: 'connected', connection: second.to('c'), peer: '', data: new Uint8Array(0) });
+  assert.match(second.said.join('\n'), /c:9400 .*original Leap or Infiniswap: to use it, give leapd --legacy/);
+  const refusal = encodeRefusal({ code: RefusalCode.notAllowed, text: 'its address is not among those allowed' });
+  second.event({ kind: 'refused', connection: second.to('d'), data: refusal, reason: 'the peer refused' });
+  assert.match(second.said.join('\n'), /d:9400 cannot be used: its address is not among those allowed/);
+  second.welcome('e');
+  second.event({ kind: 'message', connection: second.to('e'), data: new Uint8Array([1, 2, 3]) });
+  assert.match(second.said.join('\n'), /e:9400 is lost: it sent what the protocol does not know/);
+  second.tick(11_000);
+  second.tick(1);
+  second.tick(11_000);
+  assert.match(second.said.join('\n'), /a:9400 is lost: it does not answer/);
+  const unasked: Message = { type: 'bound', request: 1, sessionChunk: 3, donorChunk: 1, rkey: 1, address: 4096n };
+  const third = new World(['a'], {}, 1, CHUNK);
+  third.begin(['a']);
+  third.tell('a', unasked);
+  assert.match(third.said.join('\n'), /which nobody asked for/);
+});
+
+test('an original donor, with --legacy', () => {
+  const world = new World(['a'], { legacy: true }, 1, 2 ** 18);
+  world.tick(0);
+  world.event({ kind: 'connected', connection: 1, peer: '', data: new Uint8Array(0) });
+  const tell = (message: Parameters<typeof encodeLegacy>[0]): void => world.event({ kind: 'message', connection: 1, data: encodeLegacy(message) });
+  tell({ type: 'freeSize', size: 3, entries: [] });
+  const bind = world.lines.get(1)!.raw.at(-1)!;
+  assert.deepEqual([new DataView(bind.buffer).getInt32(384, true), new DataView(bind.buffer).getInt32(388, true)], [0, 9], 'BIND_SINGLE of session chunk 0');
+  tell({ type: 'infoSingle', size: 0, entries: [{ donorChunk: 4, buf: 8192n, rkey: 77 }] });
+  assert.deepEqual(world.calls, ['map 0 0 a 77']);
+  tell({ type: 'evict', size: 1, entries: [] });
+  const activity = world.lines.get(1)!.raw.at(-1)!;
+  assert.equal(new DataView(activity.buffer).getBigUint64(8 * 4), 1n, 'the operations on chunk 4, plus 1');
+  tell({ type: 'stop', size: 1, entries: [{ donorChunk: 4, buf: 0n, rkey: 1 }] });
+  world.chunks.setState(0, 0, ReplicaState.unmapped);
+  world.donors.released(0, 0);
+  const done = new DataView(world.lines.get(1)!.raw.at(-1)!.buffer);
+  assert.deepEqual([done.getInt32(388, true), done.getInt32(384, true), done.getUint32(256 + 4 * 4)], [1, 1, 1], 'DONE of one chunk, number 4');
+});

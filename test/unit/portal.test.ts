@@ -1,0 +1,38 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { isPortalText, parsePortalFile, parsePortalText, PortalError } from '../../src/remote/portal.js';
+
+const wrong = (text: string, pattern: RegExp): void =>
+  assert.throws(() => (isPortalText(text) ? parsePortalText(text) : parsePortalFile(text, 'p.txt')), (error) => error instanceof PortalError && pattern.test(error.message), text);
+
+test('a portal file: with a count or without, comments, names, IPv6', () => {
+  assert.deepEqual(parsePortalFile('2\n10.0.0.2:9400\n10.0.0.3:9401\n', 'p.txt'), [
+    { host: '10.0.0.2', port: 9400 },
+    { host: '10.0.0.3', port: 9401 },
+  ]);
+  assert.deepEqual(parsePortalFile('# donors\n\n  donor-a.lan:1   # the big one\n[fd00::3]:65535\r\n', 'p.txt'), [
+    { host: 'donor-a.lan', port: 1 },
+    { host: 'fd00::3', port: 65535 },
+  ]);
+});
+
+test('a portal as text', () => {
+  assert.deepEqual(parsePortalText('rdma://2,10.0.0.2:9400,[fd00::2]:9400'), [
+    { host: '10.0.0.2', port: 9400 },
+    { host: 'fd00::2', port: 9400 },
+  ]);
+});
+
+test('what is wrong is said with its line', () => {
+  wrong('', /p.txt names no donor/);
+  wrong('# nothing\n', /names no donor/);
+  wrong('1\n', /names no donor/);
+  wrong('3\n10.0.0.2:9400\n', /line 1: it says 3 donors, and there are 1/);
+  wrong('10.0.0.2:9400\n10.0.0.3\n', /line 2: "10.0.0.3" is no address/);
+  wrong('10.0.0.2:0\n', /line 1: 0 is no port/);
+  wrong('10.0.0.2:70000\n', /line 1: 70000 is no port/);
+  wrong('fd00::2:9400\n', /line 1: "fd00::2:9400" is no address/);
+  wrong('10.0.0.2:9400\n# same\n10.0.0.2:9400\n', /names 10.0.0.2:9400 twice/);
+  wrong('rdma://2,10.0.0.2:9400', /it says 2 donors, and there are 1/);
+  wrong('rdma://', /./);
+});
