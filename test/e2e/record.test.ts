@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { readTrace } from '../../lab/trace-file.js';
 import { FaultKind } from '../../src/prefetch/prefetcher.js';
 import { poll } from './child.js';
-import { cannotRun, leapctlPath, Scene, tiny } from './harness.js';
+import { cannotRun, leapctlPath, leapdPath, Scene, tiny } from './harness.js';
 
 const skip = cannotRun;
 const timeout = 60_000;
@@ -38,6 +38,8 @@ test('leapctl record writes a whole trace of the faults, exact or not, and leap-
   assert.equal(replayed.status, 0, replayed.stderr);
   assert.equal((JSON.parse(replayed.stdout) as { traces: { results: unknown[] }[] }).traces[0]?.results.length, 2);
 
+  const refused = spawnSync(process.execPath, [leapdPath, '--pid', String(process.pid), '--record', out], { encoding: 'utf8', timeout: 30_000 });
+  assert.deepEqual([refused.status === 0, refused.stderr.trim().split('\n').length], [false, 1]);
   const again = leapctl('record', String(pid), ...control, '--out', out, '--seconds', '1');
   assert.equal(again.status, 2);
   assert.match(again.stderr, /cannot be made \(EEXIST\)/);
