@@ -16,7 +16,7 @@ export interface Finding {
 
 export async function examine(): Promise<Finding[]> {
   const native = await probeNative();
-  return [kernel(), rights(), ...userfaultfd(native), seccomp(), groups(), cpus(native), ...haltPolling(), mapLimit(), memory()];
+  return [kernel(), rights(), ...userfaultfd(native), seccomp(), groups(), cpus(native), ...haltPolling(), mapLimit(), ...remote(native), memory()];
 }
 
 const less = (what: string, found: string, advice: string): Finding => ({ what, verdict: 'less', found, advice });
@@ -98,6 +98,16 @@ function haltPolling(): Finding[] {
   }
   if (polls >= HALT_POLL_NS) return [good('halt polling', `${polls} ns`)];
   return [less('halt polling', `virtual machine, ${polls} ns`, `faster with: echo ${HALT_POLL_NS} > ${path}`)];
+}
+
+/** RDMA is for --portal alone: without it leapd pages to a swap file. */
+function remote({ rdma }: NativeProbe): Finding[] {
+  if (rdma === undefined) return [];
+  if (rdma.why !== '') return [less('RDMA (for --portal)', rdma.why, 'without it leapd pages to a swap file')];
+  const ports = rdma.devices.map(({ name, port, state, activeMtu }) => `${name}/${port} ${state}, MTU ${activeMtu}`);
+  const limit = /Max locked memory\s+(\S+)/.exec(readText('/proc/self/limits') ?? '')?.[1];
+  if (limit !== 'unlimited') return [less('RDMA (for --portal)', `${ports.join('; ')}; locked memory at most ${limit} bytes`, 'raise it with: ulimit -l unlimited')];
+  return [good('RDMA (for --portal)', ports.join('; '))];
 }
 
 const FEW_MAPS = 65530;

@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Engine, Mapping } from '../src/engine.js';
-import type { ConnectionId, Fabric, FabricEvent } from '../src/fabric.js';
+import type { ConnectionId, Fabric, FabricEvent, RdmaReport } from '../src/fabric.js';
 import type { Traffic } from '../src/remote/donors.js';
 import { checkLayout, Errno } from '../src/layout.js';
 import { vpn, type FrameIndex, type PageIndex, type SpaceId, type Vpn } from '../src/types.js';
@@ -113,6 +113,7 @@ interface Addon {
   probe(): Probe;
   calibrate(): Calibration;
   cpuOfThread(pid: number, tid: number): number;
+  rdma(): RdmaReport;
 }
 
 let loaded: Addon | undefined;
@@ -141,6 +142,7 @@ function findRoot(from: string): string {
 }
 
 export const probe = (): Probe => addon().probe();
+export const rdma = (): RdmaReport => addon().rdma();
 /** Takes about 30 ms. */
 export const calibrate = (): Calibration => addon().calibrate();
 

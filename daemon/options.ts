@@ -5,8 +5,8 @@
 import yargs from 'yargs';
 import type { Copies } from '../src/chunks.js';
 import { BATCH_PAGES } from '../src/layout.js';
-import { DEFAULT_HISTORY, DEFAULT_PREFETCHER, DEFAULT_WINDOW_MAX, PREFETCHERS, type PrefetcherName } from '../src/prefetch/index.js';
 import { DEFAULT_ACTIVITY } from '../src/remote/activity.js';
+import { DEFAULT_HISTORY, DEFAULT_PREFETCHER, DEFAULT_WINDOW_MAX, PREFETCHERS, type PrefetcherName } from '../src/prefetch/index.js';
 import { DEFAULT_PREFETCH_BUFFER } from '../src/prefetch-buffer.js';
 import { DEFAULT_VICTIM_POLICY, VICTIM_POLICIES, type VictimPolicyName } from '../src/victim/index.js';
 import { ExitCode, exitCodeTable, Refusal } from './exit-codes.js';
@@ -58,11 +58,6 @@ const size = (text: string): Size => {
   return parsed;
 };
 
-const bytes = (text: string): number => {
-  const parsed = parseSize(text);
-  return parsed?.kind === 'bytes' && parsed.bytes >= LEAST_RECORD_BYTES ? parsed.bytes : wrong(`"${text}" is no size of 4K or more, such as 256M`);
-};
-
 const copies = (text: string): Copies => ([1, 2, 3] as const).find((n) => String(n) === text) ?? wrong(`"${text}" is none of 1, 2, 3`);
 
 /** In bytes. */
@@ -76,6 +71,11 @@ const weights = (text: string): { readonly writes: number; readonly reads: numbe
   const [, writes, reads] = /^(\d{1,3})\/(\d{1,3})$/.exec(text) ?? [];
   if (writes === undefined || Number(writes) > 100 || Number(reads) > 100) return wrong(`"${text}" is not two percentages such as 50/50`);
   return { writes: Number(writes), reads: Number(reads) };
+};
+
+const bytes = (text: string): number => {
+  const parsed = parseSize(text);
+  return parsed?.kind === 'bytes' && parsed.bytes >= LEAST_RECORD_BYTES ? parsed.bytes : wrong(`"${text}" is no size of 4K or more, such as 256M`);
 };
 
 const path = (text: string): string => text;
@@ -148,14 +148,14 @@ const groups: readonly Group[] = [
     names: ['control', 'log-level'],
   },
   {
-    title: 'Recording:',
-    example: ['leapd --pid 1234 --record trace.leap', 'write down every fault, to be replayed with leap-lab'],
-    names: ['record', 'record-max'],
-  },
-  {
     title: 'Remote memory:',
     example: ['leapd --pid 1234 --portal portal.txt', 'page to the donors that portal.txt names, over RDMA'],
     names: ['portal', 'rdma', 'copies', 'token-file', 'chunk', 'map-chunks', 'activity-period', 'activity-weights', 'activity-threshold', 'legacy'],
+  },
+  {
+    title: 'Recording:',
+    example: ['leapd --pid 1234 --record trace.leap', 'write down every fault, to be replayed with leap-lab'],
+    names: ['record', 'record-max'],
   },
 ];
 

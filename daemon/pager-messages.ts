@@ -2,8 +2,8 @@
 import type { PagerStats } from '../src/counters.js';
 import type { PagerOptions } from '../src/options.js';
 import type { PrefetcherName } from '../src/prefetch/index.js';
-import type { RecordMemory } from '../src/trace/ring.js';
 import type { DonorStats } from '../src/remote/donors.js';
+import type { RecordMemory } from '../src/trace/ring.js';
 import type { EvictName } from './options.js';
 import type { RemoteSettings } from './remote-settings.js';
 
@@ -32,9 +32,9 @@ export interface PagerChanges {
   readonly windowMax?: number;
   readonly prefetchBuffer?: number;
   readonly evicting?: boolean;
+  readonly rdma?: boolean;
   /** Where every fault is to be recorded; null: nowhere any more. */
   readonly record?: RecordMemory | null;
-  readonly rdma?: boolean;
 }
 
 export interface WorkerData {

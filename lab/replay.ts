@@ -1,5 +1,5 @@
 /** Replays a workload under one policy: leapd's pager on the engine of the laboratory. */
-import { DEMAND_FRAMES } from '../src/options.js';
+import { DEMAND_FRAMES, EVICTION_FRAMES } from '../src/options.js';
 import { Pager } from '../src/pager.js';
 import { createPrefetcher, DEFAULT_HISTORY, DEFAULT_WINDOW_MAX } from '../src/prefetch/index.js';
 import { Plan, type Prefetcher, type PrefetchOptions } from '../src/prefetch/prefetcher.js';
@@ -54,8 +54,6 @@ export interface ReplayResult {
   readonly windows: readonly (readonly [number, number])[];
 }
 
-/** Frames for pages on their way out: of a small trace, fewer than leapd has. */
-const EVICTION_FRAMES = 1024;
 const STEP_NS = 50e6;
 const SETTLE_STEPS = 100_000;
 const POINTS = 400;
@@ -66,7 +64,7 @@ export const bufferFor = (touchedPages: number, asked = DEFAULT_PREFETCH_BUFFER)
 export function replay(workload: Workload, options: ReplayOptions): ReplayResult {
   const { policy, local, store = STORES['rdma'], history = DEFAULT_HISTORY, windowMax = DEFAULT_WINDOW_MAX, victims = DEFAULT_VICTIM_POLICY } = options;
   const prefetchBuffer = bufferFor(workload.touchedPages, options.mostBuffer);
-  const frames = prefetchBuffer + Math.min(EVICTION_FRAMES, Math.ceil(prefetchBuffer / 8)) + DEMAND_FRAMES;
+  const frames = prefetchBuffer + Math.min(EVICTION_FRAMES.most, Math.ceil(prefetchBuffer / 8)) + DEMAND_FRAMES;
   const engine = new ReplayEngine(workload, store, frames);
   const pager = new Pager(engine, {
     localLimit: { pages: Math.max(16, Math.ceil(workload.touchedPages * local)) },
@@ -77,7 +75,7 @@ export function replay(workload: Workload, options: ReplayOptions): ReplayResult
     windowMax,
     victims,
     evict: 'auto',
-    copies: 1,
+    copies: 2,
     notify: (level, message) => {
       if (level !== 'info') throw new Error(`replay: ${message}`);
     },

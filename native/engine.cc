@@ -187,8 +187,7 @@ uint32_t Engine::turn(uint32_t commandWords, int64_t waitNs) {
     clockNs_[1] = static_cast<double>(nowNs());
   }
   removed_.clear();
-  swap_.flush();
-  if (remote_) remote_->flush(nowNs());
+  handOver();
   // Copies that went well are no reason not to wait: the pager has nothing to decide on them that the next fault would not find in time.
   const bool transfersHere = !swap_.usesRing() && !swap_.idle();  // carried out by the harvest itself
   harvest(waitNs > 0 && quiet_ && !transfersHere, waitNs);

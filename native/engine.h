@@ -123,6 +123,7 @@ class Engine final : private SwapFile::Sink, private Remote::Sink, private Helpe
   bool known(uint32_t space) const { return space < kMaxSpaces && spaces_[space].used; }
 
   void openFabric();
+  void handOver();
 
   // engine_commands.cc
   void execute(uint32_t words);

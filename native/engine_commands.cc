@@ -12,7 +12,14 @@ uint64_t addressOf(const Range& range, uint32_t page) { return (range.start + (p
 
 }  // namespace
 
+// Gives the reads and writes asked for so far to the kernel and to the RDMA devices.
+void Engine::handOver() {
+  swap_.flush();
+  if (remote_ && !remote_->idle()) remote_->flush(nowNs());
+}
+
 void Engine::execute(uint32_t count) {
+  bool evicted = false;
   for (uint32_t i = 0; i < count;) {
     const int32_t* words = &commands_[static_cast<size_t>(i) * kCommandWords];
     auto command = static_cast<Command>(words[0] & ((1 << kPlaceShift) - 1));
@@ -31,6 +38,9 @@ void Engine::execute(uint32_t count) {
         break;
       case Command::kMoveOut:
       case Command::kDiscard:
+        // An eviction takes as long as a read: whoever waits for one should not wait for both, one after the other.
+        if (!evicted) handOver();
+        evicted = true;
         taken = evict(words, count - i);
         break;
       case Command::kRead:

@@ -28,6 +28,6 @@ sources() { find . \( -name node_modules -o -name dist -o -name build -o -name .
 script=$(sources | xargs -0 cat tsconfig.json package-lock.json | sum_of -)
 if ! is_current dist/.leap-stamp "$script"; then
   tsc
-  chmod +x dist/daemon/leapd.js dist/daemon/leapctl.js dist/lab/leap-lab.js dist/server/leap-memserver.js
+  chmod +x dist/daemon/leapd.js dist/daemon/leapctl.js dist/server/leap-memserver.js dist/lab/leap-lab.js
   printf '%s\n' "$script" >dist/.leap-stamp
 fi

@@ -42,7 +42,7 @@ const stages: { readonly name: string; readonly run: (wanted: readonly string[])
 ];
 
 /** Native tests that need an RDMA device. Built on this side of the VM, where it takes a tenth of the time. */
-const nativeRdma = ['fabric'].filter((name) => existsSync(`${root}native/test/${name}_test.cc`));
+const nativeRdma = ['fabric', 'remote'].filter((name) => existsSync(`${root}native/test/${name}_test.cc`));
 const VM_MINUTES = 20;
 
 function count(verdict: keyof Tally, name: string, reason?: string): void {

@@ -6,6 +6,7 @@
  * write-protects, copies and drops it. A page that the first refuses as shared goes the second way in a later turn.
  */
 import type { Family } from './family.js';
+import type { Fetcher } from './fetcher.js';
 import { FrameState } from './frame-table.js';
 import { BATCH_PAGES, Command, Errno, HASH_WORDS } from './layout.js';
 import { PageFlag, State } from './page-table.js';
@@ -14,6 +15,8 @@ import { type FrameIndex, NONE, type PageIndex, frameIndex, pageIndex } from './
 import type { WriteBack } from './write-back.js';
 
 const MARGIN_MAX = 256;
+/** Victims at once while a thread waits for a read: about as long as that read takes. */
+const HASTY_PAGES = 16;
 /** A stall that comes and goes is not reported more often than this. */
 const SAY_AGAIN_NS = 60e9;
 /** After as many victims in a row as this share of the residents could not be evicted, the limit gives way until something changes. */
@@ -36,7 +39,7 @@ export class Evictor {
   constructor(
     private readonly family: Family,
     private readonly writeBack: WriteBack,
-    private readonly reserve: number,
+    private readonly fetcher: Fetcher,
   ) {
     const { evict } = family.options;
     this.useMove = evict !== 'discard' && family.engine.canMove;
@@ -58,9 +61,11 @@ export class Evictor {
     if (!this.due) return;
     const { family } = this;
     const { frames } = family;
-    let want = Math.min(BATCH_PAGES, 2 * this.margin - family.room, family.resident, family.commands.room - 2);
-    if (frames.free < want + this.reserve) family.reclaim(want + this.reserve);
-    want = Math.min(want, frames.free - this.reserve);
+    const most = this.fetcher.demanded > 0 ? HASTY_PAGES : BATCH_PAGES;
+    let want = Math.min(most, 2 * this.margin - family.room, family.resident, family.commands.room - 2);
+    const { reserve } = this.fetcher;
+    if (frames.free < want + reserve) family.reclaim(want + reserve);
+    want = Math.min(want, frames.free - reserve);
     this.starved = want <= 0;
     if (this.starved) return;
     if (this.takeRefused(want)) return;

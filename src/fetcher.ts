@@ -20,7 +20,11 @@ export class Fetcher {
   prefetching = 0;
   /** Frames whose read is in flight. */
   inFlight = 0;
-  /** Those of them that the repairer asked for. */
+  /** Frames whose read a thread waits for, as far as that was known when it was asked for. */
+  get demanded(): number {
+    return this.inFlight - this.prefetching - this.mending;
+  }
+  /** Those of the reads in flight that the repairer asked for. */
   mending = 0;
   /** Failed attempts by page: only of pages that have failed. */
   private readonly failures = new Map<number, number>();

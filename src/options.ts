@@ -22,7 +22,7 @@ export interface PagerOptions {
 }
 
 /** Frames for pages on their way out, kept as their second chance until a newer one needs them: as many as may be resident, between these two. */
-const EVICTION_FRAMES = { least: 2 * BATCH_PAGES, most: 1024 } as const;
+export const EVICTION_FRAMES = { least: 2 * BATCH_PAGES, most: 1024 } as const;
 /** Frames that only demand reads may take, so that a fault is served while every other frame waits for a write. */
 export const DEMAND_FRAMES = 32;
 

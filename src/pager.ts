@@ -20,8 +20,8 @@ import type { PagerOptions } from './options.js';
 import { checkFamily } from './invariants.js';
 import { PAGE_SIZE, type SlotIndex, type SpaceId, pageIndex, spaceId, vpn } from './types.js';
 import { State } from './page-table.js';
-import type { Prefetcher } from './prefetch/prefetcher.js';
 import { Replicas } from './replicas.js';
+import type { Prefetcher } from './prefetch/prefetcher.js';
 import { Restorer } from './restorer.js';
 import { Spaces } from './spaces.js';
 import type { Recorder } from './trace/ring.js';
@@ -59,7 +59,7 @@ export class Pager {
     this.writeBack = new WriteBack(this.family, replicaFailed);
     this.faults = new FaultPath(this.family, this.writeBack, replicaFailed);
     this.replicas = new Replicas(this.family, this.faults.fetcher);
-    this.evictor = new Evictor(this.family, this.writeBack, this.faults.fetcher.reserve);
+    this.evictor = new Evictor(this.family, this.writeBack, this.faults.fetcher);
     this.spaces = new Spaces(this.family, this.faults.fetcher, this.writeBack);
     this.restorer = new Restorer(this.family, this.faults);
   }

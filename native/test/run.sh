@@ -2,7 +2,7 @@
 # Builds every native/test/*_test.cc and runs it, plainly and under the address and undefined-behaviour sanitizers.
 #   native/test/run.sh [--plain | --sanitized] [--build | --built] [name ...]     names without _test.cc; all by default
 # --build only builds, --built only runs what has been built (elsewhere: in a slow virtual machine).
-# fabric_test runs where there is an RDMA device: everywhere else it would have nothing to say. `npm run test:rxe` runs it.
+# fabric_test and remote_test run where there is an RDMA device: everywhere else they would have nothing to say. `npm run test:rxe` runs it.
 # One line a case: ok, not ok, skip. Exit status 1 when anything failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -21,7 +21,7 @@ if [ $# -eq 0 ]; then
   [ -n "$(ls /sys/class/infiniband 2>/dev/null)" ] && has_device=yes
   for file in test/*_test.cc; do
     name=$(basename "$file" _test.cc)
-    [ "$name" = fabric ] && [ $has_device = no ] && continue
+    case $name in fabric | remote) [ $has_device = yes ] || continue ;; esac
     set -- "$@" "$name"
   done
 fi

@@ -4,7 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { type Leapd, type Options, paged, Scene, type Stats } from '../e2e/harness.js';
 import { addressOf, Donor, donorOf, mapped, portal, traffic, until } from './donors.js';
@@ -135,18 +136,20 @@ test('donors that are too small for all of it', options, async (t) => {
 test('a donor that is short of memory takes chunks back under load', options, async (t) => {
   const scene = new Scene(t);
   const free = (): number => Number(/MemAvailable:\s+(\d+)/.exec(execFileSync('cat', ['/proc/meminfo'], { encoding: 'utf8' }))?.[1]) / 1024;
-  // It wants a third of what is free now to stay free; then somebody takes half.
-  const reserve = Math.floor(free() / 3);
+  // It wants all but 300 MiB of what is free now to stay free; then somebody takes more than that.
+  const reserve = Math.floor(free() - 300);
   const donor = await Donor.start(scene, two[0]!, { reserve: `${reserve}M`, 'reserve-period': 500 });
-  const hog = '/dev/shm/leap-hog';
-  scene.atEnd(() => rmSync(hog, { force: true }));
+  const hog = join(scene.directory, 'hog');
+  mkdirSync(hog);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=100%', 'hog', hog]);
+  scene.atEnd(() => execFileSync('umount', [hog]));
   await underLoad(t, scene, two.slice(0, 1), async (leapd) => {
     await isRemote(leapd);
-    execFileSync('fallocate', ['-l', `${Math.floor(free() - reserve + 100)}M`, hog]);
+    execFileSync('fallocate', ['-l', `${Math.max(100, Math.floor(free() - reserve + 100))}M`, join(hog, 'file')]);
     await until(leapd, 'chunks given back', (now) => mapped(now) === 0);
     assert.ok(leapd.said(/wants \d+ chunks? back/), leapd.tail());
     assert.ok(donor.exit === undefined);
-    rmSync(hog);
+    rmSync(join(hog, 'file'));
   });
 });
 
