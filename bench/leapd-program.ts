@@ -80,6 +80,15 @@ export class Leapd {
     return answer as unknown as LeapdStats;
   }
 
+  /** Has it record every fault into a file that is not there yet, until `stopRecording`. */
+  async record(path: string): Promise<void> {
+    await call({ socket: this.#control, command: 'record', arguments: { out: path } });
+  }
+
+  async stopRecording(): Promise<void> {
+    await call({ socket: this.#control, command: 'record', arguments: { stop: 'yes' } });
+  }
+
   /** Waits until what is to leave at first has left. @returns how long that took. */
   async settled(): Promise<number> {
     const start = performance.now();

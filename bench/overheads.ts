@@ -1,4 +1,6 @@
 /** Section "costs": attaching, detaching, and what leapd takes for itself while the process it pages is idle. */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Leapd } from './leapd-program.js';
 import { MEMORY_DIR } from './leapd-run.js';
@@ -14,6 +16,8 @@ const LOCAL_SHARE = 0.5;
 const CPU_GOAL_PERCENT = 1;
 const MEMORY_GOAL_BYTES = 150 * MIB;
 const MEMORY_GOAL_BYTES_PER_PAGE = 32;
+const RECORD_GOAL = 1.03;
+const RECORD_TURNS = 3;
 const CALM_MS = 1000; // after the first evictions, before the idle time is measured
 
 export interface OverheadPlan {
@@ -30,6 +34,8 @@ interface Overheads {
   readonly idlePercent: number;
   readonly ownMiB: number;
   readonly framesMiB: number;
+  readonly plainUs: number;
+  readonly recordedUs: number;
 }
 
 export async function overheads(undo: UndoStack, plan: OverheadPlan, say: (what: string) => void): Promise<Row[]> {
@@ -51,6 +57,7 @@ async function once(undo: UndoStack, plan: OverheadPlan): Promise<Overheads> {
   const leapd = await Leapd.attach(undo, { pid: touch.pid, localBytes, swapDir: MEMORY_DIR, prefetchBuffer: plan.prefetchBuffer });
   const shrinkMs = await leapd.settled();
   await touch.run('random'); // so that every frame has been in use
+  const { plainUs, recordedUs } = await recording(undo, touch, leapd);
   await sleep(CALM_MS);
   const cpuBefore = cpuSeconds(leapd.pid);
   const start = performance.now();
@@ -60,7 +67,22 @@ async function once(undo: UndoStack, plan: OverheadPlan): Promise<Overheads> {
   const ownBytes = statusBytes(leapd.pid, 'VmRSS') - framesBytes;
   const detachMs = await leapd.detach();
   await touch.check();
-  return { attachMs: leapd.attachMs, shrinkMs, detachMs, idlePercent, ownMiB: ownBytes / MIB, framesMiB: framesBytes / MIB };
+  return { attachMs: leapd.attachMs, shrinkMs, detachMs, idlePercent, ownMiB: ownBytes / MIB, framesMiB: framesBytes / MIB, plainUs, recordedUs };
+}
+
+/** Random touches with and without a recording, in turns. */
+async function recording(undo: UndoStack, touch: TouchProgram, leapd: Leapd): Promise<{ readonly plainUs: number; readonly recordedUs: number }> {
+  const plain: number[] = [];
+  const recorded: number[] = [];
+  for (let turn = 0; turn < RECORD_TURNS; turn++) {
+    const path = join(MEMORY_DIR, `leap-bench-${process.pid}-${touch.pid}-${turn}.leap`);
+    undo.add(`remove ${path}`, () => rmSync(path, { force: true }));
+    plain.push(await touch.run('random'));
+    await leapd.record(path);
+    recorded.push(await touch.run('random'));
+    await leapd.stopRecording();
+  }
+  return { plainUs: median(plain), recordedUs: median(recorded) };
 }
 
 function rows(plan: OverheadPlan, of?: (pick: (seen: Overheads) => number) => number, reason?: string): Row[] {
@@ -74,5 +96,16 @@ function rows(plan: OverheadPlan, of?: (pick: (seen: Overheads) => number) => nu
     make('idle', 'CPU while the process is idle', '% of a core', (seen) => seen.idlePercent, CPU_GOAL_PERCENT),
     make('memory', 'resident memory, frames aside', 'MiB', (seen) => seen.ownMiB, memoryGoal),
     make('frames', 'frames', 'MiB', (seen) => seen.framesMiB),
+    row({
+      id: 'record.random',
+      section: SECTION,
+      what: 'random touches while every fault is recorded; against without',
+      unit: 'us a touch',
+      goal: RECORD_GOAL,
+      leap: of?.((seen) => seen.recordedUs),
+      framesInside: undefined,
+      ...(of !== undefined && { against: of((seen) => seen.plainUs) }),
+      ...(reason !== undefined && { reason }),
+    }),
   ];
 }

@@ -2,7 +2,7 @@
  * Recording the faults of a target into a trace file. The pager's thread writes into a ring in shared memory, and this, the main thread, drains it:
  * whatever the disk does, no fault waits for it. What the ring cannot hold is counted, and the count stands at the file's end.
  */
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import { TraceEncoder } from '../src/trace/format.js';
 import { drainRecords, recordMemory } from '../src/trace/ring.js';
 import { errnoName, ExitCode, Refusal } from './exit-codes.js';
@@ -116,6 +116,12 @@ export class Recording {
       void this.leave();
     }
   }
+}
+
+/** Before the attach: whether the file can be made, so that a wrong path costs nothing. @throws Refusal */
+export function checkRecordPath(path: string): void {
+  closeSync(open(path));
+  rmSync(path);
 }
 
 function open(path: string): number {

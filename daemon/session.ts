@@ -23,7 +23,7 @@ import type { AttachFacts, Ending } from './pager-messages.js';
 import { PinWatch } from './pin-watch.js';
 import { openProgress } from './progress.js';
 import { remoteSettings } from './remote-settings.js';
-import { Recording, type Recorded } from './recording.js';
+import { checkRecordPath, Recording, type Recorded } from './recording.js';
 import { Registry, SIGN_OF_LIFE_MS, type Claim } from './registry.js';
 import { pagesToBytes } from './size.js';
 import { checkSwapPath, removeSwapFile } from './swap-path.js';
@@ -57,6 +57,7 @@ export class Session {
     const target = checkTarget(options.pid, options.allowPinned);
     const remote = options.remote && (await remoteSettings(options.remote));
     const limit = localLimit(options.localMemory, target);
+    if (options.record !== undefined) checkRecordPath(resolve(options.record));
 
     const undo: (() => unknown)[] = [];
     try {
@@ -94,7 +95,8 @@ export class Session {
     log.info({ ...facts, swapFile, control }, `paging process ${target.pid} (${target.name}); end it with Ctrl-C or: leapctl detach ${target.pid}`);
     if (this.early !== undefined) this.ask(this.early);
     if (options.record !== undefined) {
-      await this.startRecording(resolve(options.record), false, options.recordMax).catch((error: unknown) => log.error({ err: error }, 'nothing is recorded'));
+      const failed = (error: unknown): void => log.error(`nothing is recorded: ${error instanceof Error ? error.message : String(error)}`);
+      await this.startRecording(resolve(options.record), false, options.recordMax).catch(failed);
     }
     try {
       const ending = await this.pager.ended;

@@ -99,17 +99,16 @@ const progress = (curves: readonly (readonly Point[])[]): Axis => ({
 export function scatter(name: string, trace: Trace, alone = false): string {
   const every = Math.max(1, Math.ceil(trace.length / POINTS));
   const x = seconds(trace.time[trace.length - 1]);
-  let mostPage = 1;
-  for (const { first, count } of trace.regions) mostPage = Math.max(mostPage, first + count);
-  const lowest = trace.page.reduce((least, page) => Math.min(least, page), mostPage);
-  const highest = trace.page.reduce((most, page) => Math.max(most, page), 0);
-  const y: Axis = { most: Math.max(1, highest - lowest), label: 'page', shown: (value) => Math.round(value + lowest).toLocaleString('en-US') };
+  // Pages that nobody touched take no room.
+  const touched = [...new Set(trace.page)].sort((one, other) => one - other);
+  const rank = new Map(touched.map((page, i) => [page, i]));
+  const y: Axis = { most: Math.max(1, touched.length - 1), label: 'page, of those touched', shown: (value) => Math.round(value).toLocaleString('en-US') };
   const dots = new Map<number, string[]>();
   for (let i = 0; i < trace.length; i += every) {
     const thread = trace.thread[i];
     const list = dots.get(thread) ?? [];
     dots.set(thread, list);
-    list.push(`M${at(xOf(trace.time[i], x))} ${at(yOf(trace.page[i] - lowest, y))}h0`);
+    list.push(`M${at(xOf(trace.time[i], x))} ${at(yOf(rank.get(trace.page[i]) ?? 0, y))}h0`);
   }
   const colours = Object.values(COLOURS);
   const body = [...dots.values()].map((list, i) => `<path class="dots" stroke="${colours[(i + 1) % colours.length]}" d="${list.join('')}"/>`).join('\n');

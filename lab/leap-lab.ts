@@ -13,6 +13,8 @@ import { readTrace, writeTrace } from './trace-file.js';
 import { workloadOf } from './workload.js';
 
 const GENERATED = 'gen:';
+/** 256 GiB of address space: what tables can be made for. */
+const MOST_PAGES = 2 ** 26;
 
 async function main(args: readonly string[]): Promise<ExitCode> {
   const command = await parseLab(args);
@@ -38,6 +40,8 @@ async function replayAll(command: ReplayCommand): Promise<void> {
 const named = (name: string): Trace => (name.startsWith(GENERATED) ? generate(patternNamed(name.slice(GENERATED.length))) : readTrace(name));
 
 function replayOne(name: string, trace: Trace, { policies, local, buffer, store, history, windowMax }: ReplayCommand): TraceReport {
+  const pages = trace.regions.reduce((sum, { count }) => sum + count, 0);
+  if (pages > MOST_PAGES) throw new Refusal(ExitCode.usage, `${name}: its regions have ${pages} pages, more than ${MOST_PAGES}`, 'record a smaller process');
   const workload = workloadOf(trace);
   if (workload.touchedPages === 0) throw new Refusal(ExitCode.usage, `${name}: none of its faults lies in a region`, 'record it anew');
   if (trace.cutOff) process.stderr.write(`leap-lab: ${name} ends in the middle: ${trace.length} faults could be read\n`);

@@ -51,7 +51,7 @@ function shareOf(text: string): number {
 function storeNamed(text: string): StoreModel {
   const known = STORES[text];
   if (known !== undefined) return known;
-  const [, latency, bandwidth] = /^custom:(\d+(?:\.\d+)?)us,(\d+(?:\.\d+)?)(?:MB|MB\/s)$/.exec(text) ?? [];
+  const [, latency, bandwidth] = /^custom:(\d+(?:\.\d+)?)(?:us)?,(\d+(?:\.\d+)?)(?:MB(?:\/s)?)?$/.exec(text) ?? [];
   if (latency === undefined || Number(bandwidth) === 0) return wrong(`--store: "${text}" is none of ${Object.keys(STORES).join(', ')}, custom:25us,2000MB`);
   return { name: text, latencyNs: Number(latency) * 1000, bytesPerNs: Number(bandwidth) / 1000, requestNs: 0 };
 }
@@ -81,7 +81,7 @@ function commandLine(args: readonly string[]) {
         .option('policies', { ...value, default: PREFETCHERS.join(','), describe: 'policies to compare; ours is another name for streams' })
         .option('local', { ...value, default: '25%,50%', describe: 'shares of the pages touched that stay local' })
         .option('buffer', { ...value, default: String(DEFAULT_PREFETCH_BUFFER), describe: 'prefetch buffer in pages; never more than an eighth of the trace' })
-        .option('store', { ...value, default: 'rdma', describe: `${Object.keys(STORES).join(', ')}, or custom:LATENCY,BANDWIDTH such as custom:25us,2000MB` })
+        .option('store', { ...value, default: 'rdma', describe: `${Object.keys(STORES).join(', ')}, or custom:LATENCY,BANDWIDTH in us and MB/s: custom:25us,2000MB` })
         .option('history', { ...value, default: String(DEFAULT_HISTORY), describe: 'as for leapd' })
         .option('window-max', { ...value, default: String(DEFAULT_WINDOW_MAX), describe: 'as for leapd' })
         .option('json', { type: 'boolean', describe: 'print one JSON object' })

@@ -2,6 +2,7 @@
 import { FaultKind } from '../src/prefetch/prefetcher.js';
 import { Advice } from '../src/regions.js';
 import type { Trace } from '../src/trace/format.js';
+import { type Random, randomFrom, shuffled, zipfOver } from './random.js';
 
 export interface PatternOptions {
   readonly pages: number;
@@ -20,30 +21,9 @@ export interface PatternOptions {
 
 export const PATTERN_DEFAULTS: PatternOptions = { pages: 16384, touches: 65536, streams: 4, stride: 10, noise: 0, writes: 0.2, computeNs: 1000, seed: 1 };
 
-type Random = () => number;
 /** Which page the next touch goes to; the second number is the stream (for `threads`: the thread). */
 type Walk = (touch: number) => readonly [page: number, stream: number];
 type Pattern = (options: PatternOptions, random: Random) => Walk;
-
-/** mulberry32 */
-function randomFrom(seed: number): Random {
-  let a = seed;
-  return () => {
-    a = (a + 0x6d2b79f5) | 0;
-    let t = Math.imul(a ^ (a >>> 15), 1 | a);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-function shuffled(count: number, random: Random): Int32Array {
-  const order = Int32Array.from({ length: count }, (_, i) => i);
-  for (let i = count - 1; i > 0; i--) {
-    const j = Math.floor(random() * (i + 1));
-    [order[i], order[j]] = [order[j], order[i]];
-  }
-  return order;
-}
 
 /** Every stride-th page, then the same one further, until every page has had its turn. */
 const strided = (pages: number, stride: number): ((touch: number) => number) => {
@@ -62,22 +42,6 @@ function streamOf(stream: number, { pages, streams, stride }: PatternOptions): (
   const kind = kinds[stream % kinds.length];
   return (step) => first + kind(step);
 }
-
-const zipfOver = (pages: number, random: Random): (() => number) => {
-  const order = shuffled(pages, random);
-  const sums = new Float64Array(pages);
-  for (let i = 0, sum = 0; i < pages; i++) sums[i] = sum += 1 / (i + 1) ** 0.99;
-  return () => {
-    const at = random() * sums[pages - 1];
-    let low = 0;
-    for (let high = pages - 1; low < high; ) {
-      const middle = (low + high) >> 1;
-      if (sums[middle] < at) low = middle + 1;
-      else high = middle;
-    }
-    return order[low];
-  };
-};
 
 const PATTERN_TABLE = {
   sequential: ({ pages }) => (touch) => [touch % pages, 0],

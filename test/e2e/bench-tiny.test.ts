@@ -18,6 +18,7 @@ const expectedIds = [
   ...['disk', 'memory'].flatMap((store) => ['50', '25'].flatMap((share) => patterns.map((pattern) => `paging.${store}.${share}.${pattern}`))),
   ...['disk', 'memory'].flatMap((store) => [`paging.misses.${store}`, `paging.read.${store}`]),
   ...['attach', 'shrink', 'detach', 'idle', 'memory', 'frames'].map((name) => `own.${name}`),
+  'record.random',
 ];
 
 test('the benchmark runs tiny and produces every row', { timeout: TIMEOUT_MS }, async () => {

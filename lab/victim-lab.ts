@@ -1,6 +1,6 @@
 /**
  * Compares the victim policies on patterns of touches, offline: how many touches read the store, how many find the page in a frame.
- * Run: node dist/scripts/policy-lab.js [--frames 4000] [--local 25,50] [--pages 131072]. Its tables stand in docs/victims.md.
+ * Run: node dist/lab/victim-lab.js [--frames 4000] [--local 25,50] [--pages 131072]. Its tables stand in docs/victims.md.
  *
  * Every page is written once, in order; then the pattern runs for `pages` touches (the policy has to learn in them) and for 3 * pages more.
  * A policy sees what it sees in the pager: pages that come, and pages that come back.
@@ -10,31 +10,11 @@ import { PrefetchBuffer } from '../src/prefetch-buffer.js';
 import { frameIndex, pageIndex } from '../src/types.js';
 import { VICTIM_POLICIES, createVictimPolicy } from '../src/victim/index.js';
 import type { VictimPolicy } from '../src/victim/victim.js';
+import { type Random, randomFrom, shuffled, zipfOver } from './random.js';
 
 const BATCH = 32;
 
-type Random = () => number;
 type Pattern = (pages: number, random: Random) => () => number;
-
-/** mulberry32 */
-function randomFrom(seed: number): Random {
-  let a = seed;
-  return () => {
-    a = (a + 0x6d2b79f5) | 0;
-    let t = Math.imul(a ^ (a >>> 15), 1 | a);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-function shuffled(pages: number, random: Random): Int32Array {
-  const order = Int32Array.from({ length: pages }, (_, page) => page);
-  for (let i = pages - 1; i > 0; i--) {
-    const j = Math.floor(random() * (i + 1));
-    [order[i], order[j]] = [order[j], order[i]];
-  }
-  return order;
-}
 
 /** 80 % of the touches on 20 % of the pages, by the page's place in `order` shifted by `offset()`. */
 function eightyTwenty(pages: number, random: Random, order: Int32Array, offset: () => number): () => number {
@@ -53,21 +33,7 @@ const PATTERNS: Record<string, Pattern> = {
     const hot = Math.floor(pages * 0.2);
     return eightyTwenty(pages, random, shuffled(pages, random), () => Math.floor(touches++ / pages) * hot);
   },
-  'zipf 0.99': (pages, random) => {
-    const order = shuffled(pages, random);
-    const sums = new Float64Array(pages);
-    for (let i = 0, sum = 0; i < pages; i++) sums[i] = sum += 1 / (i + 1) ** 0.99;
-    return () => {
-      const at = random() * sums[pages - 1];
-      let low = 0;
-      for (let high = pages - 1; low < high; ) {
-        const middle = (low + high) >> 1;
-        if (sums[middle] < at) low = middle + 1;
-        else high = middle;
-      }
-      return order[low];
-    };
-  },
+  'zipf 0.99': zipfOver,
   random: (pages, random) => () => Math.floor(random() * pages),
   'sequential sweeps': (pages) => {
     let at = 0;
