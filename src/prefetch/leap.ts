@@ -82,7 +82,10 @@ export class LeapPrefetcher implements Prefetcher {
     } else {
       this.counters.trendsFound++;
       const goesOn = left >= 0 && inNewest && trend === this.stride[row];
-      this.follow(row, page, trend, goesOn ? left : 0, plan);
+      // A marker that was not planned: the stream is faster than its plans. This window will be mapped as a whole; the one behind it must be on its way
+      // when its marker is touched, or every window is a miss.
+      const windows = ahead > 0 && kind === FaultKind.miss && proven ? 2 : 1;
+      this.follow(row, page, trend, goesOn ? left : 0, windows, plan);
       plan.mapAhead = proven && plan.count > 0;
     }
   }
@@ -103,12 +106,12 @@ export class LeapPrefetcher implements Prefetcher {
   }
 
   /** Along the trend, from the page or from the end of what is left of the last plan. */
-  private follow(row: number, page: number, trend: number, left: number, plan: Plan): void {
-    const count = Math.max(0, Math.min(this.window[row], 2 * this.windowMax - left));
+  private follow(row: number, page: number, trend: number, left: number, windows: number, plan: Plan): void {
+    const count = Math.max(0, Math.min(windows * this.window[row], 2 * this.windowMax - left));
     plan.start = page + trend * (left + 1);
     plan.stride = trend;
     plan.count = count;
-    this.window[row] = count;
+    this.window[row] = Math.min(count, this.window[row]);
     this.stride[row] = trend;
     this.planned[row] = left + count;
     this.frontier[row] = page + trend * (left + count);

@@ -125,7 +125,7 @@ export class StreamsPrefetcher implements Prefetcher {
     if (isMarker || isPast) streams.marker[row] = NONE;
     if (regular > 1) return this.widen(row, page, stride * regular, plan);
     // In the midst of what was planned, and all the same not there: it was resident then, and has been evicted since. Looked at again from here on.
-    if (kind === FaultKind.miss && steps > 0 && steps <= planned) return this.plan(row, page, 0, 0, streams.sign[row] === Sign.none && streams.doubt[row] === 0, plan);
+    if (kind === FaultKind.miss && steps > 0 && steps <= planned) return this.plan(row, page, 0, 0, 1, streams.sign[row] === Sign.none && streams.doubt[row] === 0, plan);
     const left = Math.max(0, Math.ceil(steps / streams.pace[row]));
     // Behind what was planned, or in the middle of it with more to come: nothing to read yet.
     if (steps > planned || (left >= window && !isMarker)) return this.mapAhead(row, plan);
@@ -138,7 +138,10 @@ export class StreamsPrefetcher implements Prefetcher {
     if (streams.stride[row] === 0) return;
     streams.window[row] = Math.min(this.windowMax, pays ? Math.max(window * 2, powerOfTwoFrom(hits + 1)) : Math.max(1, window >> 1));
     streams.hits[row] = 0;
-    this.plan(row, page, Math.max(0, steps), left, pays && streams.doubt[row] === 0, plan);
+    const trusted = pays && streams.doubt[row] === 0;
+    // A marker that was not planned: this window will be mapped as a whole, and the one behind it must be on its way when its marker is touched.
+    const windows = trusted && isMarker && kind === FaultKind.miss ? 2 : 1;
+    this.plan(row, page, Math.max(0, steps), left, windows, trusted, plan);
   }
 
   /** The stream goes several of its steps at a time: that is its stride. */
@@ -149,7 +152,7 @@ export class StreamsPrefetcher implements Prefetcher {
     streams.doubt[row] = 0;
     streams.hits[row] = 0;
     streams.pace[row] = 1;
-    this.plan(row, page, 0, 0, false, plan);
+    this.plan(row, page, 0, 0, 1, false, plan);
   }
 
   /** Nothing is read, but what stands ready on a stream that pays is mapped. */
@@ -171,13 +174,13 @@ export class StreamsPrefetcher implements Prefetcher {
     } else if (taken > 0 && ++streams.failures[row] > LAST_FAILURE) streams.drop(row);
   }
 
-  /** The next window, `steps` steps from the page; `left` pages of what was planned before are still to come. */
-  private plan(row: number, page: number, steps: number, left: number, trusted: boolean, plan: Plan): void {
+  /** The next window, or the next two, `steps` steps from the page; `left` pages of what was planned before are still to come. */
+  private plan(row: number, page: number, steps: number, left: number, windows: number, trusted: boolean, plan: Plan): void {
     const { streams } = this;
     const stride = streams.stride[row];
     plan.stride = stride;
     plan.start = page + stride * (steps + 1);
-    plan.count = Math.max(0, Math.min(streams.window[row], 2 * this.windowMax - left));
+    plan.count = Math.max(0, Math.min(windows * streams.window[row], 2 * this.windowMax - left));
     plan.steps = plan.count * STEPS_PER_PAGE;
     plan.mapAhead = trusted;
     this.planning = row;
@@ -228,6 +231,6 @@ export class StreamsPrefetcher implements Prefetcher {
   private open(page: number, thread: number, stride: number, window: number, sign: number, plan: Plan): void {
     this.counters.trendsFound++;
     const row = this.streams.add(page, thread, stride, Math.min(window, this.windowMax), sign);
-    this.plan(row, page, 0, 0, false, plan);
+    this.plan(row, page, 0, 0, 1, false, plan);
   }
 }
