@@ -146,14 +146,16 @@ try_here() {
 # A store in memory with the images of another one that cannot be written. Their files stay where they are (copying or loading them takes minutes
 # under emulation); only what describes them is copied. Those that a layer removes from the one below are seen again: our Dockerfile removes none.
 borrow_images() { # STORE FROM
-  local layer
+  local committed layer own
   mkdir -p "$1/overlay2"
   cp -r "$2/image" "$1/"
   cp -r "$2/overlay2/l" "$1/overlay2/"
-  for layer in "$2"/overlay2/*/committed; do
-    layer=$(dirname "$layer")
-    mkdir "$1/overlay2/$(basename "$layer")"
-    (cd "$1/overlay2/$(basename "$layer")" && mkdir work && ln -s "$layer/diff" diff && touch committed && cp "$layer/link" . && { [ ! -f "$layer/lower" ] || cp "$layer/lower" .; })
+  for committed in "$2"/overlay2/*/committed; do
+    layer=$(dirname "$committed")
+    own=$1/overlay2/$(basename "$layer")
+    mkdir -p "$own/work"
+    ln -s "$layer/diff" "$own/diff"
+    find "$layer" -maxdepth 1 -type f -exec cp {} "$own/" ';'
   done
 }
 
