@@ -24,13 +24,13 @@ finish() {
 }
 trap finish EXIT
 
-# await SECONDS WHAT COMMAND...: until the command is true; false when it does not become so.
+# await SECONDS WHAT COMMAND...: until the command is true; false when it does not become so. Under emulation the command itself takes seconds.
 await() {
-  local seconds=$1 what=$2 left=$(($1 * 5))
+  local what=$2 seconds=$1 until=$((SECONDS + $1))
   shift 2
   until "$@" >/dev/null 2>&1; do
-    [ $((left -= 1)) -gt 0 ] || { say "$what: not within $seconds s" >&2; return 1; }
-    sleep 0.2
+    [ "$SECONDS" -lt "$until" ] || { say "$what: not within $seconds s" >&2; return 1; }
+    sleep 0.5
   done
 }
 
@@ -126,8 +126,11 @@ work_under() { # CONTAINER COUNTER...: which must not be 0
 compose() {
   if docker compose version >/dev/null 2>&1; then docker compose "$@"; else docker-compose "$@"; fi
 }
+# Ended, or begun anew by Docker: there is no more to wait for.
+said() { docker logs "$1" 2>&1 | grep -q "$2"; }
+said_or_ended() { said "$1" "$2" || [ "$(docker inspect -f '{{.State.Status}} {{.RestartCount}}' "$1")" != "running 0" ]; }
 await_log() { # SECONDS CONTAINER TEXT
-  await "$1" "$2 says \"$3\"" sh -c "docker logs $2 2>&1 | grep -q '$3'" || { docker logs "$2" >&2; exit 1; }
+  await "$1" "$2 says \"$3\"" said_or_ended "$2" "$3" && said "$2" "$3" || { docker logs "$2" >&2; die "$2 did not say: $3"; }
 }
 
 # On this machine, without RDMA: the swap file.
@@ -172,18 +175,17 @@ try_in_vm() { # STORE: of the host
   say "docker compose up: a donor"
   mkdir -p /run/leap
   printf '1\n10.9.0.2:9400\n' >"$work/portal.txt"
-  export LEAP_LISTEN=10.9.0.2:9400 LEAP_MEMORY=256M LEAP_RESERVE=128M LEAP_PORTAL=$work/portal.txt
+  export LEAP_LISTEN=10.9.0.2:9400 LEAP_MEMORY=256M LEAP_CHUNK=64M LEAP_RESERVE=128M LEAP_PORTAL=$work/portal.txt
   compose up -d donor
-  donor=$(compose ps -q donor)
+  donor=$(docker ps -aq --filter label=com.docker.compose.service=donor)
   await_log 180 "$donor" "lending memory"
   say "docker compose run: leapd"
   start_program 32
   LEAP_PID=$program LEAP_LOCAL_MEMORY=25% compose run -d --name leap-try leapd
   await_log 180 leap-try "paging process"
   await_log 180 leap-try "holds pages now"
-  work_under leap-try remoteReads remoteWrites
   docker exec "$donor" leap-memserver status
-  compose down
+  work_under leap-try remoteReads remoteWrites
 }
 
 case "${1:-}" in
