@@ -181,7 +181,8 @@ try_in_vm() { # STORE: of the host
   await_log 180 "$donor" "lending memory"
   say "docker compose run: leapd"
   start_program 32
-  LEAP_PID=$program LEAP_LOCAL_MEMORY=25% compose run -d --name leap-try leapd
+  # The service's command, with few frames: the pages of a program this small are to come from the donor, not from leapd's own memory.
+  compose run -d --name leap-try leapd leapd --portal /portal.txt --pid "$program" --local-memory 25% --prefetch-buffer 500
   await_log 180 leap-try "paging process"
   await_log 180 leap-try "holds pages now"
   docker exec "$donor" leap-memserver status
