@@ -57,7 +57,7 @@ await 120 "$work/leapd" "paging process" "$leapd"
 await 120 "$work/leapd" "holds pages now" "$leapd"
 said | head -n 5
 
-step "it works over its memory, three quarters of which are on the donors (about a minute)"
+step "it works over its memory, three quarters of which are on the donors (emulated: up to a minute)"
 echo >&3
 await 600 "$work/program" worked "$program"
 grep worked "$work/program" | sed 's/$/ s/'
