@@ -210,7 +210,7 @@ function commandLine(args: readonly string[]) {
   const parser = yargs([...args])
     .scriptName('leapd')
     .usage('Usage: $0 --pid PID [options]\n')
-    .usage('Pages a running, unmodified process: its memory beyond --local-memory lives in a swap file. Ctrl-C puts it all back.')
+    .usage('Pages a running, unmodified process: its memory beyond --local-memory lives on donors, over RDMA, or in a swap file. Ctrl-C puts it all back.')
     .parserConfiguration({ 'camel-case-expansion': false, 'dot-notation': false, 'boolean-negation': false, 'parse-numbers': false })
     .version(false)
     .help(false)

@@ -8,7 +8,7 @@
 import type { ConnectionId, Fabric, FabricEvent } from '../fabric.js';
 import { LEGACY_CHUNK_BYTES } from '../wire/legacy.js';
 import { isMacOf, macOf, newNonce } from '../wire/auth.js';
-import { decodeRefusal, decodeWelcome, encodeHello, type ChunkActivity, type Message, RefusalCode, type Welcome, WireError } from '../wire/messages.js';
+import { decodeRefusal, decodeWelcome, encodeHello, type ChunkActivity, type Message, mostActivities, RefusalCode, type Welcome, WireError } from '../wire/messages.js';
 import { type Dialect, leapDialect, originalDialect } from './dialect.js';
 
 export type DonorState = 'idle' | 'connecting' | 'proving' | 'connected' | 'refused';
@@ -186,7 +186,7 @@ export class Donor {
         this.freeChunks = 0;
         return this.owner.noRoom(this, message.sessionChunk);
       case 'evict':
-        this.send({ type: 'activity', request: message.request, activities: this.owner.activities(this) });
+        this.send({ type: 'activity', request: message.request, activities: this.leastActive() });
         return;
       case 'stop':
         return this.owner.stop(this, message.request, message.donorChunks);
@@ -195,6 +195,11 @@ export class Donor {
       default:
         throw new WireError(`a donor does not send ${message.type}`);
     }
+  }
+
+  /** As many chunks as a message holds: those that are used least are what the donor looks for. */
+  private leastActive(): ChunkActivity[] {
+    return this.owner.activities(this).sort((a, b) => a.activity - b.activity).slice(0, mostActivities(MESSAGE_BYTES));
   }
 
   private proven(message: Message): void {

@@ -236,6 +236,21 @@ test('a donor that wants chunks back: activity, then it has them when nothing de
   assert.equal(binds(), 1);
 });
 
+test('more chunks than a message can name: the least used ones are', () => {
+  const world = new World(['a'], {}, 1, 600 * CHUNK);
+  world.free.set('a', 1000);
+  world.tick(0);
+  world.welcome('a');
+  for (let i = 0; i < 600; i++) world.give('a');
+  assert.equal(world.count(/^map/), 600);
+  world.chunks.reads.fill(100);
+  world.chunks.reads[599] = 0;
+  world.tick(1000);
+  world.tell('a', { type: 'evict', request: 1, chunks: 1 });
+  const activity = world.heard('a').find(({ type }) => type === 'activity');
+  assert.ok(activity?.type === 'activity' && activity.activities.length === 511 && activity.activities[0]!.activity === 0);
+});
+
 test('RDMA off: chunks are given back one by one, then nobody is connected; on: all over again', () => {
   const world = new World(['a', 'b']);
   world.begin(['a', 'b']);
