@@ -107,7 +107,8 @@ work_under() { # CONTAINER COUNTER...: which must not be 0
   await 600 "the program has worked" grep -q worked "$work/program"
   stats=$(docker exec "$container" leapctl stats "$program" --json)
   docker stop -t 120 "$container" >/dev/null
-  [ "$(docker inspect -f '{{.State.ExitCode}}' "$container")" = 0 ] || { docker logs "$container" >&2; die "leapd in its container did not end with 0"; }
+  [ "$(docker inspect -f '{{.State.ExitCode}}' "$container")" = 0 ] ||
+    { docker logs "$container" >&2; die "leapd in its container did not end with 0"; }
   docker rm "$container" >/dev/null
   echo >&3
   await 300 "the program has looked at its memory" grep -q checksum "$work/program"
