@@ -23,6 +23,9 @@ export const placeOfReplica = (replica: number): number => Place.first << replic
 
 export const ReplicaState = { unmapped: 0, mapped: 1, leaving: 2 } as const;
 
+/** Slots in a run that one donor is read for: 2 to this power, no less than a window. */
+const TURN_SHIFT = 6;
+
 /** How many places a mask names; of at most three. */
 const COUNT = [0, 1, 1, 2, 1, 2, 2, 3] as const;
 
@@ -142,13 +145,17 @@ export class Chunks {
     return !this.isSafe(slot) || (mapped !== 0 && (this.places[slot] & mapped) === 0);
   }
 
-  /** The place to read a slot from, as a mask of one; 0: nowhere. A donor before the swap file, one that stays before one that leaves. */
+  /**
+   * The place to read a slot from, as a mask of one; 0: nowhere. A donor before the swap file, one that stays before one that leaves. Where two donors
+   * have it they take turns, a run of slots each.
+   */
   sourceOf(slot: SlotIndex): number {
     const places = this.places[slot];
     if (this.used === 0) return places & Place.swap;
     const chunk = slot >> this.shift;
     const best = places & this.mapped[chunk] || places & this.readable[chunk] || places & Place.swap;
-    return best & -best;
+    const first = best & -best;
+    return best === first || ((slot >> TURN_SHIFT) & 1) === 0 ? first : best ^ first;
   }
 
   /** Pages begin (count > 0) or have ended (count < 0) their way between a frame and a replica. */
