@@ -43,7 +43,7 @@ const stages: { readonly name: string; readonly run: (wanted: readonly string[])
 
 /** Native tests that need an RDMA device. Built on this side of the VM, where it takes a tenth of the time. */
 const nativeRdma = ['fabric', 'remote'].filter((name) => existsSync(`${root}native/test/${name}_test.cc`));
-const VM_MINUTES = 20;
+const VM_MINUTES = 50;
 
 function count(verdict: keyof Tally, name: string, reason?: string): void {
   if (verdict === 'skipped') {
@@ -113,7 +113,7 @@ async function testsInVm(wanted: readonly string[]): Promise<void> {
     if (wanted.length > 0 && !wanted.includes('native')) continue;
     await lines(`rxe/native/${name}`, 'sh', ['native/test/run.sh', '--plain', '--built', name], 10);
   }
-  await nodeTests('rxe', { together: 1, minutes: 10, figures: true }, wanted);
+  await nodeTests('rxe', { together: 1, minutes: 30, figures: true }, wanted);
 }
 
 /** On this side of it: what it prints is passed on as it comes, and its counts are added to ours. */

@@ -41,13 +41,14 @@ struct World : Remote::Sink {
     connection = client.connect(address, port, nullptr, 0, 5000);
     uint32_t there = 0;
     Fabric::Event event;
-    bool up = false;
+    bool up = false, upThere = false;
     EXPECT(wait([&] {
       while (donor.nextEvent(&event)) {
         if (event.kind == Kind::kConnectRequest) donor.accept(there = event.connection, nullptr, 0);
+        upThere = upThere || event.kind == Kind::kConnected;
       }
       while (client.nextEvent(&event)) up = up || event.kind == Kind::kConnected;
-      return up;
+      return up && upThere;
     }));
     exposure = donor.expose(there, chunks, size_t{4} * kSlots * kPageSize);
   }

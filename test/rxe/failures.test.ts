@@ -11,7 +11,7 @@ import { type Leapd, type Options, paged, Scene, type Stats } from '../e2e/harne
 import { addressOf, Donor, donorOf, mapped, portal, traffic, until } from './donors.js';
 import { device, netdev, notInVm } from './harness.js';
 
-const options = { skip: notInVm, timeout: 240_000 };
+const options = { skip: notInVm, timeout: 420_000 };
 const two = [addressOf(2), addressOf(3)];
 const three = [...two, addressOf(4)];
 

@@ -13,8 +13,8 @@ import { dataSet, loaded } from '../e2e/redis.js';
 import { addressOf, Donor, donorOf, portal, until } from './donors.js';
 import { notInVm } from './harness.js';
 
-const timeout = 240_000;
-const options = { skip: notInVm, timeout: 8 * timeout };
+const timeout = 420_000;
+const options = { skip: notInVm, timeout: 4 * timeout };
 const two = [addressOf(2), addressOf(3)];
 
 /** What must hold when every page has its copies on donors. */
