@@ -156,6 +156,9 @@ export const describeExit = ({ code, signal }: Exit): string => (signal === null
 
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** On an emulated machine every look costs what it looks at a good part of its time. */
+const LOOK_MS = process.env['LEAP_RXE'] === '1' ? 200 : 10;
+
 /** Looks every few milliseconds until `find` gives something. */
 export async function poll<T>(what: string | (() => string), ms: number, find: () => T | undefined | Promise<T | undefined>): Promise<T> {
   const until = Date.now() + ms;
@@ -163,6 +166,6 @@ export async function poll<T>(what: string | (() => string), ms: number, find: (
     const found = await find();
     if (found !== undefined) return found;
     if (Date.now() > until) throw new Error(`not within ${ms} ms: ${typeof what === 'string' ? what : what()}`);
-    await sleep(10);
+    await sleep(LOOK_MS);
   }
 }
