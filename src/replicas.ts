@@ -1,6 +1,7 @@
 /**
  * The replicas of the chunks, as they come and go: mapped when a donor gives one, leaving when it is wanted back, lost when its donor is. After a loss,
  * and before a replica is given up, the slots that would have too few copies without it are read and written again (the repairer), in the background.
+ * So are those that went to the swap file before there was a donor for them: safe there, but slow to come back.
  *
  * Nothing here acts while events are digested: a failure that comes among them is noted, and acted on when all results of the turn are known.
  */
@@ -15,8 +16,9 @@ import { type FrameIndex, type SlotIndex, slotIndex } from './types.js';
 
 /** Slots looked at in one turn. */
 const LOOK_SLOTS = 4096;
-/** Reads of the repairer in flight at once. */
+/** Reads of the repairer in flight at once: for slots with too few copies, and for slots that are only to be nearer. */
 const MOST_READS = 64;
+const MOST_HASTELESS_READS = 16;
 /** A chunk that could not be repaired in one pass is gone through again after this. */
 const NEXT_PASS_NS = 20e6;
 
@@ -63,16 +65,13 @@ export class Replicas {
     return this.chunks.stateOf(replica, chunk);
   }
 
-  /** Some chunk may have slots with too few copies, or a replica that is to be given up. */
-  get inDoubt(): boolean {
-    return this.chunks.suspects > 0 || this.leavers.size > 0 || this.failures.length > 0;
-  }
-
-  /** A donor has given memory for a replica: from now on its slots are written there. */
+  /** A donor has given memory for a replica: from now on its slots are written there, and those that are in the swap file follow in the background. */
   map(replica: number, chunk: number, connection: ConnectionId, rkey: number, address: bigint): void {
     if (this.chunks.stateOf(replica, chunk) !== ReplicaState.unmapped) throw new Error(`replica ${replica} of chunk ${chunk} is mapped twice`);
     this.engine.mapChunk(replica, chunk, connection, rkey, address);
     this.chunks.setState(replica, chunk, ReplicaState.mapped);
+    this.chunks.doubt(chunk);
+    if (chunk === this.chunk) this.unfinished = true;
   }
 
   /** The memory is wanted back: nothing new goes there, and `released` is called when nothing needs it any more. */
@@ -137,7 +136,7 @@ export class Replicas {
     const end = Math.min(first + chunks.slotsPerChunk, family.slots.capacity);
     for (let looked = 0; looked < LOOK_SLOTS && this.at < end; looked++) {
       const slot = slotIndex(this.at);
-      if (this.needsCopy(slot) && !this.mend(slot)) return;
+      if (this.lacks(slot) && !this.mend(slot)) return;
       this.at++;
     }
     if (this.at >= end) this.endPass();
@@ -160,37 +159,44 @@ export class Replicas {
     this.chunk = -1;
   }
 
-  private needsCopy(slot: SlotIndex): boolean {
-    const { slots } = this.family;
-    const state = slots.state[slot];
-    if (state === SlotState.pending) this.unfinished = true; // its source is on its way to where it ought to be
-    return state === SlotState.valid && !this.chunks.isSafe(slot) && this.chunks.sourceOf(slot) !== 0;
+  private lacks(slot: SlotIndex): boolean {
+    const { chunks } = this;
+    const state = this.family.slots.state[slot];
+    // A pending one that is nowhere yet is valid only when it is where it ought to be; one that is somewhere may at any time have to do with that.
+    if (state === SlotState.pending && chunks.places[slot] !== 0) this.unfinished = true;
+    return state === SlotState.valid && chunks.lacks(slot) && chunks.sourceOf(slot) !== 0;
   }
 
   private mend(slot: SlotIndex): boolean {
     const { family, fetcher } = this;
     const { frames } = family;
     this.unfinished = true;
-    if (fetcher.mending >= MOST_READS || family.commands.room < 256 || !family.reclaim(1 + fetcher.reserve)) return false;
+    const most = this.chunks.isSafe(slot) ? MOST_HASTELESS_READS : MOST_READS;
+    if (fetcher.mending >= most || family.commands.room < 256 || !family.reclaim(1 + fetcher.reserve)) return false;
     const frame: FrameIndex = frames.takeRun(1, FrameState.mending);
     if (!fetcher.mend(slot, frame)) frames.release(frame); // shared by too many pages to count one more: the next pass tries again
     return true;
   }
 
-  /** Slots that have fewer copies than they should. Goes through what is in doubt: for statistics. */
+  /** Slots that have fewer copies than they should, their bytes in a frame or not. Goes through what is in doubt: for statistics. */
   get pending(): number {
+    return this.endangered + (this.chunks.used > 0 ? this.family.dirty.size : 0);
+  }
+
+  /** Slots that the loss of a donor might take with it. Goes through what is in doubt. */
+  get endangered(): number {
     const { chunks, family } = this;
-    let pending = chunks.used > 0 ? family.dirty.size : 0;
+    let endangered = 0;
     for (let chunk = 0; chunks.suspects > 0 && chunk < chunks.count; chunk++) {
       if (chunks.suspect[chunk] === 0) continue;
       const first = chunks.firstSlot(chunk);
       const end = Math.min(first + chunks.slotsPerChunk, family.slots.capacity);
       for (let s = first as number; s < end; s++) {
         const slot = slotIndex(s);
-        if (family.slots.state[slot] === SlotState.valid && !chunks.isSafe(slot) && chunks.sourceOf(slot) !== 0) pending++;
+        if (chunks.places[slot] !== 0 && !chunks.isSafe(slot) && chunks.sourceOf(slot) !== 0) endangered++;
       }
     }
-    return pending;
+    return endangered;
   }
 
   get mapped(): number {

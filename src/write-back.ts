@@ -173,7 +173,7 @@ export class WriteBack {
   /** Every write of the frame has been answered: its slot is valid, or they were not enough and it is dirty again. */
   private settle(slot: SlotIndex, frame: FrameIndex): void {
     const { frames, slots, pages, chunks } = this.family;
-    if (slots.referencesOf(slot) > 0 && !chunks.isSafe(slot)) {
+    if (slots.referencesOf(slot) > 0 && chunks.lacks(slot)) {
       frames.state[frame] = FrameState.dirty;
       this.family.dirty.add(frame);
       return;

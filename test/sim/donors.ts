@@ -73,7 +73,7 @@ export class Donors {
   private kill(): void {
     const { world, store, pager } = this;
     const { random, config } = world;
-    if (config.copies === 2 && (pager.replicas.inDoubt || store.replicas.some((each) => each.dead))) return;
+    if (config.copies === 2 && (pager.replicas.endangered > 0 || store.replicas.some((each) => each.dead))) return;
     const donor = random.pick(this.alive);
     world.hit('donor:dies');
     world.note('kill donor', donor);

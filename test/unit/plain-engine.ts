@@ -2,8 +2,9 @@
  * The least engine that a pager can run on: one mapping, every command succeeds in the same turn, and one page of a given pattern is touched a turn.
  * It allocates nothing in a turn, so that what the pager allocates can be measured.
  */
+import { REPLICAS } from '../../src/chunks.js';
 import type { Engine, Mapping } from '../../src/engine.js';
-import { Command, COMMAND_WORDS, Event, EVENT_WORDS, HASH_WORDS } from '../../src/layout.js';
+import { Command, COMMAND_WORDS, Event, EVENT_WORDS, HASH_WORDS, PLACE_SHIFT } from '../../src/layout.js';
 import { vpn } from '../../src/types.js';
 
 const START = vpn(0x7f0000000);
@@ -22,7 +23,8 @@ export class PlainEngine implements Engine {
   readonly content: Int32Array;
   touches = 0;
   faults = 0;
-  private readonly slots: Int32Array;
+  /** What each place's slots hold: the swap file, the replicas. */
+  readonly places: readonly Int32Array[];
   private words = 0;
   private readonly mapped: Mapping[];
 
@@ -36,7 +38,7 @@ export class PlainEngine implements Engine {
     this.frameHashes = new Int32Array(frames * HASH_WORDS);
     this.present = new Uint8Array(pages).fill(1);
     this.content = new Int32Array(pages).map((_, i) => i + 2);
-    this.slots = new Int32Array(pages * 2);
+    this.places = Array.from({ length: 1 + REPLICAS }, () => new Int32Array(pages * 2));
     this.mapped = [{ start: START, end: vpn(START + pages), permissions: 'rw-p', inode: 0, path: '', flags: ['rd', 'wr'] }];
   }
 
@@ -61,7 +63,10 @@ export class PlainEngine implements Engine {
     return this.words;
   }
 
-  private execute(command: number, first: number, frame: number, count: number): void {
+  private execute(word: number, first: number, frame: number, count: number): void {
+    const command = word & ((1 << PLACE_SHIFT) - 1);
+    const place = word >> PLACE_SHIFT;
+    const slots = this.places[place];
     for (let i = 0; i < count; i++) {
       const hash = (frame + i) * HASH_WORDS;
       if (command === Command.map) {
@@ -70,13 +75,13 @@ export class PlainEngine implements Engine {
       } else if (command === Command.moveOut) {
         this.present[first + i] = 0;
         this.frameHashes.fill(this.content[first + i], hash, hash + HASH_WORDS);
-      } else if (command === Command.write) this.slots[first + i] = this.frameHashes[hash];
-      else if (command === Command.read) this.frameHashes.fill(this.slots[first + i], hash, hash + HASH_WORDS);
+      } else if (command === Command.write) slots[first + i] = this.frameHashes[hash];
+      else if (command === Command.read) this.frameHashes.fill(slots[first + i], hash, hash + HASH_WORDS);
       else throw new Error(`command ${command} was not expected`);
     }
     if (command === Command.map) this.emit(Event.mapped, first, frame, count, 0, count);
     else if (command === Command.moveOut) this.emit(Event.evicted, first, frame, count, 0, command);
-    else this.emit(command === Command.write ? Event.writeDone : Event.readDone, first, frame, count, 0, 0);
+    else this.emit(command === Command.write ? Event.writeDone : Event.readDone, first, frame, count, 0, place);
   }
 
   private emit(kind: number, a: number, b: number, c: number, d: number, e: number): void {

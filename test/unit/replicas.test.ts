@@ -1,0 +1,68 @@
+/** What becomes of pages that were evicted before there was a donor for them. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Copies } from '../../src/chunks.js';
+import { Pager } from '../../src/pager.js';
+import { PlainEngine } from './plain-engine.js';
+
+const PAGES = 1000;
+const LIMIT = 200;
+/** Turns in which the target rests. */
+const REST = 50_000; // 50 ms: two passes of the repairer
+
+function paged(copies: Copies): { readonly engine: PlainEngine; readonly pager: Pager; readonly rest: () => void } {
+  let touched = 0;
+  const engine = new PlainEngine(PAGES, 256, () => touched, () => false);
+  const pager = new Pager(engine, {
+    localLimit: { pages: LIMIT },
+    frames: 256,
+    prefetchBuffer: 64,
+    prefetch: 'none',
+    history: 32,
+    windowMax: 8,
+    victims: 'fifo',
+    evict: 'auto',
+    copies,
+  });
+  pager.attach();
+  const rest = (): void => {
+    touched = engine.present.indexOf(1);
+    for (let turn = 0; turn < REST; turn++) pager.step(0);
+    pager.checkInvariants();
+  };
+  rest();
+  return { engine, pager, rest };
+}
+
+/** How many of the pages that are out a place has. */
+const held = (engine: PlainEngine, place: number): number =>
+  engine.present.reduce((sum, present, page) => sum + Number(present === 0 && engine.places[place][page] === engine.content[page]), 0);
+
+test('pages that went to the swap file before a donor was there follow to it when it is, though nobody touches them', () => {
+  const { engine, pager, rest } = paged(1);
+  const out = PAGES - pager.stats().residentPages;
+  assert.ok(out >= PAGES - LIMIT);
+  assert.equal(held(engine, 0), out, 'without a donor: in the swap file');
+  pager.replicas.setSize(1024);
+  pager.replicas.map(0, 0, 1, 0, 0n);
+  rest();
+  assert.equal(held(engine, 1), out);
+  assert.equal(pager.stats().copiesPending, 0);
+  const { swapReads } = pager.stats();
+  rest();
+  assert.equal(pager.stats().swapReads, swapReads, 'once, and then there is rest');
+});
+
+test('with two copies and one donor after the other, each replica gets every page', () => {
+  const { engine, pager, rest } = paged(2);
+  const out = held(engine, 0);
+  pager.replicas.setSize(1024);
+  pager.replicas.map(0, 0, 1, 0, 0n);
+  rest();
+  assert.equal(held(engine, 1), out);
+  // In the swap file and on a donor is two copies; the loss of that donor must bring the pages to the other one.
+  pager.replicas.map(1, 0, 2, 0, 0n);
+  pager.replicas.lose(0, 0);
+  rest();
+  assert.equal(held(engine, 2), out);
+});
