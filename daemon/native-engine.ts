@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import type { Engine, Mapping } from '../src/engine.js';
 import type { ConnectionId, Fabric, FabricEvent, RdmaReport } from '../src/fabric.js';
 import type { Traffic } from '../src/remote/donors.js';
-import { checkLayout, Errno } from '../src/layout.js';
+import { checkLayout, Errno, MAX_SPACES } from '../src/layout.js';
 import { vpn, type FrameIndex, type PageIndex, type SpaceId, type Vpn } from '../src/types.js';
 import { processOfThread } from './family-process.js';
 import { parseSmaps } from './smaps.js';
@@ -99,6 +99,7 @@ interface NativeHandle extends Omit<Engine, 'adopt' | 'mappings'>, NativeRemote 
   abandon(): void;
   adopt(space: number, pid: number): void;
   viewOf(space: number): number;
+  pidOf(space: number): number;
   ownArea(space: number): { readonly start: number; readonly end: number };
   place(cpu: number): number;
   setSpin(ns: number): void;
@@ -293,6 +294,16 @@ export class NativeEngine implements Engine, Fabric {
       if (isNativeError(error)) return false;
       throw error;
     }
+  }
+
+  /** The processes of the family that are known. */
+  pids(): number[] {
+    const pids: number[] = [];
+    for (let space = 0; space < MAX_SPACES; space++) {
+      const pid = this.native.pidOf(space);
+      if (pid > 0) pids.push(pid);
+    }
+    return pids;
   }
 
   /** Every page has been put back and every range unregistered: leaves the target as it was found. */

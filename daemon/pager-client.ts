@@ -75,6 +75,9 @@ export class PagerClient {
     });
   }
 
+  /** Who is to look at processes whose pages could not be moved. */
+  onRefused: ((refusals: number, pids: readonly number[]) => void) | undefined;
+
   /** The message first, then the flag, then the wake-up: when the worker sees the flag, the message is there. */
   private post(message: ToPager): void {
     this.worker.postMessage(message);
@@ -101,6 +104,9 @@ export class PagerClient {
       case 'stats':
       case 'changed':
         this.settle(message.id, (waiting) => waiting.resolve(message));
+        break;
+      case 'pages-refused':
+        this.onRefused?.(message.refusals, message.pids);
         break;
       case 'log':
         this.log[message.level](message.facts ?? {}, message.message);

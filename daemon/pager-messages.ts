@@ -32,6 +32,8 @@ export interface PagerChanges {
   readonly windowMax?: number;
   readonly prefetchBuffer?: number;
   readonly evicting?: boolean;
+  /** Nothing had memory pinned: answer to `pages-refused`. */
+  readonly clearRefusals?: number;
   readonly rdma?: boolean;
   /** Where every fault is to be recorded; null: nowhere any more. */
   readonly record?: RecordMemory | null;
@@ -72,5 +74,7 @@ export type FromPager =
   | { readonly kind: 'refused'; readonly reason: string; readonly message: string }
   | { readonly kind: 'stats'; readonly id: number; readonly stats: Stats }
   | { readonly kind: 'changed'; readonly id: number; readonly error?: string }
+  /** Pages could not be moved: they wait for a look at these processes, and for `clearRefusals` if nothing in them has memory pinned. Asked again and again. */
+  | { readonly kind: 'pages-refused'; readonly refusals: number; readonly pids: readonly number[] }
   | { readonly kind: 'log'; readonly level: LogKind; readonly message: string; readonly facts?: Readonly<Record<string, unknown>> }
   | { readonly kind: 'ended'; readonly ending: Ending };

@@ -18,6 +18,8 @@ const TURN_NS = 250e6;
 /** How often the pager looks at the mappings. */
 const TICK_NS = 250e6;
 const NS_PER_MS = 1e6;
+/** Pages that could not be moved are asked about no more often than this. */
+const ASK_NS = 20e6;
 
 if (parentPort === null) throw new Error('the pager runs in a worker thread');
 const port = parentPort;
@@ -51,6 +53,7 @@ function change(pager: Pager, donors: Donors | undefined, changes: PagerChanges)
   if (changes.prefetchBuffer !== undefined) pager.setPrefetchBuffer(changes.prefetchBuffer);
   if (changes.record !== undefined) pager.setRecorder(changes.record === null ? undefined : new Recorder(changes.record));
   if (changes.evicting !== undefined) pager.setEvicting(changes.evicting);
+  if (changes.clearRefusals !== undefined) pager.clearRefusals(changes.clearRefusals);
 }
 
 /** Clears the flag before it reads, so that what comes meanwhile sets it again. */
@@ -69,6 +72,7 @@ interface Running {
 function loop(running: Running, placer: Placer): void {
   const { engine, pager, donors } = running;
   let nextTick = 0;
+  let nextAsk = 0;
   while (pager.step(TURN_NS)) {
     if (Atomics.load(flags, MAIL) === 1) readMail(running);
     const now = engine.clock[0] ?? 0;
@@ -77,6 +81,10 @@ function loop(running: Running, placer: Placer): void {
       donors.events(engine.takeEvents(), now / NS_PER_MS);
     }
     placer.turn(now, pager.faultCount, pager.lastThread);
+    if (pager.refusalsToClear > 0 && now >= nextAsk) {
+      nextAsk = now + ASK_NS;
+      send({ kind: 'pages-refused', refusals: pager.refusalsToClear, pids: engine.pids() });
+    }
     if (now < nextTick && !pager.wantsTick) continue;
     nextTick = now + TICK_NS;
     pager.tick();

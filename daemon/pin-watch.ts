@@ -1,36 +1,61 @@
-/** Looks now and then whether the target has begun to do I/O that pins its pages; eviction rests while it does. */
+/**
+ * Looks whether anything in the family does I/O that pins its pages: now and then, and whenever pages could not be moved away, which may be why. While
+ * something does, eviction rests.
+ */
 import type { Log } from './log.js';
 import type { PagerClient } from './pager-client.js';
 import { findPins } from './pinned.js';
 
 const PERIOD_MS = 5000;
-/** A target with very many descriptors is looked at less often: the looking takes at most a two-hundredth of a CPU. */
+/** A target with very many descriptors is looked at less often: the looking takes at most such a part of a CPU, now and then and when asked to. */
 const REST_FACTOR = 200;
+const ASKED_REST_FACTOR = 20;
 
 export class PinWatch {
   private resting = false;
-  private notBefore = 0;
+  private lookedAt = -Infinity;
+  private tookMs = 0;
+  /** The family, as far as it is known. */
+  private pids: readonly number[];
 
   constructor(
-    private readonly pid: number,
+    pid: number,
     private readonly pager: PagerClient,
     private readonly log: Log,
-  ) {}
-
-  start(): NodeJS.Timeout {
-    return setInterval(() => this.look(), PERIOD_MS);
+  ) {
+    this.pids = [pid];
   }
 
-  private look(): void {
+  start(): NodeJS.Timeout {
+    this.pager.onRefused = (refusals, pids) => {
+      this.pids = pids;
+      if (this.rested(ASKED_REST_FACTOR) && !this.look()) this.change({ clearRefusals: refusals });
+    };
+    return setInterval(() => {
+      if (this.rested(REST_FACTOR)) this.look();
+    }, PERIOD_MS);
+  }
+
+  private rested(factor: number): boolean {
+    return performance.now() - this.lookedAt >= this.tookMs * factor;
+  }
+
+  /** @returns whether anything is pinned */
+  private look(): boolean {
     const begin = performance.now();
-    if (begin < this.notBefore) return;
-    const pins = findPins(this.pid);
-    this.notBefore = performance.now() + (performance.now() - begin) * REST_FACTOR;
+    const pins = this.pids.flatMap((pid) => findPins(pid));
+    this.lookedAt = performance.now();
+    this.tookMs = this.lookedAt - begin;
     const found = pins.length > 0;
-    if (found === this.resting) return;
+    if (found === this.resting) return found;
     this.resting = found;
     if (found) this.log.warn({ pins: pins.slice(0, 3) }, 'devices may write into the process: nothing is evicted until that ends, also above the limit');
     else this.log.info('no device writes into the process any more: evicting again');
-    this.pager.change({ evicting: !found }).catch((error: unknown) => this.log.debug({ err: error }, 'the pager has ended meanwhile'));
+    this.change({ evicting: !found });
+    return found;
+  }
+
+  private change(changes: Parameters<PagerClient['change']>[0]): void {
+    this.pager.change(changes).catch((error: unknown) => this.log.debug({ err: error }, 'the pager has ended meanwhile'));
   }
 }

@@ -50,6 +50,7 @@ Napi::Value drop(const Info& info) { return engineOf(info).drop(indexAt(info, 0)
 Napi::Value detach(const Info& info) { return engineOf(info).detach(), undefined(info); }
 Napi::Value abandon(const Info& info) { return engineOf(info).abandon(), undefined(info); }
 Napi::Value viewOf(const Info& info) { return number(info, engineOf(info).viewOf(indexAt(info, 0))); }
+Napi::Value pidOf(const Info& info) { return number(info, engineOf(info).pidOf(indexAt(info, 0))); }
 Napi::Value setSpin(const Info& info) { return engineOf(info).setSpin(static_cast<int64_t>(numberAt(info, 0))), undefined(info); }
 Napi::Value wake(const Info& info) { return engineOf(info).wake(), undefined(info); }
 
@@ -241,6 +242,7 @@ Napi::Value describe(const Info& info, Engine* engine) {
   define<abandon>(result, "abandon", engine);
   define<adopt>(result, "adopt", engine);
   define<viewOf>(result, "viewOf", engine);
+  define<pidOf>(result, "pidOf", engine);
   define<ownArea>(result, "ownArea", engine);
   define<place>(result, "place", engine);
   define<setSpin>(result, "setSpin", engine);

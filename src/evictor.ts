@@ -3,7 +3,8 @@
  * stops at twice that, so that in the steady state a fault finds room and never waits for it.
  *
  * Two ways out of the target (native/helper.h): *move* takes a page away at once and refuses one that is pinned or shared since a fork; *discard*
- * write-protects, copies and drops it. A page that the first refuses as shared goes the second way in a later turn.
+ * write-protects, copies and drops it. A page that the first refuses is shared, or pinned for DMA, and the kernel does not tell which. It goes the second
+ * way when somebody has looked, after the refusal, that nothing in the family has its memory pinned: a device would go on writing to the old page.
  */
 import type { Family } from './family.js';
 import type { Fetcher } from './fetcher.js';
@@ -17,21 +18,26 @@ import type { WriteBack } from './write-back.js';
 const MARGIN_MAX = 256;
 /** Victims at once while a thread waits for a read: about as long as that read takes. */
 const HASTY_PAGES = 16;
+/** Refused pages that wait for that look, at most: then eviction waits too. */
+const REFUSED_MOST = 4096;
 /** A stall that comes and goes is not reported more often than this. */
 const SAY_AGAIN_NS = 60e9;
 /** After as many victims in a row as this share of the residents could not be evicted, the limit gives way until something changes. */
 const STALL_SHARE = 1;
 
 export class Evictor {
-  /** The discard path may be used for pages that UFFDIO_MOVE refuses: nothing in the target can have pinned them. */
+  /** The discard path may be used for pages that UFFDIO_MOVE refuses, once they are cleared. */
   discardRefused = true;
   /** Switched off while something in the target has its memory pinned. */
   enabled = true;
   /** No frame could be had for victims: io in flight will free some. */
   starved = false;
   private readonly victim = new Int32Array(BATCH_PAGES);
-  /** Pages that UFFDIO_MOVE refused. */
+  /** Pages that UFFDIO_MOVE refused; how many have come in and gone out so far, and up to which one they are cleared. */
   private readonly refused = new PageQueue();
+  private refusals = 0;
+  private taken = 0;
+  private clearedTo = 0;
   private failedInARow = 0;
   private saidAt = -Infinity;
   private readonly useMove: boolean;
@@ -55,12 +61,23 @@ export class Evictor {
     return this.enabled && !family.detaching && !family.evictionStalled && family.room < this.margin && family.resident > 0 && !this.writeBack.failing;
   }
 
+  /** Refused pages that are not cleared wait: how many refusals there have been, to be given to `clear` when nothing is pinned; 0: none wait. */
+  get refusalsToClear(): number {
+    return this.refusals > this.clearedTo && this.refused.length > 0 ? this.refusals : 0;
+  }
+
+  /** Nothing had its memory pinned when somebody looked, who knew of so many refusals. */
+  clear(refusals: number): void {
+    this.clearedTo = Math.max(this.clearedTo, Math.min(refusals, this.refusals));
+  }
+
   /** Commands one batch of victims, when eviction is due and frames can be had. */
   run(): void {
     this.starved = false;
     if (!this.due) return;
     const { family } = this;
     const { frames } = family;
+    if (family.refusedLeft) this.forgetRefused();
     const most = this.fetcher.demanded > 0 ? HASTY_PAGES : BATCH_PAGES;
     let want = Math.min(most, 2 * this.margin - family.room, family.resident, family.commands.room - 2);
     const { reserve } = this.fetcher;
@@ -69,6 +86,8 @@ export class Evictor {
     this.starved = want <= 0;
     if (this.starved) return;
     if (this.takeRefused(want)) return;
+    this.starved = this.refused.length >= Math.min(REFUSED_MOST, family.resident >> 1);
+    if (this.starved) return;
     const count = this.pick(want);
     if (count > 0) this.command(this.useMove ? Command.moveOut : Command.discard, count);
     else this.failed(1);
@@ -81,7 +100,7 @@ export class Evictor {
     let count = 0;
     for (let i = 0; i < offered; i++) {
       const page = pageIndex(this.victim[i]);
-      if (pages.has(page, PageFlag.waiting | PageFlag.mapping)) victims.restored(page);
+      if (pages.has(page, PageFlag.waiting | PageFlag.mapping | PageFlag.refused)) victims.restored(page);
       else this.victim[count++] = page;
     }
     return count;
@@ -90,14 +109,24 @@ export class Evictor {
   private takeRefused(want: number): boolean {
     const { pages, victims } = this.family;
     let count = 0;
-    while (this.refused.length > 0 && count < want) {
+    while (this.taken < this.clearedTo && count < want) {
       const page = this.refused.shift();
+      this.taken++;
+      pages.lower(page, PageFlag.refused);
       if (pages.state[page] !== State.resident || pages.has(page, PageFlag.waiting | PageFlag.mapping | PageFlag.fixed)) continue;
       victims.removed(page);
       this.victim[count++] = page;
     }
     if (count > 0) this.command(Command.discard, count);
     return count > 0;
+  }
+
+  /** Some stand for other pages now, which nobody has refused: all of them are to be moved once more. */
+  private forgetRefused(): void {
+    const { family, refused } = this;
+    family.refusedLeft = false;
+    while (refused.length > 0) family.pages.lower(refused.shift(), PageFlag.refused);
+    this.taken = this.refusals;
   }
 
   private command(command: number, count: number): void {
@@ -156,7 +185,11 @@ export class Evictor {
     pages.locate(page, slot);
     victims.restored(page);
     if (errno === Errno.EBUSY) counters.busyEvictions++;
-    if (errno === Errno.EBUSY && command === Command.moveOut && this.discardRefused) this.refused.push(page);
+    if (errno === Errno.EBUSY && command === Command.moveOut && this.discardRefused) {
+      pages.raise(page, PageFlag.refused);
+      this.refused.push(page);
+      this.refusals++;
+    }
     if (errno === Errno.ESRCH) family.rescan = true;
   }
 

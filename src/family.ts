@@ -50,6 +50,8 @@ export class Family {
   evictionStalled = false;
   /** Off for one step after a run was refused: it may have crossed two mappings of one region (mprotect splits them), which no single copy may. */
   joining = true;
+  /** A page with the flag `refused` is no longer what was refused. */
+  refusedLeft = false;
   /** The mappings have to be read again soon. */
   rescan = false;
 
@@ -117,6 +119,7 @@ export class Family {
 
   /** RESIDENT -> EMPTY or UNUSED follows; takes the page off the count and out of the victim policy. */
   leaveResident(page: PageIndex): void {
+    if (this.pages.has(page, PageFlag.refused)) this.refusedLeft = true;
     if (this.pages.has(page, PageFlag.fixed)) return;
     this.resident--;
     this.victims.removed(page);

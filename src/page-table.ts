@@ -51,6 +51,8 @@ export const PageFlag = {
   fixed: 16,
   /** The store could not give it back; a touch raises SIGBUS. */
   lost: 32,
+  /** It could not be moved away, and waits to be discarded (evictor.ts). */
+  refused: 64,
 } as const;
 
 export class PageTable {

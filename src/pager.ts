@@ -248,9 +248,19 @@ export class Pager {
     this.evictor.retry();
   }
 
-  /** Whether pages that UFFDIO_MOVE refuses may be discarded: not when something in the target may have pinned them for DMA. */
+  /** Whether pages that UFFDIO_MOVE refuses may be discarded at all: not when the target is known to pin memory for DMA. */
   setDiscardRefused(allowed: boolean): void {
     this.evictor.discardRefused = allowed;
+  }
+
+  /** Not 0: pages were refused, and wait for somebody to look whether anything in the family has memory pinned. */
+  get refusalsToClear(): number {
+    return this.evictor.refusalsToClear;
+  }
+
+  /** Nothing has. @param refusals what `refusalsToClear` said before the look */
+  clearRefusals(refusals: number): void {
+    this.evictor.clear(refusals);
   }
 
   get chunks(): Chunks {

@@ -117,6 +117,7 @@ class Run {
     const { random, config } = world;
     this.donors.act();
     if (pager.wantsTick ? random.chance(0.3) : random.chance(0.01)) pager.tick();
+    if (pager.refusalsToClear > 0 && random.chance(0.1)) pager.clearRefusals(pager.refusalsToClear);
     if (!random.chance(0.003)) return;
     switch (random.below(5)) {
       case 0:

@@ -4,7 +4,7 @@
  */
 import { REPLICAS } from '../../src/chunks.js';
 import type { Engine, Mapping } from '../../src/engine.js';
-import { Command, COMMAND_WORDS, Event, EVENT_WORDS, HASH_WORDS, PLACE_SHIFT } from '../../src/layout.js';
+import { Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS, PLACE_SHIFT } from '../../src/layout.js';
 import { vpn } from '../../src/types.js';
 
 const START = vpn(0x7f0000000);
@@ -21,6 +21,10 @@ export class PlainEngine implements Engine {
   readonly present: Uint8Array;
   /** What each page holds; a number that stands for its bytes. */
   readonly content: Int32Array;
+  /** Pages that cannot be moved out. */
+  readonly pinned = new Set<number>();
+  /** Pages that were discarded. */
+  discarded = 0;
   touches = 0;
   faults = 0;
   /** What each place's slots hold: the swap file, the replicas. */
@@ -67,12 +71,14 @@ export class PlainEngine implements Engine {
     const command = word & ((1 << PLACE_SHIFT) - 1);
     const place = word >> PLACE_SHIFT;
     const slots = this.places[place];
+    if (command === Command.moveOut && this.pinned.size > 0) return this.moveOneByOne(first, frame, count);
     for (let i = 0; i < count; i++) {
       const hash = (frame + i) * HASH_WORDS;
       if (command === Command.map) {
         if (this.frameHashes[hash] !== this.content[first + i]) throw new Error(`page ${first + i} is given another page's bytes`);
         this.present[first + i] = 1;
-      } else if (command === Command.moveOut) {
+      } else if (command === Command.moveOut || command === Command.discard) {
+        if (command === Command.discard) this.discarded++;
         this.present[first + i] = 0;
         this.frameHashes.fill(this.content[first + i], hash, hash + HASH_WORDS);
       } else if (command === Command.write) slots[first + i] = this.frameHashes[hash];
@@ -80,8 +86,19 @@ export class PlainEngine implements Engine {
       else throw new Error(`command ${command} was not expected`);
     }
     if (command === Command.map) this.emit(Event.mapped, first, frame, count, 0, count);
-    else if (command === Command.moveOut) this.emit(Event.evicted, first, frame, count, 0, command);
+    else if (command === Command.moveOut || command === Command.discard) this.emit(Event.evicted, first, frame, count, 0, command);
     else this.emit(command === Command.write ? Event.writeDone : Event.readDone, first, frame, count, 0, place);
+  }
+
+  private moveOneByOne(first: number, frame: number, count: number): void {
+    for (let page = first; page < first + count; page++, frame++) {
+      const errno = this.pinned.has(page) ? Errno.EBUSY : 0;
+      if (errno === 0) {
+        this.present[page] = 0;
+        this.frameHashes.fill(this.content[page], frame * HASH_WORDS, (frame + 1) * HASH_WORDS);
+      }
+      this.emit(Event.evicted, page, frame, 1, errno, Command.moveOut);
+    }
   }
 
   private emit(kind: number, a: number, b: number, c: number, d: number, e: number): void {
