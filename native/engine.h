@@ -127,6 +127,7 @@ class Engine final : private SwapFile::Sink, private Remote::Sink, private Helpe
 
   // engine_commands.cc
   void execute(uint32_t words);
+  uint32_t map(uint32_t first, uint32_t end);
   void fill(Command command, uint32_t page, int32_t frame, uint32_t count);
   void touch(Command command, uint32_t page, uint32_t count);
   uint32_t evict(const int32_t* commands, uint32_t left);

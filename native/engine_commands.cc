@@ -28,9 +28,11 @@ void Engine::execute(uint32_t count) {
     uint32_t taken = 1;
     switch (command) {
       case Command::kMap:
+        taken = map(i, count);
+        break;
       case Command::kZero:
       case Command::kPoison:
-        fill(command, page, command == Command::kMap ? words[2] : -1, pages);
+        fill(command, page, -1, pages);
         break;
       case Command::kWake:
       case Command::kUnprotect:
@@ -69,6 +71,18 @@ bool Engine::wasRemoved(const Range& range, uint32_t page, uint32_t count) const
 void Engine::noteGone(uint32_t space, int error) {
   if (error != ESRCH || spaces_[space].gone) return;
   spaces_[space].gone = spaces_[space].announce = true;
+}
+
+// A run of map commands, the last one first: a thread waits for the first of them, and the pages behind it are mapped ahead of its need. Woken before
+// they are there it would only stop again at the next one. Returns how many commands.
+uint32_t Engine::map(uint32_t first, uint32_t end) {
+  uint32_t last = first;
+  const auto words = [this](uint32_t command) { return &commands_[static_cast<size_t>(command) * kCommandWords]; };
+  while (last + 1 < end && words(last + 1)[0] == static_cast<int32_t>(Command::kMap)) last++;
+  for (uint32_t at = last + 1; at-- > first;) {
+    fill(Command::kMap, static_cast<uint32_t>(words(at)[1]), words(at)[2], static_cast<uint32_t>(words(at)[3]));
+  }
+  return last - first + 1;
 }
 
 void Engine::fill(Command command, uint32_t page, int32_t frame, uint32_t count) {

@@ -28,7 +28,6 @@ class Frames {
   void hashPage(const uint8_t* page, int32_t* into) const;
 
   uint32_t count_;
-  uint64_t seed_;
   uint8_t* bytes_;
   std::unique_ptr<int32_t[]> hashes_;
   int32_t zeroHash_[kHashWords];

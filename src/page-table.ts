@@ -38,6 +38,9 @@ export const TRANSITIONS: readonly (readonly boolean[])[] = [
   [true, true, true, false, false, true, false],
 ];
 
+/** The same, a bit for each state that may follow: what `setState` looks at. */
+const FOLLOWERS = Uint8Array.from(TRANSITIONS, (row) => row.reduce((mask, may, to) => mask | (Number(may) << to), 0));
+
 export const PageFlag = {
   /** A thread of the target waits for this page, and it is in the queue of pages to be served or will be when its data arrives. */
   waiting: 1,
@@ -80,7 +83,7 @@ export class PageTable {
 
   setState(page: PageIndex, to: number): void {
     const from = this.state[page];
-    if (!TRANSITIONS[from][to]) throw new Error(`page ${page}: ${STATE_NAMES[from]} to ${STATE_NAMES[to]} is no transition`);
+    if (((FOLLOWERS[from] >> to) & 1) === 0) throw new Error(`page ${page}: ${STATE_NAMES[from]} to ${STATE_NAMES[to]} is no transition`);
     this.state[page] = to;
     this.counts[from]--;
     this.counts[to]++;

@@ -62,6 +62,7 @@ export class PrefetchPath {
     plan.regionFirst = region.first;
     plan.regionEnd = region.first + region.count;
     plan.advice = regions.adviceOf(page);
+    plan.late = kind === FaultKind.prefetchHit && family.pages.state[page] === State.fetching;
     this.policy.fault(page, thread, kind, confirmed, plan);
     if ((plan.count <= 0 && !plan.mapAhead) || family.detaching) return;
     plan.last = plan.start + plan.stride * (plan.count - 1);

@@ -458,6 +458,27 @@ void wakesWhileSpinning() {
   pager.leave();
 }
 
+// A thread that is woken before the pages behind its own are there stops again at the next one.
+void mapsTheFirstLast() {
+  constexpr uint32_t kWindow = 16;
+  Pager pager;
+  pager.evict(pager.engine->canMove() ? Command::kMoveOut : Command::kDiscard, false);
+  uint32_t faults = 0, lastMapped = kPages;
+  pager.hook = [&](const int32_t* event) {
+    const auto page = static_cast<uint32_t>(event[1]);
+    if (static_cast<Event>(event[0]) == Event::kMapped) return lastMapped = page, true;
+    if (static_cast<Event>(event[0]) != Event::kFault) return false;
+    EXPECT(faults == 0 || lastMapped == page - kWindow);
+    faults++;
+    for (uint32_t i = 0; i < kWindow; i++) pager.command(Command::kMap, page + i, page + i, 1);
+    return true;
+  };
+  EXPECT(pager.tell('v') == 'y');
+  EXPECT(faults == kPages / 2 / kWindow);
+  pager.hook = nullptr;
+  pager.leave();
+}
+
 void badCommands() {
   Pager pager;
   int error = -1;
@@ -503,6 +524,7 @@ int main() {
   run("engine tells of the exit once", exits);
   run("engine wakes", wakes);
   run("engine wakes while it spins", wakesWhileSpinning);
+  run("engine maps the page that is waited for last", mapsTheFirstLast);
   run("engine answers bad commands", badCommands);
   return leap::testing::failed;
 }

@@ -4,11 +4,12 @@
  * A stream with trend d. The fault at P continues it, and the plan is the next window (W pages), behind what was planned before:
  *
  *     P  P+d ........... F  F+d ........... F+W*d        F: the frontier, the last page planned so far; P itself after a miss
- *     |  already planned   |  the plan: start = F + d, count = W; never further ahead of P than two of the largest windows
+ *     |  already planned   |  the plan: start = F + d, count = W; never further ahead of P than its lead and one more of the largest windows
  *
- * When to plan. A miss always does. A hit only does in the newest window of the thread's stream, which is normally its first page: the marker.
- * Other hits are counted and left alone: the fetch that they would ask for is under way. So a stream costs one plan a window, made a whole
- * window early.
+ * When to plan. A miss always does. A hit only does in the newest windows of the thread's stream, as many as its *lead*, and normally at their first
+ * page: the marker. Other hits are counted and left alone: the fetch that they would ask for is under way. So a stream costs one plan a window, made a
+ * whole window early. A thread that comes to a marker whose page is still on its way is faster than that: its lead becomes a window longer, so that
+ * while one window is mapped the next ones are being read.
  *
  * With map-ahead no fault is seen between two markers, and the distance between them is a window, not a stride. So a fault at the marker is
  * logged as one step of the stream, and brings `ahead` hits. A second fault on the same page says nothing about direction and is not logged.
@@ -22,6 +23,9 @@ import { FaultKind, type Plan, type PrefetchCounters, type Prefetcher, type Pref
 import { ThreadTable } from './threads.js';
 import { NO_TREND, findTrend } from './trend.js';
 import { nextWindow } from './window.js';
+
+/** The most windows that are on their way behind the one that is being used. */
+const LEAD_MAX = 3;
 
 /** Threads that are told apart at a time. */
 export const THREADS = 64;
@@ -42,6 +46,8 @@ export class LeapPrefetcher implements Prefetcher {
   /** Where the stream is planned to: its last page, and how many steps that was from the page of the last plan (0: that was a guess). */
   private readonly planned = new Int32Array(THREADS);
   private readonly frontier = new Int32Array(THREADS);
+  /** Windows to be planned behind the one that the thread is in. */
+  private readonly lead = new Int32Array(THREADS).fill(1);
 
   constructor(options: PrefetchOptions) {
     this.history = new History(THREADS, options.history);
@@ -68,7 +74,8 @@ export class LeapPrefetcher implements Prefetcher {
 
     const predicted = kind === FaultKind.prefetchHit || (kind !== FaultKind.miss && left >= 0);
     this.hits[row] += ahead + (predicted ? 1 : 0);
-    const inNewest = atMarker || (left >= 0 && left < this.window[row]);
+    if (atMarker && plan.late) this.lead[row] = Math.min(LEAD_MAX, this.lead[row] + 1);
+    const inNewest = atMarker || (left >= 0 && left < this.lead[row] * this.window[row]);
     if (predicted && !inNewest) return;
 
     this.counters.trendsTried++;
@@ -85,7 +92,7 @@ export class LeapPrefetcher implements Prefetcher {
       // A marker that was not planned: the stream is faster than its plans. This window will be mapped as a whole; the one behind it must be on its way
       // when its marker is touched, or every window is a miss.
       const windows = ahead > 0 && kind === FaultKind.miss && proven ? 2 : 1;
-      this.follow(row, page, trend, goesOn ? left : 0, windows, plan);
+      this.follow(row, page, trend, goesOn ? left : 0, proven ? Math.max(windows, this.lead[row]) : windows, plan);
       plan.mapAhead = proven && plan.count > 0;
     }
   }
@@ -107,11 +114,15 @@ export class LeapPrefetcher implements Prefetcher {
 
   /** Along the trend, from the page or from the end of what is left of the last plan. */
   private follow(row: number, page: number, trend: number, left: number, windows: number, plan: Plan): void {
-    const count = Math.max(0, Math.min(windows * this.window[row], 2 * this.windowMax - left));
+    const window = this.window[row];
+    const lead = this.lead[row];
+    // Topped up to the lead where the stream goes on; from the page on where it has to begin again.
+    const wanted = left > 0 && windows > 1 ? (windows + 1) * window - 1 - left : windows * window;
+    const count = Math.max(0, Math.min(wanted, (lead + 1) * this.windowMax - left));
     plan.start = page + trend * (left + 1);
     plan.stride = trend;
     plan.count = count;
-    this.window[row] = Math.min(count, this.window[row]);
+    this.window[row] = Math.min(count, window);
     this.stride[row] = trend;
     this.planned[row] = left + count;
     this.frontier[row] = page + trend * (left + count);
@@ -120,6 +131,7 @@ export class LeapPrefetcher implements Prefetcher {
   /** No trend: what is left of the window is spent around the page, on the stride of the last trend; half of it on either side. */
   private guess(row: number, page: number, plan: Plan): void {
     this.planned[row] = 0;
+    this.lead[row] = 1;
     const window = this.window[row];
     const stride = this.stride[row];
     if (window === 0 || stride === 0) return;
@@ -136,5 +148,6 @@ export class LeapPrefetcher implements Prefetcher {
     this.window[row] = 0;
     this.stride[row] = 0;
     this.planned[row] = 0;
+    this.lead[row] = 1;
   }
 }

@@ -33,6 +33,25 @@ test('a fault at the marker is one step of the stream and brings what was mapped
   assert.equal(leap.counters.trendsFound, 6);
 });
 
+test('a thread that comes to a marker whose page is still on its way gets more windows read ahead, one at each plan', () => {
+  const leap = new LeapPrefetcher({ history: 32, windowMax: 4 });
+  const plan = new Plan();
+  /** A fault at a marker; how many pages are planned behind the ones it leaves in front of it. */
+  const marker = (page: number, late: boolean): string => {
+    plan.late = late;
+    leap.fault(pageIndex(page), 1, prefetchHit, 3, plan);
+    return `${plan.start}+${plan.count}`;
+  };
+  plans(leap, [[0, miss], [1, miss], [2, prefetchHit], [3, prefetchHit, 1], [5, prefetchHit, 1]]);
+  assert.equal(marker(9, false), '13+4', 'in time: one window behind this one');
+  assert.equal(marker(13, true), '17+8', 'late: two');
+  assert.equal(marker(17, false), '25+4', 'topped up to two');
+  assert.equal(marker(21, true), '29+8', 'late again: three');
+  assert.equal(marker(25, true), '37+4', 'and no more than that');
+  // Elsewhere it begins anew.
+  assert.equal(plans(leap, [[1000, miss]])[0], '1001+1*2');
+});
+
 test('a marker that the pager sets further on than the plan keeps the stream going', () => {
   const leap = new LeapPrefetcher(OPTIONS);
   const faults = [[10, zero], [11, zero], [12, zero], [15, zero, 2], [20, zero, 4], [29, zero, 8], [46, zero, 16]] as const;
