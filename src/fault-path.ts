@@ -107,7 +107,7 @@ export class FaultPath {
         family.map(page, frame);
         const stride = family.frames.aheadStride[frame];
         if (thread !== SEEN) this.prefetch.fault(page, thread, used ? FaultKind.prefetchHit : FaultKind.evictedHit, (flags & FAULT_WRITE) !== 0);
-        else if (stride !== 0) this.prefetch.arrived(page, family.frames.aheadThread[frame], stride);
+        else if (stride !== 0) this.prefetch.arrived(page, family.frames.aheadThread[frame], stride, family.now - family.frames.faultedAt[frame]);
         return;
       }
       case State.fetching: {

@@ -17,6 +17,8 @@ import { type PageIndex, pageIndex } from './types.js';
 
 /** The largest plan carried out, whatever a policy asks for. */
 const PLAN_MAX = 1024;
+/** A thread that waits longer than this for pages that had been planned is faster than its plans; mapping a window takes about as long. */
+const LATE_NS = 40_000;
 /** Pages looked at for each page planned: those that are resident already are stepped over. */
 const STEPS_PER_PAGE = 4;
 
@@ -62,7 +64,7 @@ export class PrefetchPath {
     plan.regionFirst = region.first;
     plan.regionEnd = region.first + region.count;
     plan.advice = regions.adviceOf(page);
-    plan.late = kind === FaultKind.prefetchHit && family.pages.state[page] === State.fetching;
+    plan.late = this.streams.late;
     this.policy.fault(page, thread, kind, confirmed, plan);
     if ((plan.count <= 0 && !plan.mapAhead) || family.detaching) return;
     plan.last = plan.start + plan.stride * (plan.count - 1);
@@ -79,7 +81,7 @@ export class PrefetchPath {
     }
     const state = family.pages.state[page];
     if (plan.mapAhead) {
-      if (state === State.buffered) this.mapAhead(page, thread, plan.stride, region);
+      if (state === State.buffered) this.mapAhead(page, thread, plan.stride, region, false);
       else if (state === State.fetching) {
         const frame = family.pages.frameOf(page);
         family.frames.aheadStride[frame] = plan.stride;
@@ -89,17 +91,17 @@ export class PrefetchPath {
     if (plan.count > 0) this.prefetch(page, region);
   }
 
-  /** The page that a thread waited for has arrived, with its neighbours perhaps: they are mapped ahead now. */
-  arrived(page: PageIndex, thread: number, stride: number): void {
+  /** The page that a thread waited for has arrived, with its neighbours perhaps: they are mapped ahead now. @param waitedNs since its fault */
+  arrived(page: PageIndex, thread: number, stride: number, waitedNs: number): void {
     const region = this.family.regions.find(page);
-    if (region !== undefined) this.mapAhead(page, thread, stride, region);
+    if (region !== undefined) this.mapAhead(page, thread, stride, region, waitedNs > LATE_NS);
   }
 
   /**
    * Maps the pages that stand ready in frames along the stride behind `page`, up to the first that does not: the marker. Some were prefetched; some
    * have only just been evicted.
    */
-  private mapAhead(page: PageIndex, thread: number, stride: number, region: Region): void {
+  private mapAhead(page: PageIndex, thread: number, stride: number, region: Region, late: boolean): void {
     const { family } = this;
     const { pages } = family;
     const last = region.first + region.count;
@@ -119,7 +121,7 @@ export class PrefetchPath {
       mapped++;
     }
     family.counters.mappedAhead += mapped;
-    this.marked(thread, at, mapped, prefetched);
+    this.marked(thread, at, mapped, prefetched, late);
   }
 
   private zeroAhead(page: PageIndex, thread: number, stride: number, count: number, region: Region): void {
@@ -135,11 +137,11 @@ export class PrefetchPath {
       mapped++;
       at += stride;
     }
-    this.marked(thread, at, mapped, 0);
+    this.marked(thread, at, mapped, 0, false);
   }
 
-  private marked(thread: number, marker: number, mapped: number, prefetched: number): void {
-    this.streams.set(thread, pageIndex(marker), mapped, prefetched);
+  private marked(thread: number, marker: number, mapped: number, prefetched: number, late: boolean): void {
+    this.streams.set(thread, pageIndex(marker), mapped, prefetched, late);
     this.plan.mapped = mapped;
     this.plan.marker = marker;
   }

@@ -13,26 +13,32 @@ export class Streams {
   private readonly marker = new Int32Array(ENTRIES).fill(NONE);
   private readonly count = new Int32Array(ENTRIES);
   private readonly prefetchedCount = new Int32Array(ENTRIES);
+  private readonly wasLate = new Uint8Array(ENTRIES);
   /** How many of the pages that `confirm` confirmed last had been prefetched; the others had only just been evicted. */
   prefetched = 0;
+  /** Whether the thread had to wait for the pages before the marker that `confirm` confirmed last. */
+  late = false;
 
-  /** `count` pages before `marker` were mapped ahead on this thread's stream, `prefetched` of them from the prefetch buffer. */
-  set(thread: number, marker: PageIndex, count: number, prefetched: number): void {
+  /** `count` pages before `marker` were mapped ahead on this thread's stream, `prefetched` of them from the prefetch buffer; `late`: not soon enough. */
+  set(thread: number, marker: PageIndex, count: number, prefetched: number, late: boolean): void {
     const at = entryOf(marker);
     this.thread[at] = thread;
     this.marker[at] = marker;
     this.count[at] = count;
     this.prefetchedCount[at] = prefetched;
+    this.wasLate[at] = Number(late);
   }
 
   /** The thread has faulted on `page`. @returns the pages mapped ahead whose use that confirms; 0 when it is not the marker. */
   confirm(thread: number, page: PageIndex): number {
     const at = entryOf(page);
     this.prefetched = 0;
+    this.late = false;
     if (this.thread[at] !== thread || this.marker[at] !== page) return 0;
     const count = this.count[at];
     this.marker[at] = NONE;
     this.prefetched = this.prefetchedCount[at];
+    this.late = this.wasLate[at] === 1;
     return count;
   }
 }

@@ -7,8 +7,8 @@
  *     |  already planned   |  the plan: start = F + d, count = W; never further ahead of P than its lead and one more of the largest windows
  *
  * When to plan. A miss always does. A hit only does in the newest windows of the thread's stream, as many as its *lead*, and normally at their first
- * page: the marker. Other hits are counted and left alone: the fetch that they would ask for is under way. So a stream costs one plan a window, made a
- * whole window early. A thread that comes to a marker whose page is still on its way is faster than that: its lead becomes a window longer, so that
+ * page: the marker. Other hits are counted, and what stands ready behind them is mapped: the fetch that they would ask for is under way. So a stream costs one plan a window, made a
+ * whole window early. A thread that had to wait for a window is faster than that: at the marker behind it its lead becomes a window longer, so that
  * while one window is mapped the next ones are being read.
  *
  * With map-ahead no fault is seen between two markers, and the distance between them is a window, not a stride. So a fault at the marker is
@@ -46,6 +46,8 @@ export class LeapPrefetcher implements Prefetcher {
   /** Where the stream is planned to: its last page, and how many steps that was from the page of the last plan (0: that was a guess). */
   private readonly planned = new Int32Array(THREADS);
   private readonly frontier = new Int32Array(THREADS);
+  /** The stream was proven when it was last looked at: what has arrived of it may be mapped ahead. */
+  private readonly trusted = new Uint8Array(THREADS);
   /** Windows to be planned behind the one that the thread is in. */
   private readonly lead = new Int32Array(THREADS).fill(1);
 
@@ -76,13 +78,20 @@ export class LeapPrefetcher implements Prefetcher {
     this.hits[row] += ahead + (predicted ? 1 : 0);
     if (atMarker && plan.late) this.lead[row] = Math.min(LEAD_MAX, this.lead[row] + 1);
     const inNewest = atMarker || (left >= 0 && left < this.lead[row] * this.window[row]);
-    if (predicted && !inNewest) return;
+    if (predicted && !inNewest) {
+      plan.stride = this.stride[row];
+      plan.mapAhead = this.trusted[row] === 1;
+      return;
+    }
 
     this.counters.trendsTried++;
     const trend = findTrend(this.history.deltas, this.history.newest(row), this.history.length(row), this.history.capacity);
     const follows = trend !== NO_TREND && delta === trend;
     const proven = follows && this.isProven(row, left, ahead);
-    this.window[row] = nextWindow(this.hits[row], follows, this.window[row], this.windowMax);
+    const next = nextWindow(this.hits[row], follows, this.window[row], this.windowMax);
+    // A marker in the midst of a window says that the rest of it was late, not that it was wrong.
+    this.window[row] = proven && atMarker && this.lead[row] > 1 ? Math.max(next, Math.min(this.window[row], this.windowMax)) : next;
+    this.trusted[row] = Number(proven);
     this.hits[row] = 0;
     if (trend === NO_TREND) {
       this.guess(row, page, plan);
@@ -149,5 +158,6 @@ export class LeapPrefetcher implements Prefetcher {
     this.stride[row] = 0;
     this.planned[row] = 0;
     this.lead[row] = 1;
+    this.trusted[row] = 0;
   }
 }

@@ -40,7 +40,7 @@ export class Plan {
   regionEnd = 0x7fffffff;
   /** What the target has said of this range with madvise (an Advice). */
   advice = 0;
-  /** The page had been prefetched and is still on its way: the stream is faster than its plans. */
+  /** The pages before this marker came too late: their thread had to wait for them. */
   late = false;
   // What came of the plan, filled in before the policy is told with `carriedOut`.
   /** The last page that was looked at, and how many pages are being fetched. */

@@ -27,6 +27,8 @@ export class StreamTable {
   readonly frontier: Int32Array;
   readonly planned: Int32Array;
   readonly window: Int32Array;
+  /** Windows that are planned behind the one in use: more where it had to wait for one. */
+  readonly lead: Uint8Array;
   /** Steps looked at for each page fetched by the last plan, 1 or more: the others are resident. */
   readonly pace: Float64Array;
   /** Prefetched pages used since the last plan. */
@@ -59,6 +61,7 @@ export class StreamTable {
     this.frontier = column();
     this.planned = column();
     this.window = column();
+    this.lead = new Uint8Array(rows);
     this.hits = column();
     this.ahead = column();
     this.marker = column();
@@ -111,6 +114,7 @@ export class StreamTable {
     this.thread[row] = thread;
     this.stride[row] = stride;
     this.window[row] = window;
+    this.lead[row] = 1;
     this.sign[row] = sign;
     this.planned[row] = 0;
     this.hits[row] = 0;

@@ -28,6 +28,8 @@ const FIRST_WINDOW = 4;
 const LAST_FAILURE = 2;
 /** After a marker was not touched, so many faults are to be seen one by one. */
 const DOUBT = 4;
+/** The most windows that are on their way behind the one that is being used. */
+const LEAD_MAX = 3;
 /** Pages looked at for each page planned: those that are resident are stepped over. */
 const STEPS_PER_PAGE = 4;
 const CREDIT = 8;
@@ -139,6 +141,8 @@ export class StreamsPrefetcher implements Prefetcher {
     streams.window[row] = Math.min(this.windowMax, pays ? Math.max(window * 2, powerOfTwoFrom(hits + 1)) : Math.max(1, window >> 1));
     streams.hits[row] = 0;
     const trusted = pays && streams.doubt[row] === 0;
+    // Its last window came too late: the stream is faster than its plans, and needs more of them at a time.
+    if (isMarker && plan.late && trusted) streams.lead[row] = Math.min(LEAD_MAX, streams.lead[row] + 1);
     // A marker that was not planned: this window will be mapped as a whole, and the one behind it must be on its way when its marker is touched.
     const windows = trusted && isMarker && kind === FaultKind.miss ? 2 : 1;
     this.plan(row, page, Math.max(0, steps), left, windows, trusted, plan);
@@ -180,7 +184,10 @@ export class StreamsPrefetcher implements Prefetcher {
     const stride = streams.stride[row];
     plan.stride = stride;
     plan.start = page + stride * (steps + 1);
-    plan.count = Math.max(0, Math.min(windows * streams.window[row], 2 * this.windowMax - left));
+    const window = streams.window[row];
+    const lead = trusted ? streams.lead[row] : 1;
+    const wanted = lead > 1 ? Math.max(windows * window, (lead + 1) * window - 1 - left) : windows * window;
+    plan.count = Math.max(0, Math.min(wanted, (lead + 1) * this.windowMax - left));
     plan.steps = plan.count * STEPS_PER_PAGE;
     plan.mapAhead = trusted;
     this.planning = row;
