@@ -164,6 +164,7 @@ export class NativeEngine implements Engine, Fabric {
   readonly zeroHash: Int32Array;
   readonly canMove: boolean;
   readonly canPoison: boolean;
+  readonly readsOverlap: boolean;
   /** An eventfd: whoever writes to it ends the turn's wait. */
   readonly wakeFd: number;
   /** Bound directly to the addon: the hot path has nothing in between. */
@@ -174,6 +175,7 @@ export class NativeEngine implements Engine, Fabric {
   private constructor(
     private readonly native: NativeHandle,
     private readonly pid: number,
+    overlaps: boolean,
   ) {
     this.commands = native.commands;
     this.events = native.events;
@@ -182,13 +184,15 @@ export class NativeEngine implements Engine, Fabric {
     this.zeroHash = native.zeroHash;
     this.canMove = native.canMove;
     this.canPoison = native.canPoison;
+    this.readsOverlap = overlaps;
     this.wakeFd = native.wakeFd;
     this.turn = native.turn;
   }
 
   /** Opens the swap file, then attaches. @throws NativeError; then the target is as it was, and no file is left. */
   static attach(options: EngineOptions): NativeEngine {
-    return new NativeEngine(addon().create(options), options.pid);
+    const native = addon().create(options);
+    return new NativeEngine(native, options.pid, native.mechanism().ring || options.rdma === true);
   }
 
   /**

@@ -66,6 +66,7 @@ export class ReplayEngine implements Engine {
   readonly zeroHash = new Int32Array(HASH_WORDS);
   readonly canMove = true;
   readonly canPoison = true;
+  readonly readsOverlap = true;
   readonly truth = new Truth();
   /** Until this is set the threads wait. */
   running = false;

@@ -61,6 +61,8 @@ export interface Engine {
   readonly canMove: boolean;
   /** UFFDIO_POISON is there: a page that is lost can be made to raise SIGBUS. */
   readonly canPoison: boolean;
+  /** Reads go on while the commands behind them are executed: not where the swap file is in memory, and nothing remote. */
+  readonly readsOverlap: boolean;
   /** False when the space has no helper, so that its pages cannot be evicted. */
   canEvict(space: SpaceId): boolean;
   /** Gives a forked child a helper of its own; `thread` is the thread id of one of its faults. False when that cannot be done. */

@@ -55,6 +55,11 @@ export class Evictor {
     return Math.max(1, Math.min(MARGIN_MAX, this.family.limit >> 4));
   }
 
+  /** A thread waits for a read, which hides an eviction that is no longer. (Not in a stream: what limits that is how fast pages go through here.) */
+  private get isHidden(): boolean {
+    return this.fetcher.demanded > 0 && this.fetcher.prefetching === 0 && this.family.engine.readsOverlap;
+  }
+
   /** Whether there is something to evict now. */
   get due(): boolean {
     const { family } = this;
@@ -78,7 +83,7 @@ export class Evictor {
     const { family } = this;
     const { frames } = family;
     if (family.refusedLeft) this.forgetRefused();
-    const most = this.fetcher.demanded > 0 ? HASTY_PAGES : BATCH_PAGES;
+    const most = this.isHidden ? HASTY_PAGES : BATCH_PAGES;
     let want = Math.min(most, 2 * this.margin - family.room, family.resident, family.commands.room - 2);
     const { reserve } = this.fetcher;
     if (frames.free < want + reserve) family.reclaim(want + reserve);

@@ -25,6 +25,7 @@ export class SimEngine implements Engine {
   readonly clock = new Float64Array(2);
   readonly canMove: boolean;
   readonly canPoison = true;
+  readonly readsOverlap: boolean;
   readonly frameHashes: Int32Array;
   readonly zeroHash = new Int32Array(HASH_WORDS);
 
@@ -44,6 +45,7 @@ export class SimEngine implements Engine {
     target: SimSpace,
   ) {
     this.canMove = world.config.useMove;
+    this.readsOverlap = !world.config.syncStore;
     this.commands = new Int32Array(world.config.commandRecords * COMMAND_WORDS);
     this.frameHashes = new Int32Array(world.config.frames * HASH_WORDS);
     hashOf(0, this.zeroHash, 0);

@@ -17,6 +17,7 @@ export class PlainEngine implements Engine {
   readonly zeroHash = new Int32Array([1, 1, 1, 1]);
   readonly canMove = true;
   readonly canPoison = true;
+  readonly readsOverlap = true;
   /** 1: mapped. */
   readonly present: Uint8Array;
   /** What each page holds; a number that stands for its bytes. */
