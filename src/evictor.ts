@@ -86,7 +86,7 @@ export class Evictor {
     const most = this.isHidden ? HASTY_PAGES : BATCH_PAGES;
     let want = Math.min(most, 2 * this.margin - family.room, family.resident, family.commands.room - 2);
     const { reserve } = this.fetcher;
-    if (frames.free < want + reserve) family.reclaim(want + reserve);
+    family.reclaim(want + Math.max(reserve, frames.freeBelow));
     want = Math.min(want, frames.free - reserve);
     this.starved = want <= 0;
     if (this.starved) return;

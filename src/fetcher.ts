@@ -49,7 +49,7 @@ export class Fetcher {
   demand(page: PageIndex): boolean {
     const { family } = this;
     if (family.commands.room < 2 || !family.reclaim(1)) return false;
-    this.read(page, family.frames.takeRun(1, FrameState.filling));
+    this.read(page, family.frames.takeReadRun(1, FrameState.filling));
     family.counters.demandReads++;
     return true;
   }
@@ -92,7 +92,7 @@ export class Fetcher {
     if (frames.free < allowed + this.reserve) family.reclaim(allowed + this.reserve);
     const spare = Math.min(allowed, frames.free - this.reserve);
     if (spare <= 0) return false;
-    this.run = frames.takeRun(spare, FrameState.filling);
+    this.run = frames.takeReadRun(spare, FrameState.filling);
     this.runLeft = frames.runLength;
     return this.runLeft > 0;
   }

@@ -10,11 +10,16 @@
  *   mending   a read into it is in flight, for the repairer: it belongs to a slot and to no page
  *
  * A frame whose page has gone on (mapped, removed) while io is in flight, or while a fork child needs its slot written, has page NONE.
- * Free frames are found next-fit over a bitmap, so that runs of neighbours stay likely: one read, one copy for a run.
+ *
+ * Runs of neighbours make one read, one copy, one write. Reads give their frames back soon, pages on their way out keep theirs for long; mixed, they
+ * would cut each other's runs to pieces. So reads take the first free frames from the bottom, and the others go round and round above them.
  */
 import { type FrameIndex, NONE, type PageIndex, type SlotIndex, frameIndex, pageIndex, slotIndex } from './types.js';
 
 export const FrameState = { free: 0, filling: 1, evicting: 2, clean: 3, dirty: 4, writing: 5, mending: 6 } as const;
+
+/** Frames at the bottom that are left to reads, where there are many. */
+const READ_FRAMES = 512;
 
 export class FrameTable {
   readonly state: Uint8Array;
@@ -31,9 +36,18 @@ export class FrameTable {
   readonly aheadStride: Int32Array;
   /** Thread whose stream that is. */
   readonly aheadThread: Int32Array;
-  private cursor = 0;
+  /** Where the round above goes on, and where it begins anew. */
+  private cursor: number;
+  private readonly base: number;
+  /** Free frames among those that are left to reads. */
+  freeBelow: number;
+  /** No frame below this one is free. */
+  private lowest = 0;
 
   constructor(readonly count: number) {
+    this.base = count >= 4 * READ_FRAMES ? READ_FRAMES : 0;
+    this.cursor = this.base;
+    this.freeBelow = this.base;
     this.state = new Uint8Array(count);
     this.page = new Int32Array(count).fill(NONE);
     this.slot = new Int32Array(count).fill(NONE);
@@ -45,24 +59,38 @@ export class FrameTable {
   }
 
   /**
-   * Takes a run of at most `want` neighbouring free frames and gives them `state`; its length stands in `runLength`.
+   * Takes a run of at most `want` neighbouring free frames for pages on their way out and gives them `state`; its length stands in `runLength`.
    * @returns the first, or NONE when no frame is free.
    */
   takeRun(want: number, state: number): FrameIndex {
-    this.runLength = 0;
-    if (this.free === 0 || want <= 0) return frameIndex(NONE);
-    const states = this.state;
-    let at = this.cursor;
-    while (states[at] !== FrameState.free) at = at + 1 === this.count ? 0 : at + 1; // ends: free > 0
-    const first = at;
-    let length = 0;
-    while (length < want && at < this.count && states[at] === FrameState.free) {
-      states[at++] = state;
-      length++;
+    if (this.free === this.freeBelow) return this.takeReadRun(want, state);
+    const first = this.take(this.cursor, this.base, want, state);
+    const end = first + this.runLength;
+    this.cursor = end === this.count ? this.base : end;
+    return first;
+  }
+
+  /** The same for reads. */
+  takeReadRun(want: number, state: number): FrameIndex {
+    if (this.free === 0) {
+      this.runLength = 0;
+      return frameIndex(NONE);
     }
-    this.cursor = at === this.count ? 0 : at;
-    this.free -= length;
-    this.runLength = length;
+    const first = this.take(this.lowest, 0, want, state);
+    this.lowest = first + this.runLength;
+    return first;
+  }
+
+  /** From `at` on, and when that is all taken, from `again` on: there is one to be found. */
+  private take(at: number, again: number, want: number, state: number): FrameIndex {
+    const { state: states, count } = this;
+    while (states[at] !== FrameState.free) at = at + 1 === count ? again : at + 1;
+    const first = at;
+    const end = Math.min(count, first + want);
+    while (at < end && states[at] === FrameState.free) states[at++] = state;
+    this.runLength = at - first;
+    this.free -= this.runLength;
+    if (first < this.base) this.freeBelow -= Math.min(at, this.base) - first;
     return frameIndex(first);
   }
 
@@ -74,6 +102,8 @@ export class FrameTable {
     this.aheadStride[frame] = 0;
     this.faultedAt[frame] = 0;
     this.free++;
+    if (frame < this.base) this.freeBelow++;
+    if (frame < this.lowest) this.lowest = frame;
   }
 
   pageOf(frame: FrameIndex): PageIndex {

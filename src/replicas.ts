@@ -173,7 +173,7 @@ export class Replicas {
     this.unfinished = true;
     const most = this.chunks.isSafe(slot) ? MOST_HASTELESS_READS : MOST_READS;
     if (fetcher.mending >= most || family.commands.room < 256 || !family.reclaim(1 + fetcher.reserve)) return false;
-    const frame: FrameIndex = frames.takeRun(1, FrameState.mending);
+    const frame: FrameIndex = frames.takeReadRun(1, FrameState.mending);
     if (!fetcher.mend(slot, frame)) frames.release(frame); // shared by too many pages to count one more: the next pass tries again
     return true;
   }

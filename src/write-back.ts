@@ -112,7 +112,7 @@ export class WriteBack {
     if (!now && dirty.size < FLUSH_FRAMES && dirty.size * 4 < frames.count) return;
     while (dirty.size > 0 && commands.room > FLUSH_FRAMES) {
       const count = this.begin(Math.min(BATCH_FRAMES, dirty.size, commands.room >> 2));
-      for (let place = 0; place <= REPLICAS; place++) this.write(placeAt(place), count);
+      for (let place = 0; place <= (this.family.chunks.used > 0 ? REPLICAS : 0); place++) this.write(placeAt(place), count);
     }
   }
 
