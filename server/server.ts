@@ -179,7 +179,9 @@ export class MemoryServer {
       case 'message':
         return client?.receive(event.data, now());
       case 'disconnected':
-        if (event.connection !== 0) return client?.drop(event.reason);
+        if (client) return client.drop(event.reason);
+        // A peer that went before it was answered, and was refused: what is left of it goes too.
+        if (event.connection !== 0) return this.dependencies.fabric.close(event.connection);
         log.warn({ address: event.peer, reason: event.reason }, 'no longer listening; trying again');
         return this.listenerLost(event.peer);
       case 'refused':

@@ -241,20 +241,17 @@ export class Donor {
 
   /** Leaves it; it is tried again later. */
   drop(reason: string): void {
-    if (this.connection !== 0) this.fabric.close(this.connection);
     this.lost('warn', reason);
   }
 
   /** Leaves it because of RDMA being switched off, or the end: nothing is said. @param tryAt when it may be tried again, ms */
   leave(tryAt: number): void {
-    if (this.connection !== 0) this.fabric.close(this.connection);
     this.reset();
     this.said = '';
     this.tryAt = tryAt;
   }
 
   private refuse(reason: string): void {
-    if (this.connection !== 0) this.fabric.close(this.connection);
     this.lost('error', reason);
     this.state = 'refused';
     this.tryAt = this.now + LONGEST_PAUSE_MS;
@@ -270,7 +267,6 @@ export class Donor {
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
     }
-    this.connection = 0;
     if (lasting) this.refuse(text);
     else this.lost('warn', text);
   }
@@ -285,7 +281,9 @@ export class Donor {
     else this.tell(level, `away ${reason}`, `donor ${this.address} cannot be used: ${reason}; it is tried again in the background`, {});
   }
 
+  /** One that has failed is closed too: until then the fabric keeps what is left of it. */
   private reset(): void {
+    if (this.connection !== 0) this.fabric.close(this.connection);
     this.state = 'idle';
     this.connection = 0;
     this.freeChunks = 0;

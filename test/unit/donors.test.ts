@@ -88,7 +88,9 @@ class World implements Fabric {
     return line.open;
   }
   close(connection: number): void {
-    this.lines.get(connection)!.open = false;
+    const line = this.lines.get(connection)!;
+    assert.ok(line.open, `connection ${connection} is closed twice`);
+    line.open = false;
   }
   takeEvents(): FabricEvent[] {
     return this.events.splice(0);
@@ -194,6 +196,29 @@ test('a lost donor: what it held is lost, it is tried again with a longer and lo
   const pauses = at.slice(1).map((ms, i) => ms - at[i]!);
   assert.ok(pauses.every((pause, i) => i === 0 || pause >= pauses[i - 1]!) && pauses.at(-1)! >= 8000, pauses.join(' '));
   assert.equal(world.said.filter((line) => /nobody listens there/.test(line)).length, 1, world.said.join('\n'));
+});
+
+test('every connection that was opened is closed once, however it ended', () => {
+  const world = new World(['a'], {}, 1);
+  const latest = (): number => [...world.lines.keys()].at(-1)!;
+  const refusal = encodeRefusal({ code: RefusalCode.full, text: 'there are 32 clients already' });
+  const ends: ((connection: number) => void)[] = [
+    (connection) => world.event({ kind: 'unreachable', connection, reason: 'nobody listens there' }),
+    (connection) => world.event({ kind: 'refused', connection, data: refusal, reason: 'the peer refused' }),
+    (connection) => world.event({ kind: 'refused', connection, data: encodeRefusal({ code: RefusalCode.notAllowed, text: 'no' }), reason: '' }),
+    (connection) => world.event({ kind: 'refused', connection, data: new Uint8Array(3), reason: 'the peer refused' }),
+    (connection) => (world.welcome('a'), world.event({ kind: 'disconnected', connection, peer: 'a', reason: 'killed' })),
+    (connection) => world.event({ kind: 'connected', connection, peer: 'a', data: new Uint8Array(0) }),
+    (connection) => (world.welcome('a'), world.event({ kind: 'message', connection, data: new Uint8Array(1) })),
+    () => world.tick(10_001),
+    () => (world.welcome('a'), world.donors.close()),
+  ];
+  for (const [i, end] of ends.entries()) {
+    world.tick(20_000);
+    assert.equal(world.lines.size, i + 1);
+    end(latest());
+    assert.deepEqual([...world.lines.values()].filter(({ open }) => open), [], `way ${i}`);
+  }
 });
 
 test('an operation that failed: the connection is left, with all it held', () => {

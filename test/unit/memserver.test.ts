@@ -444,6 +444,37 @@ class FakeFabric implements ServerFabric {
   }
 }
 
+interface Serving {
+  readonly server: MemoryServer;
+  readonly fabric: FakeFabric;
+  readonly said: string[];
+  now: number;
+}
+
+/** @param given more options, or others  @param available the host's free memory */
+function serve(given = '', available = GiB): Serving {
+  const fabric = new FakeFabric();
+  const said: string[] = [];
+  const options = parseOptions(`--listen 10.0.0.2:9400 --memory 32M --chunk 4M --reserve 1M ${given}`.trim().split(' '), GiB) as ServeOptions;
+  const log = pino({ level: 'info' }, { write: (line: string) => said.push(line) });
+  const serving: Serving = {
+    fabric,
+    said,
+    now: 0,
+    server: new MemoryServer(options, { fabric, log, token: undefined, available: () => available, now: () => serving.now }),
+  };
+  return serving;
+}
+
+test('a peer that went before it was refused leaves nothing behind', () => {
+  const { server, fabric } = serve();
+  server.start();
+  fabric.events.push({ kind: 'connectRequest', connection: 7, peer: '10.0.0.9:1', data: new Uint8Array([1]) });
+  fabric.happen({ kind: 'disconnected', connection: 7, peer: '10.0.0.9:1', reason: 'the peer closed the connection' });
+  assert.ok(fabric.rejected.has(7) && fabric.closed.has(7));
+  return server.end();
+});
+
 test('a donor among clients of all kinds: nobody gets what another has, and at the end all is back', async (t) => {
   t.mock.timers.enable({ apis: ['setInterval'] });
   FakeMemory.alive.clear();
