@@ -8,7 +8,7 @@
 import type { ConnectionId, Fabric, FabricEvent } from '../fabric.js';
 import { LEGACY_CHUNK_BYTES } from '../wire/legacy.js';
 import { isMacOf, macOf, newNonce } from '../wire/auth.js';
-import { decodeRefusal, decodeWelcome, encodeHello, type ChunkActivity, type Message, mostActivities, RefusalCode, type Welcome, WireError } from '../wire/messages.js';
+import { decodeRefusal, decodeWelcome, encodeHello, type ChunkActivity, type Message, mostActivities, RefusalCode, WireError } from '../wire/messages.js';
 import { type Dialect, leapDialect, originalDialect } from './dialect.js';
 
 export type DonorState = 'idle' | 'connecting' | 'proving' | 'connected' | 'refused';
@@ -30,7 +30,7 @@ export interface DonorOptions {
 }
 
 export interface DonorOwner {
-  /** The donor's chunks are of this size. @returns why that will not do, or undefined */
+  /** The donor is proven, where there is a token, and its chunks are of this size. @returns why that will not do, or undefined */
   welcome(chunkBytes: number): string | undefined;
   connected(donor: Donor): void;
   bound(donor: Donor, sessionChunk: number, donorChunk: number, rkey: number, address: bigint): void;
@@ -53,6 +53,8 @@ export class Donor {
   private dialect: Dialect = leapDialect(MESSAGE_BYTES);
   private nonce: Uint8Array = new Uint8Array(0);
   private donorNonce: Uint8Array = new Uint8Array(0);
+  /** As it said at the beginning; nothing is made of it before it is proven. */
+  private chunkBytes = 0n;
   private pauseMs = FIRST_PAUSE_MS;
   private tryAt = 0;
   /** When the oldest unanswered question was put, ms; Infinity: all are answered. */
@@ -139,28 +141,27 @@ export class Donor {
     this.dialect = leapDialect(Math.min(MESSAGE_BYTES, welcome.messageBytes));
     this.donorNonce = welcome.nonce;
     this.freeChunks = welcome.freeChunks;
-    if (!this.suits(welcome)) return;
+    this.chunkBytes = welcome.chunkBytes;
     const { token } = this.options;
-    if (!welcome.tokenRequired) return this.enter();
+    if (!welcome.tokenRequired) return token === undefined ? this.enter() : this.refuse('it asks for no token, so it proves none: start it with its --token-file');
     if (token === undefined) return this.refuse('it asks for a token: give leapd its --token-file');
     this.state = 'proving';
     this.ask({ type: 'auth', request: this.nextRequest++, mac: macOf('client', token, this.nonce, this.donorNonce) });
   }
 
-  private suits({ chunkBytes }: Pick<Welcome, 'chunkBytes'>): boolean {
-    const problem = this.owner.welcome(Number(chunkBytes));
-    if (problem !== undefined) this.refuse(problem);
-    return problem === undefined;
-  }
-
   private beginOriginal(): void {
+    if (this.options.token !== undefined) return this.refuse('it is a donor of the original Leap or Infiniswap, which knows no token');
     if (!this.options.legacy) return this.refuse('it is a donor of the original Leap or Infiniswap: to use it, give leapd --legacy');
     this.dialect = originalDialect;
     this.freeChunks = 0;
-    if (this.suits({ chunkBytes: LEGACY_CHUNK_BYTES })) this.enter();
+    this.chunkBytes = LEGACY_CHUNK_BYTES;
+    this.enter();
   }
 
+  /** It is one of ours: what it says counts from now on, the size of its chunks first. */
   private enter(): void {
+    const problem = this.owner.welcome(Number(this.chunkBytes));
+    if (problem !== undefined) return this.refuse(problem);
     this.state = 'connected';
     this.askedAt = Infinity;
     this.queriedAt = this.now;

@@ -323,10 +323,30 @@ test('a token: proven by both sides, or the donor is not used', () => {
     world.event({ kind: 'message', connection: 1, data: encodeMessage({ type: 'authenticated', request: 1, mac: macOf('donor', theirs, nonce, NONCE) }) });
     assert.equal(world.donors.all[0]!.state, theirs === TOKEN ? 'connected' : 'refused');
   }
+  const open = new World(['a', 'b'], { token: TOKEN, legacy: true });
+  open.tick(0);
+  open.welcome('a');
+  open.event({ kind: 'connected', connection: open.to('b'), peer: '', data: new Uint8Array(0) });
+  assert.deepEqual(open.donors.all.map(({ state }) => state), ['refused', 'refused'], 'nobody is used without proof');
+  assert.match(open.said.join('\n'), /a:9400 cannot be used: it asks for no token, so it proves none: start it with its --token-file/);
+  assert.match(open.said.join('\n'), /b:9400 cannot be used: it is a donor of the original Leap or Infiniswap, which knows no token/);
   const without = new World(['a']);
   without.tick(0);
   without.welcome('a', CHUNK, true);
   assert.match(without.said.join(), /asks for a token: give leapd its --token-file/);
+});
+
+test('who has not proved anything does not set the size of the chunks', () => {
+  const world = new World(['a', 'b'], { token: TOKEN }, 1);
+  world.tick(0);
+  world.welcome('a', 2 * CHUNK, true);
+  assert.equal(world.chunks.slotsPerChunk, 0);
+  world.event({ kind: 'message', connection: 1, data: encodeMessage({ type: 'authenticated', request: 1, mac: new Uint8Array(32) }) });
+  world.welcome('b', CHUNK, true);
+  const { nonce } = decodeHello(world.lines.get(2)!.hello);
+  world.event({ kind: 'message', connection: 2, data: encodeMessage({ type: 'authenticated', request: 1, mac: macOf('donor', TOKEN, nonce, NONCE) }) });
+  assert.deepEqual(world.donors.all.map(({ state }) => state), ['refused', 'connected']);
+  assert.equal(world.chunks.slotsPerChunk, CHUNK);
 });
 
 test('what does not fit is refused and said: chunk sizes, an original donor, a refusal, garbage, silence', () => {
