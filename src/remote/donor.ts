@@ -8,8 +8,9 @@
 import type { ConnectionId, Fabric, FabricEvent } from '../fabric.js';
 import { LEGACY_CHUNK_BYTES } from '../wire/legacy.js';
 import { isMacOf, macOf, newNonce } from '../wire/auth.js';
-import { decodeRefusal, decodeWelcome, encodeHello, type ChunkActivity, type Message, mostActivities, RefusalCode, WireError } from '../wire/messages.js';
+import { decodeRefusal, decodeWelcome, encodeHello, type ChunkActivity, type Message, mostActivities, mostChunks, RefusalCode, WireError } from '../wire/messages.js';
 import { type Dialect, leapDialect, originalDialect } from './dialect.js';
+import { Outbox } from './outbox.js';
 
 export type DonorState = 'idle' | 'connecting' | 'proving' | 'connected' | 'refused';
 
@@ -50,7 +51,9 @@ export class Donor {
   freeChunks = 0;
   /** Session chunks that it was asked for and has not given yet. */
   readonly asked = new Set<number>();
+  private messageBytes = MESSAGE_BYTES;
   private dialect: Dialect = leapDialect(MESSAGE_BYTES);
+  private readonly outbox = new Outbox((message) => this.fabric.send(this.connection, message));
   private nonce: Uint8Array = new Uint8Array(0);
   private donorNonce: Uint8Array = new Uint8Array(0);
   /** As it said at the beginning; nothing is made of it before it is proven. */
@@ -110,7 +113,7 @@ export class Donor {
 
   /** Something has happened on its connection. */
   handle(event: FabricEvent, now: number): void {
-    this.now = now;
+    this.flush(now); // what was sent before may have made room
     switch (event.kind) {
       case 'connected':
         return this.guard(() => this.begin(event.data));
@@ -138,7 +141,8 @@ export class Donor {
   private begin(data: Uint8Array): void {
     if (data.byteLength === 0) return this.beginOriginal();
     const welcome = decodeWelcome(data);
-    this.dialect = leapDialect(Math.min(MESSAGE_BYTES, welcome.messageBytes));
+    this.messageBytes = Math.min(MESSAGE_BYTES, welcome.messageBytes);
+    this.dialect = leapDialect(this.messageBytes);
     this.donorNonce = welcome.nonce;
     this.freeChunks = welcome.freeChunks;
     this.chunkBytes = welcome.chunkBytes;
@@ -198,9 +202,9 @@ export class Donor {
     }
   }
 
-  /** As many chunks as a message holds: those that are used least are what the donor looks for. */
+  /** As many chunks as a message holds: those that are used least are what the donor looks for; it takes the others for busy. */
   private leastActive(): ChunkActivity[] {
-    return this.owner.activities(this).sort((a, b) => a.activity - b.activity).slice(0, mostActivities(MESSAGE_BYTES));
+    return this.owner.activities(this).sort((a, b) => a.activity - b.activity).slice(0, mostActivities(this.messageBytes));
   }
 
   private proven(message: Message): void {
@@ -227,7 +231,14 @@ export class Donor {
   }
 
   done(request: number, donorChunks: readonly number[]): void {
-    this.send({ type: 'done', request, donorChunks });
+    const most = mostChunks(this.messageBytes);
+    for (let at = 0; at < donorChunks.length; at += most) this.send({ type: 'done', request, donorChunks: donorChunks.slice(at, at + most) });
+  }
+
+  /** What waits for a send buffer. */
+  flush(now: number): void {
+    this.now = now;
+    this.outbox.flush(now);
   }
 
   private ask(message: Message): void {
@@ -237,7 +248,7 @@ export class Donor {
 
   private send(message: Message): void {
     const bytes = this.dialect.encode(message);
-    if (bytes !== undefined && !this.fabric.send(this.connection, bytes)) this.drop('it takes no more messages');
+    if (bytes !== undefined && !this.outbox.add(bytes, this.now)) this.drop('it takes no more messages');
   }
 
   /** Leaves it; it is tried again later. */
@@ -290,6 +301,8 @@ export class Donor {
     this.freeChunks = 0;
     this.askedAt = Infinity;
     this.asked.clear();
+    this.outbox.clear();
+    this.messageBytes = MESSAGE_BYTES;
     this.dialect = leapDialect(MESSAGE_BYTES);
   }
 

@@ -11,6 +11,7 @@ import { PAGE_SIZE } from '../types.js';
 import type { ChunkActivity } from '../wire/messages.js';
 import { Activity, type ActivityOptions } from './activity.js';
 import { Donor, type DonorOptions, type DonorOwner, type DonorState } from './donor.js';
+import { Orders } from './orders.js';
 
 export interface DonorsOptions extends DonorOptions {
   readonly activity: ActivityOptions;
@@ -67,14 +68,6 @@ interface Held {
   readonly donorChunk: number;
 }
 
-/** A donor's wish to have chunks back: answered when the last of them is given up. */
-interface Order {
-  readonly donor: Donor;
-  readonly request: number;
-  readonly donorChunks: readonly number[];
-  readonly left: Set<number>;
-}
-
 /** What the counters of earlier connections were. */
 interface Past {
   reads: number;
@@ -92,7 +85,7 @@ export class Donors implements DonorOwner, ReplicaOwner {
   private readonly held = new Map<number, Held>();
   /** Replicas asked for, by the same number. */
   private readonly asked = new Map<number, Donor>();
-  private readonly orders: Order[] = [];
+  private readonly orders = new Orders();
   private readonly merciful = new Map<Donor, number>();
   private readonly past = new Map<Donor, Past>();
   private periodEnds = 0;
@@ -122,6 +115,8 @@ export class Donors implements DonorOwner, ReplicaOwner {
       this.periodEnds = now + this.options.activity.periodMs;
       this.activity.take();
     }
+    this.orders.report();
+    for (const donor of this.all) donor.flush(now);
     if (this.on) for (const donor of this.all) donor.tick(now);
     else this.leaveEmpty();
     this.map();
@@ -256,22 +251,14 @@ export class Donors implements DonorOwner, ReplicaOwner {
     const left = new Set<number>();
     for (const [at, held] of this.held) if (held.donor === donor && donorChunks.includes(held.donorChunk)) left.add(at);
     this.context.say('info', `donor ${donor.address} wants ${donorChunks.length} chunks back`, {});
-    const order: Order = { donor, request, donorChunks, left };
-    this.orders.push(order);
     for (const at of left) this.context.replicas.leave(at % REPLICAS, Math.floor(at / REPLICAS));
-    this.finish(order);
-  }
-
-  private finish(order: Order): void {
-    if (order.left.size > 0) return;
-    this.orders.splice(this.orders.indexOf(order), 1);
-    order.donor.done(order.request, order.donorChunks);
+    this.orders.add(donor, request, donorChunks, left);
   }
 
   gone(donor: Donor): void {
     this.remember(donor);
     this.forgetAsked(donor);
-    for (let i = this.orders.length - 1; i >= 0; i--) if (this.orders[i]?.donor === donor) this.orders.splice(i, 1);
+    this.orders.forget(donor);
     for (const [at, held] of [...this.held]) {
       if (held.donor !== donor) continue;
       this.held.delete(at);
@@ -290,10 +277,7 @@ export class Donors implements DonorOwner, ReplicaOwner {
     const held = this.held.get(at);
     if (held === undefined) return;
     this.held.delete(at);
-    const order = this.orders.find(({ left }) => left.has(at));
-    if (order === undefined) return held.donor.release(held.donorChunk);
-    order.left.delete(at);
-    this.finish(order);
+    if (!this.orders.emptied(at, held.donorChunk)) held.donor.release(held.donorChunk);
   }
 
   failed(replica: number, chunk: number): void {

@@ -20,6 +20,8 @@ interface Line {
   readonly heard: Message[];
   readonly raw: Uint8Array[];
   open: boolean;
+  /** Send buffers that are free. */
+  room: number;
 }
 
 class World implements Fabric {
@@ -78,14 +80,16 @@ class World implements Fabric {
   }
 
   connect(host: string, _port: number, hello: Uint8Array): number {
-    this.lines.set(this.next, { host, hello, heard: [], raw: [], open: true });
+    this.lines.set(this.next, { host, hello, heard: [], raw: [], open: true, room: Infinity });
     return this.next++;
   }
   send(connection: number, message: Uint8Array): boolean {
     const line = this.lines.get(connection)!;
+    if (!line.open || line.room === 0) return false;
+    line.room--;
     line.raw.push(message);
     if (message.length !== 392) line.heard.push(decodeMessage(message));
-    return line.open;
+    return true;
   }
   close(connection: number): void {
     const line = this.lines.get(connection)!;
@@ -110,8 +114,8 @@ class World implements Fabric {
   tell(host: string, message: Message): void {
     this.event({ kind: 'message', connection: this.to(host), data: encodeMessage(message) });
   }
-  welcome(host: string, chunkSlots = CHUNK, tokenRequired = false): void {
-    const data = encodeWelcome({ tokenRequired, nonce: NONCE, chunkBytes: BigInt(chunkSlots * 4096), freeChunks: this.free.get(host) ?? 8, messageBytes: 4096 });
+  welcome(host: string, chunkSlots = CHUNK, tokenRequired = false, messageBytes = 4096): void {
+    const data = encodeWelcome({ tokenRequired, nonce: NONCE, chunkBytes: BigInt(chunkSlots * 4096), freeChunks: this.free.get(host) ?? 8, messageBytes });
     this.event({ kind: 'connected', connection: this.to(host), peer: host, data });
   }
   /** Gives what has been asked for and not answered. */
@@ -140,6 +144,12 @@ class World implements Fabric {
     this.tick(0);
     for (const host of hosts) this.welcome(host);
     this.settle(hosts);
+  }
+  /** The pager has emptied a replica, as it was told to. @param nth of those told */
+  empty(nth: number): void {
+    const [, replica, chunk] = this.calls.filter((call) => call.startsWith('leave'))[nth]!.split(' ').map(Number);
+    this.chunks.setState(replica!, chunk!, ReplicaState.unmapped);
+    this.donors.released(replica!, chunk!);
   }
   count(pattern: RegExp): number {
     return this.calls.filter((call) => pattern.test(call)).length;
@@ -244,11 +254,8 @@ test('a donor that wants chunks back: activity, then it has them when nothing de
   world.tell('a', { type: 'stop', request: 51, donorChunks: [1, 3] });
   assert.equal(world.count(/^leave/), 2);
   assert.ok(!world.heard('a').some(({ type }) => type === 'done'), 'not before they are given up');
-  for (const call of world.calls.filter((each) => each.startsWith('leave'))) {
-    const [, replica, chunk] = call.split(' ').map(Number);
-    world.chunks.setState(replica!, chunk!, ReplicaState.unmapped);
-    world.donors.released(replica!, chunk!);
-  }
+  world.empty(0);
+  world.empty(1);
   const done = world.heard('a').find(({ type }) => type === 'done');
   assert.ok(done?.type === 'done' && done.request === 51);
   assert.deepEqual(done.donorChunks, [1, 3]);
@@ -261,12 +268,75 @@ test('a donor that wants chunks back: activity, then it has them when nothing de
   assert.equal(binds(), 1);
 });
 
+type Done = Extract<Message, { readonly type: 'stop' | 'done' }>;
+const donesOf = (world: World): Done[] => world.heard('a').filter((each): each is Done => each.type === 'done');
+
+test('each chunk is given back when it is empty, and not when the last one is', () => {
+  const world = new World(['a'], {}, 1);
+  world.begin(['a']);
+  world.tell('a', { type: 'stop', request: 51, donorChunks: [1, 2, 3, 4] });
+  world.empty(0);
+  world.empty(1);
+  world.tick(250);
+  assert.deepEqual(donesOf(world).map(({ request, donorChunks }) => [request, donorChunks]), [[51, [1, 2]]]);
+  world.tell('a', { type: 'stop', request: 52, donorChunks: [3, 4] }); // the donor is told to end while it waits
+  world.empty(2);
+  world.tick(250);
+  world.tick(250);
+  world.empty(3);
+  assert.deepEqual(donesOf(world).map(({ donorChunks }) => donorChunks), [[1, 2], [3], [4]]);
+  world.tick(250);
+  assert.equal(donesOf(world).length, 3, 'each is said once');
+  world.tell('a', { type: 'stop', request: 53, donorChunks: [1] }); // nothing of it is left: nothing to say
+  assert.equal(donesOf(world).length, 3);
+});
+
+test('messages for which there is no send buffer wait, and no donor is flooded', () => {
+  const world = new World(['a'], {}, 1, 900 * CHUNK);
+  world.free.set('a', 1000);
+  world.tick(0);
+  world.welcome('a');
+  for (let round = 0; world.count(/^map/) < 900; round++) {
+    assert.ok(round < 1000);
+    world.tick(3);
+    world.give('a');
+  }
+  const line = world.lines.get(world.to('a'))!;
+  world.donors.switch(false);
+  line.room = 5;
+  line.raw.length = 0;
+  for (let nth = 0; nth < 899; nth++) world.empty(nth);
+  assert.deepEqual([line.open, line.raw.length], [true, 5]);
+  line.room = Infinity;
+  for (let ms = 0; ms < 3000; ms += 250) {
+    world.tick(250);
+    assert.ok(line.raw.length <= 400 * (2 + Math.floor(ms / 1000)), `${line.raw.length} after ${ms} ms`);
+  }
+  assert.equal(line.heard.filter(({ type }) => type === 'release').length, 899);
+});
+
+test('a donor that takes short messages only', () => {
+  const world = new World(['a'], {}, 1, 40 * CHUNK);
+  world.free.set('a', 100);
+  world.tick(0);
+  world.welcome('a', CHUNK, false, 64);
+  for (let i = 0; i < 40; i++) world.give('a');
+  world.tell('a', { type: 'evict', request: 1, chunks: 1 });
+  world.tell('a', { type: 'stop', request: 2, donorChunks: Array.from({ length: 40 }, (_, i) => i + 1) });
+  for (let nth = 0; nth < 40; nth++) world.empty(nth);
+  assert.ok(world.lines.get(1)!.raw.every(({ length }) => length <= 64));
+  assert.deepEqual(donesOf(world).map(({ donorChunks }) => donorChunks.length), [14, 14, 12]);
+});
+
 test('more chunks than a message can name: the least used ones are', () => {
   const world = new World(['a'], {}, 1, 600 * CHUNK);
   world.free.set('a', 1000);
   world.tick(0);
   world.welcome('a');
-  for (let i = 0; i < 600; i++) world.give('a');
+  for (let i = 0; i < 600; i++) {
+    world.tick(3);
+    world.give('a');
+  }
   assert.equal(world.count(/^map/), 600);
   world.chunks.reads.fill(100);
   world.chunks.reads[599] = 0;
@@ -282,11 +352,7 @@ test('RDMA off: chunks are given back one by one, then nobody is connected; on: 
   const connection = world.to('a');
   world.donors.switch(false);
   assert.equal(world.count(/^leave/), 8);
-  for (const call of world.calls.filter((each) => each.startsWith('leave'))) {
-    const [, replica, chunk] = call.split(' ').map(Number);
-    world.chunks.setState(replica!, chunk!, ReplicaState.unmapped);
-    world.donors.released(replica!, chunk!);
-  }
+  for (let nth = 0; nth < 8; nth++) world.empty(nth);
   assert.equal(world.lines.get(connection)!.heard.filter(({ type }) => type === 'release').length, 4);
   world.tick(250);
   assert.ok([...world.lines.values()].every(({ open }) => !open));
