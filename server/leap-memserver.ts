@@ -28,7 +28,13 @@ async function serve(options: ServeOptions): Promise<ExitCode> {
   const server = open(options, token, log);
   process.title = 'leap-memserver';
   const stopped = new Promise<string>((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => resolve(signal));
+    let isAsked = false;
+    const ask = (signal: string): void => {
+      if (isAsked) server.hurry();
+      isAsked = true;
+      resolve(signal);
+    };
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, ask);
   });
   process.on('SIGHUP', () => undefined);
   const control = await ControlServer.open(options.status, async ({ command }) => {

@@ -12,7 +12,7 @@ import { LeapSession, type ClientHost, type ClientSession, type Loan } from './c
 import { LegacySession } from './legacy-session.js';
 import { firstLimit, MemoryMonitor, type MonitorOptions } from './memory-monitor.js';
 import { hostOf, type Listen, type ServeOptions } from './options.js';
-import { Reclaim } from './reclaim.js';
+import { Reclaim, timesFor } from './reclaim.js';
 
 /** The longest message of ours, and of the originals. */
 export const MESSAGE_BYTES = 4096;
@@ -23,8 +23,6 @@ const LINGER_MS = 500;
 const MOST_UNSENT = 256;
 /** A listener whose device went is opened again so often. */
 const LISTEN_AGAIN_MS = 2000;
-/** For clients to give everything back when the server ends: ACTIVITY and then DONE. */
-const DRAIN = { activityMs: 1000, doneMs: 3000 };
 /** The same refusal of the same host is a warning once a minute, and of so many hosts. */
 const QUIET_MS = 60_000;
 const MOST_QUIET = 1024;
@@ -80,6 +78,7 @@ export class MemoryServer {
   private readonly lost = new Map<string, Listen>();
   private reclaim: Reclaim<Client> | undefined;
   private isEnding = false;
+  private isHurried = false;
   private accepted = 0;
   private refusals = 0;
   private returned = 0;
@@ -121,20 +120,32 @@ export class MemoryServer {
     log.info({ listen: listen.map(({ text }) => text), memoryBytes, chunkBytes }, 'lending memory');
   }
 
-  /** Asks the clients for everything back, waits a few seconds, and closes. */
+  /** Asks the clients for everything back, waits for as long as chunks come back, up to --drain, and closes. */
   async end(): Promise<void> {
     if (this.isEnding) return;
     this.isEnding = true;
     const { now, log, fabric } = this.dependencies;
-    log.info({ clients: this.clients.size, chunks: this.store.counts().lent }, 'ending: asking the clients to give everything back');
+    const { lent } = this.store.counts();
+    const facts = { clients: this.clients.size, chunks: lent, seconds: this.options.drainMs / 1000 };
+    log.info(facts, lent > 0 ? 'ending: asking the clients to give everything back; a second signal ends at once' : 'ending');
     this.store.setLimit(0);
-    this.reclaim = new Reclaim(this.clients.values(), this.store.counts().lent, now(), (client, reason) => client.drop(reason), DRAIN);
-    const latest = now() + DRAIN.activityMs + DRAIN.doneMs + 1000;
-    while (!this.reclaim.tick(now()) && now() < latest) await new Promise((resolve) => setTimeout(resolve, TICK_MS / 5));
+    this.reclaim = this.reclaimFrom(lent);
+    while (!this.reclaim.tick(now()) && !this.isHurried) await new Promise((resolve) => setTimeout(resolve, TICK_MS / 5));
     for (const timer of this.timers) clearInterval(timer);
-    for (const client of [...this.clients.values()]) client.drop('the server ends');
+    for (const client of [...this.clients.values()]) client.cutOff(this.isHurried ? 'the server ends at once' : 'the server ends');
     await this.store.settled();
     fabric.end();
+  }
+
+  /** Nobody is waited for any more. */
+  hurry(): void {
+    this.isHurried = true;
+  }
+
+  private reclaimFrom(chunks: number): Reclaim<Client> {
+    const { now } = this.dependencies;
+    const times = timesFor(this.options.chunkBytes, this.options.drainMs);
+    return new Reclaim(this.clients.values(), chunks, now(), (client, reason) => client.cutOff(reason), times);
   }
 
   status(): Status {
@@ -282,7 +293,7 @@ export class MemoryServer {
 
   /** The host's memory. Not while clients are still giving back: what is on its way must not be asked for again. */
   private look(): void {
-    const { log, available, now } = this.dependencies;
+    const { log, available } = this.dependencies;
     if (this.isEnding || this.reclaim) return;
     const change = this.monitor.sample(available());
     const before = this.store.counts();
@@ -293,7 +304,7 @@ export class MemoryServer {
     const back = this.store.setLimit(limit);
     const freeBytes = Math.round(this.monitor.freeBytes ?? 0);
     log.info({ chunks: limit, was: before.limit, freeBytes, fromClients: back }, `the host has ${change < 0 ? 'less' : 'more'} free memory`);
-    if (back > 0) this.reclaim = new Reclaim(this.clients.values(), back, now(), (client, reason) => client.drop(reason));
+    if (back > 0) this.reclaim = this.reclaimFrom(back);
   }
 
   /** @param peer the numeric form, which may differ from what was typed */
@@ -353,6 +364,10 @@ class Client implements ClientHost {
     return this.session.chunks;
   }
 
+  get givesBackAtOnce(): boolean {
+    return this.session.givesBackAtOnce;
+  }
+
   connected(): void {
     this.isUp = true;
     this.server.dependencies.log.info({ peer: this.peer, protocol: this.protocol }, 'a client');
@@ -379,6 +394,15 @@ class Client implements ClientHost {
   /** What waits for a send buffer. */
   flush(): void {
     while (this.unsent.length > 0 && this.server.dependencies.fabric.send(this.connection, this.unsent[0]!)) this.unsent.shift();
+  }
+
+  /** What it has not given back in time is taken. */
+  cutOff(reason: string): void {
+    const chunks = this.held.size;
+    const mib = (chunks * this.server.options.chunkBytes) / 2 ** 20;
+    const { log } = this.server.dependencies;
+    if (chunks > 0) log.warn({ peer: this.peer, reason, chunks, mib }, `a client loses ${mib} MiB: the pages in there that are nowhere else`);
+    this.drop(reason);
   }
 
   /** Its connection and everything that it has; at once. */
