@@ -3,6 +3,7 @@
  * business, what is free chunk-store.ts's; here they meet the fabric.
  */
 import type { Log } from '../daemon/log.js';
+import { formatBytes } from '../daemon/size.js';
 import type { ConnectionId, FabricEvent, ServerFabric } from '../src/fabric.js';
 import { newNonce } from '../src/wire/auth.js';
 import { LEGACY_CHUNKS } from '../src/wire/legacy.js';
@@ -96,7 +97,8 @@ export class MemoryServer {
       weight: options.reserveWeight,
     };
     const total = Math.floor(memoryBytes / chunkBytes);
-    const limit = firstLimit(total, dependencies.available(), monitorOptions);
+    const available = dependencies.available();
+    const limit = firstLimit(total, available, monitorOptions);
     this.monitor = new MemoryMonitor(monitorOptions);
     this.store = new ChunkStore(
       total,
@@ -105,7 +107,10 @@ export class MemoryServer {
       limit,
     );
     if (limit < total) {
-      dependencies.log.warn({ chunks: limit, of: total, reserveBytes: options.reserveBytes }, 'the reserve leaves room for a part of --memory only');
+      const much = limit === 0 ? 'nothing can be lent now' : `${limit} of ${total} chunks can be lent now`;
+      const free = `${formatBytes(available)} of memory are free here, and --reserve keeps ${formatBytes(options.reserveBytes)} of them`;
+      const remedy = `give a smaller --reserve; otherwise it lends more when more than ${formatBytes(options.upperBytes)} are free (--reserve-upper)`;
+      dependencies.log.warn({ chunks: limit, of: total, chunkBytes }, `${much}: ${free}; ${remedy}`);
     }
   }
 

@@ -49,6 +49,8 @@ export class Donor {
   connection: ConnectionId = 0;
   /** As it said last, less what we have asked for since. */
   freeChunks = 0;
+  /** Why it could not be used at the last try; empty when it could. */
+  reason = '';
   /** Session chunks that it was asked for and has not given yet. */
   readonly asked = new Set<number>();
   private messageBytes = MESSAGE_BYTES;
@@ -167,6 +169,7 @@ export class Donor {
     const problem = this.owner.welcome(Number(this.chunkBytes));
     if (problem !== undefined) return this.refuse(problem);
     this.state = 'connected';
+    this.reason = '';
     this.askedAt = Infinity;
     this.queriedAt = this.now;
     this.pauseMs = FIRST_PAUSE_MS;
@@ -259,6 +262,7 @@ export class Donor {
   /** Leaves it because of RDMA being switched off, or the end: nothing is said. @param tryAt when it may be tried again, ms */
   leave(tryAt: number): void {
     this.reset();
+    this.reason = '';
     this.said = '';
     this.tryAt = tryAt;
   }
@@ -287,6 +291,7 @@ export class Donor {
     const before = this.state;
     if (before === 'connected') this.owner.gone(this, reason);
     this.reset();
+    this.reason = reason;
     this.tryAt = this.now + this.pauseMs;
     this.pauseMs = Math.min(LONGEST_PAUSE_MS, this.pauseMs * 2);
     if (before === 'connected') this.tell('warn', `lost ${reason}`, `donor ${this.address} is lost: ${reason}`, {});

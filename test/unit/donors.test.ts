@@ -268,6 +268,41 @@ test('a donor that wants chunks back: activity, then it has them when nothing de
   assert.equal(binds(), 1);
 });
 
+test('that donors have no room is said once, and that they have it again', () => {
+  const world = new World(['a'], {}, 2, 4 * CHUNK - 256);
+  const said = (): string[] => world.said.filter((line) => /room/.test(line));
+  const wait = (seconds: number, free: number): void => {
+    for (let ms = 0; ms < seconds * 1000; ms += 250) {
+      world.tick(250);
+      if (ms % 1000 === 0) world.tell('a', { type: 'free', request: 1, freeChunks: free, freeBytes: 0n });
+      world.give('a');
+    }
+  };
+  world.free.set('a', 1);
+  world.tick(0);
+  world.welcome('a');
+  world.give('a');
+  wait(4, 0);
+  assert.deepEqual(said(), [], 'a donor that was just started has room in a moment');
+  wait(10, 0);
+  assert.deepEqual(said(), ['warn: donors have no room for 11 more MiB: those pages go to the swap file']);
+  wait(10, 1);
+  wait(10, 1);
+  assert.equal(world.count(/^map/), 4, 'the second copy of each is in the swap file, as there is one donor');
+  assert.deepEqual(said().slice(1), ['info: donors have room again for all that is wanted of them']);
+});
+
+test('why a donor is not used is in its statistics', () => {
+  const world = new World(['a'], {}, 1);
+  world.tick(0);
+  assert.equal(world.donors.stats()[0]!.reason, '');
+  world.event({ kind: 'unreachable', connection: 1, reason: 'nobody listens there' });
+  assert.equal(world.donors.stats()[0]!.reason, 'nobody listens there');
+  world.tick(1000);
+  world.welcome('a');
+  assert.deepEqual([world.donors.stats()[0]!.state, world.donors.stats()[0]!.reason], ['connected', '']);
+});
+
 type Done = Extract<Message, { readonly type: 'stop' | 'done' }>;
 const donesOf = (world: World): Done[] => world.heard('a').filter((each): each is Done => each.type === 'done');
 

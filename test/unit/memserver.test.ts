@@ -496,7 +496,7 @@ interface Serving {
 function serve(given = '', available = GiB): Serving {
   const fabric = new FakeFabric();
   const said: string[] = [];
-  const options = parseOptions(`--listen 10.0.0.2:9400 --memory 32M --chunk 4M --reserve 1M ${given}`.trim().split(' '), GiB) as ServeOptions;
+  const options = parseOptions(`--listen 10.0.0.2:9400 --memory 32M --chunk 4M ${given || '--reserve 1M'}`.split(' '), GiB) as ServeOptions;
   const log = pino({ level: 'info' }, { write: (line: string) => said.push(line) });
   const serving: Serving = {
     fabric,
@@ -506,6 +506,13 @@ function serve(given = '', available = GiB): Serving {
   };
   return serving;
 }
+
+test('what the reserve leaves nothing or little of is said, with the numbers', () => {
+  const lines = (reserve: string): string => serve(`--reserve-upper 1G --reserve ${reserve}`, 30 * MiB).said.join('');
+  assert.match(lines('100M'), /"level":40.*nothing can be lent now: 30.0 MiB of memory are free here, and --reserve keeps 100.0 MiB of them; give a smaller --reserve/);
+  assert.match(lines('20M'), /2 of 8 chunks can be lent now: .* when more than 1.0 GiB are free \(--reserve-upper\)/);
+  assert.equal(serve().said.length, 0);
+});
 
 /** A client that has connected and been lent so many chunks. */
 function lent({ fabric }: Serving, connection: number, chunks: number): { heard: () => Message[]; say: (message: Message) => void } {
