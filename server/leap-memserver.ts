@@ -7,10 +7,11 @@ import { printObject, printTable } from '../daemon/leapctl-print.js';
 import { openLog, type Log } from '../daemon/log.js';
 import { isNativeError } from '../daemon/native-engine.js';
 import { readToken } from '../daemon/token-file.js';
+import { MESSAGE_BYTES } from './client.js';
 import { availableBytes, checkLockedMemory } from './host.js';
 import { createFabric } from './native-fabric.js';
 import { helpText, parseOptions, type ServeOptions, type StatusOptions } from './options.js';
-import { MemoryServer, MESSAGE_BYTES, type Status } from './server.js';
+import { MemoryServer, type Status } from './server.js';
 
 async function main(args: readonly string[]): Promise<ExitCode> {
   const help = helpText(args);

@@ -6,22 +6,15 @@ import type { Log } from '../daemon/log.js';
 import { formatBytes } from '../daemon/size.js';
 import type { ConnectionId, FabricEvent, ServerFabric } from '../src/fabric.js';
 import { newNonce } from '../src/wire/auth.js';
-import { LEGACY_CHUNKS } from '../src/wire/legacy.js';
 import { decodeHello, encodeRefusal, encodeWelcome, RefusalCode, WireError, type ChunkActivity, type Hello } from '../src/wire/messages.js';
-import { ChunkStore, type Chunk, type ChunkCounts } from './chunk-store.js';
-import { LeapSession, type ClientHost, type ClientSession, type Loan } from './client-session.js';
-import { LegacySession } from './legacy-session.js';
+import { ChunkStore, type ChunkCounts } from './chunk-store.js';
+import { Client, MESSAGE_BYTES, type Held } from './client.js';
+import type { ClientSession } from './client-session.js';
 import { firstLimit, MemoryMonitor, type MonitorOptions } from './memory-monitor.js';
 import { hostOf, type Listen, type ServeOptions } from './options.js';
 import { Reclaim, timesFor } from './reclaim.js';
 
-/** The longest message of ours, and of the originals. */
-export const MESSAGE_BYTES = 4096;
 const TICK_MS = 250;
-/** A client that has been refused reads why, and goes; then it is closed. */
-const LINGER_MS = 500;
-/** Messages that wait for a send buffer. */
-const MOST_UNSENT = 256;
 /** A listener whose device went is opened again so often. */
 const LISTEN_AGAIN_MS = 2000;
 /** The same refusal of the same host is a warning once a minute, and of so many hosts. */
@@ -64,11 +57,6 @@ export type Status = {
     readonly seconds: number;
   }[];
 };
-
-interface Held {
-  readonly chunk: Chunk;
-  readonly exposure: number;
-}
 
 export class MemoryServer {
   private readonly store: ChunkStore;
@@ -254,14 +242,13 @@ export class MemoryServer {
     log[isQuiet ? 'debug' : 'warn']({ peer, reason }, 'refused a client');
   }
 
-  /** For the client alone. @throws an error of the addon */
-  lend(connection: ConnectionId): { loan: Loan; held: Held } | undefined {
+  /** Registered for the client alone. */
+  lend(connection: ConnectionId): Held | undefined {
     if (this.isEnding) return undefined;
     const chunk = this.store.lend();
     if (!chunk) return undefined;
     try {
-      const { address, rkey, id } = this.dependencies.fabric.expose(connection, chunk.memory);
-      return { loan: { donorChunk: chunk.number, address, rkey }, held: { chunk, exposure: id } };
+      return { chunk, exposure: this.dependencies.fabric.expose(connection, chunk.memory) };
     } catch (error) {
       this.store.giveBack(chunk);
       this.dependencies.log.error({ reason: reasonOf(error) }, 'a chunk cannot be registered');
@@ -270,7 +257,7 @@ export class MemoryServer {
   }
 
   takeBack({ chunk, exposure }: Held): void {
-    this.dependencies.fabric.withdraw(exposure);
+    this.dependencies.fabric.withdraw(exposure.id);
     this.store.giveBack(chunk);
     this.returned++;
   }
@@ -330,138 +317,6 @@ export class MemoryServer {
       this.lost.delete(text);
       this.dependencies.log.info({ address: text }, 'listening again');
     }
-  }
-}
-
-/** A connection and its session. */
-class Client implements ClientHost {
-  readonly protocol: 'leap' | 'original';
-  readonly since: number;
-  private readonly session: ClientSession;
-  private readonly held = new Map<number, Held>();
-  private readonly unsent: Uint8Array[] = [];
-  private closeAt: number | undefined;
-  private isUp = false;
-  private isGone = false;
-
-  constructor(
-    private readonly server: MemoryServer,
-    readonly connection: ConnectionId,
-    readonly peer: string,
-    leap: { readonly hello: Hello; readonly nonce: Uint8Array } | undefined,
-  ) {
-    this.since = server.dependencies.now();
-    this.protocol = leap ? 'leap' : 'original';
-    if (!leap) this.session = new LegacySession(this);
-    else {
-      const { hello, nonce: donorNonce } = leap;
-      const messageBytes = Math.min(MESSAGE_BYTES, hello.messageBytes);
-      const terms = { token: server.dependencies.token, clientNonce: hello.nonce, donorNonce, messageBytes };
-      this.session = new LeapSession(terms, this, this.since);
-    }
-  }
-
-  get state(): ClientSession['state'] {
-    return this.session.state;
-  }
-
-  get chunks(): ReadonlySet<number> {
-    return this.session.chunks;
-  }
-
-  get givesBackAtOnce(): boolean {
-    return this.session.givesBackAtOnce;
-  }
-
-  connected(): void {
-    this.isUp = true;
-    this.server.dependencies.log.info({ peer: this.peer, protocol: this.protocol }, 'a client');
-    if (this.session instanceof LegacySession) this.session.greet();
-  }
-
-  receive(bytes: Uint8Array, now: number): void {
-    this.session.receive(bytes, now);
-  }
-
-  tick(now: number): void {
-    if (this.isUp) this.session.tick(now);
-    if (this.closeAt !== undefined && now >= this.closeAt) this.drop('refused');
-  }
-
-  askActivity(wanted: number): void {
-    this.session.askActivity(wanted);
-  }
-
-  stop(donorChunks: readonly number[]): void {
-    this.session.stop(donorChunks);
-  }
-
-  /** What waits for a send buffer. */
-  flush(): void {
-    while (this.unsent.length > 0 && this.server.dependencies.fabric.send(this.connection, this.unsent[0]!)) this.unsent.shift();
-  }
-
-  /** What it has not given back in time is taken. */
-  cutOff(reason: string): void {
-    const chunks = this.held.size;
-    const mib = (chunks * this.server.options.chunkBytes) / 2 ** 20;
-    const { log } = this.server.dependencies;
-    if (chunks > 0) log.warn({ peer: this.peer, reason, chunks, mib }, `a client loses ${mib} MiB: the pages in there that are nowhere else`);
-    this.drop(reason);
-  }
-
-  /** Its connection and everything that it has; at once. */
-  drop(reason: string): void {
-    if (this.isGone) return;
-    this.isGone = true;
-    const { fabric, log } = this.server.dependencies;
-    const chunks = this.held.size;
-    // First of all out of its reach; closing does that for all of them.
-    fabric.close(this.connection);
-    for (const held of this.held.values()) this.server.takeBack(held);
-    this.held.clear();
-    this.server.gone(this, chunks);
-    log.info({ peer: this.peer, reason, chunks }, 'a client is gone');
-  }
-
-  // ---- what its session asks for
-
-  send(message: Uint8Array): void {
-    if (this.unsent.length >= MOST_UNSENT) return this.end('it does not take its answers');
-    this.unsent.push(message);
-    this.flush();
-  }
-
-  lend(): Loan | undefined {
-    const lent = this.server.lend(this.connection);
-    if (!lent) return undefined;
-    if (this.protocol === 'original' && lent.loan.donorChunk >= LEGACY_CHUNKS) {
-      this.server.takeBack(lent.held);
-      return undefined;
-    }
-    this.held.set(lent.loan.donorChunk, lent.held);
-    return lent.loan;
-  }
-
-  takeBack(donorChunk: number): void {
-    const held = this.held.get(donorChunk);
-    if (!held) return;
-    this.held.delete(donorChunk);
-    this.server.takeBack(held);
-  }
-
-  free(): { chunks: number; bytes: bigint } {
-    return this.server.free();
-  }
-
-  activity(activities: readonly ChunkActivity[]): void {
-    this.server.activity(this, activities);
-  }
-
-  end(reason: string): void {
-    if (this.closeAt !== undefined) return;
-    this.server.refused(this.peer, reason);
-    this.closeAt = this.server.dependencies.now() + LINGER_MS;
   }
 }
 
