@@ -25,6 +25,10 @@ export class Client implements ClientHost {
   readonly since: number;
   private readonly session: ClientSession;
   private readonly held = new Map<number, Held>();
+  /** For its next BIND: it has not been told of it. */
+  private ahead: Held | undefined;
+  /** The last attempt went well: no limit is run against again and again. */
+  private canPrepare = true;
   private readonly unsent: Uint8Array[] = [];
   private closeAt: number | undefined;
   private isUp = false;
@@ -82,6 +86,24 @@ export class Client implements ClientHost {
     this.session.stop(donorChunks);
   }
 
+  /** Registers its next chunk, which takes a while, before it asks for it. @returns whether there was something to do */
+  prepare(): boolean {
+    if (this.ahead || !this.canPrepare || !this.isUp || this.state !== 'open' || this.protocol === 'original') return false;
+    this.ahead = this.server.lend(this.connection);
+    this.canPrepare = this.ahead !== undefined;
+    return true;
+  }
+
+  get isPrepared(): boolean {
+    return this.ahead !== undefined;
+  }
+
+  /** Others need it more. */
+  giveUpPrepared(): void {
+    if (this.ahead) this.server.unlend(this.ahead);
+    this.ahead = undefined;
+  }
+
   /** What waits for a send buffer. */
   flush(): void {
     while (this.unsent.length > 0 && this.server.dependencies.fabric.send(this.connection, this.unsent[0]!)) this.unsent.shift();
@@ -106,6 +128,7 @@ export class Client implements ClientHost {
     fabric.close(this.connection);
     for (const held of this.held.values()) this.server.takeBack(held);
     this.held.clear();
+    this.giveUpPrepared();
     this.server.gone(this, chunks);
     log.info({ peer: this.peer, reason, chunks }, 'a client is gone');
   }
@@ -119,11 +142,13 @@ export class Client implements ClientHost {
   }
 
   lend(): Loan | undefined {
-    const held = this.server.lend(this.connection);
+    const held = this.ahead ?? this.server.lend(this.connection);
+    this.ahead = undefined;
     if (!held) return undefined;
+    this.canPrepare = true;
     const { chunk, exposure } = held;
     if (this.protocol === 'original' && chunk.number >= LEGACY_CHUNKS) {
-      this.server.takeBack(held);
+      this.server.unlend(held);
       return undefined;
     }
     this.held.set(chunk.number, held);
@@ -138,7 +163,7 @@ export class Client implements ClientHost {
   }
 
   free(): { chunks: number; bytes: bigint } {
-    return this.server.free();
+    return this.server.free(this);
   }
 
   activity(activities: readonly ChunkActivity[]): void {

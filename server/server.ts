@@ -44,6 +44,8 @@ export type Status = {
   readonly chunks: ChunkCountsJson;
   readonly freeMemoryBytes: number;
   readonly reserveBytes: number;
+  /** Free chunks that are registered for the next BIND of a client. */
+  readonly prepared: number;
   readonly tokenRequired: boolean;
   readonly legacy: boolean;
   readonly accepted: number;
@@ -117,6 +119,7 @@ export class MemoryServer {
   async end(): Promise<void> {
     if (this.isEnding) return;
     this.isEnding = true;
+    this.giveUpPrepared();
     const { now, log, fabric } = this.dependencies;
     const { lent } = this.store.counts();
     const facts = { clients: this.clients.size, chunks: lent, seconds: this.options.drainMs / 1000 };
@@ -144,14 +147,17 @@ export class MemoryServer {
   status(): Status {
     const { options } = this;
     const since = this.dependencies.now();
+    const counts = this.store.counts();
+    const prepared = [...this.clients.values()].filter(({ isPrepared }) => isPrepared).length;
     return {
       listen: options.listen.map(({ text }) => text),
       listening: options.listen.length - this.lost.size,
       chunkBytes: options.chunkBytes,
       memoryBytes: options.memoryBytes,
-      chunks: { ...this.store.counts() },
+      chunks: { ...counts, free: counts.free + prepared, lent: counts.lent - prepared },
       freeMemoryBytes: Math.round(this.monitor.freeBytes ?? this.dependencies.available()),
       reserveBytes: options.reserveBytes,
+      prepared,
       tokenRequired: this.dependencies.token !== undefined,
       legacy: options.legacy,
       accepted: this.accepted,
@@ -256,14 +262,19 @@ export class MemoryServer {
     }
   }
 
-  takeBack({ chunk, exposure }: Held): void {
-    this.dependencies.fabric.withdraw(exposure.id);
-    this.store.giveBack(chunk);
+  takeBack(held: Held): void {
+    this.unlend(held);
     this.returned++;
   }
 
-  free(): { chunks: number; bytes: bigint } {
-    const chunks = this.isEnding ? 0 : this.store.counts().free;
+  /** The client has not been told of it. */
+  unlend({ chunk, exposure }: Held): void {
+    this.dependencies.fabric.withdraw(exposure.id);
+    this.store.giveBack(chunk);
+  }
+
+  free(client: Client): { chunks: number; bytes: bigint } {
+    const chunks = this.isEnding ? 0 : this.store.counts().free + Number(client.isPrepared);
     return { chunks, bytes: BigInt(chunks) * BigInt(this.options.chunkBytes) };
   }
 
@@ -280,7 +291,24 @@ export class MemoryServer {
     const now = this.dependencies.now();
     for (const [key, last] of this.quiet) if (now - last >= QUIET_MS) this.quiet.delete(key);
     for (const client of [...this.clients.values()]) client.tick(now);
-    if (!this.isEnding && this.reclaim?.tick(now)) this.reclaim = undefined;
+    if (this.isEnding) return;
+    if (this.reclaim?.tick(now)) this.reclaim = undefined;
+    this.prepare();
+  }
+
+  /**
+   * Each client's next chunk is registered before it is asked for, where nobody goes short for it: while there are more free chunks than clients. One
+   * at a time, because nothing else is done meanwhile. With the last free chunk they are all taken back: whoever asks next may have them.
+   */
+  private prepare(): void {
+    const { free } = this.store.counts();
+    if (free === 0) this.giveUpPrepared();
+    if (this.reclaim || free <= this.clients.size) return;
+    for (const client of this.clients.values()) if (client.prepare()) return;
+  }
+
+  private giveUpPrepared(): void {
+    for (const client of this.clients.values()) client.giveUpPrepared();
   }
 
   /** The host's memory. Not while clients are still giving back: what is on its way must not be asked for again. */
@@ -288,6 +316,7 @@ export class MemoryServer {
     const { log, available } = this.dependencies;
     if (this.isEnding || this.reclaim) return;
     const change = this.monitor.sample(available());
+    if (change < 0) this.giveUpPrepared();
     const before = this.store.counts();
     // From what is held, and not from a limit that was never reached.
     const from = change < 0 ? Math.min(before.limit, before.free + before.lent + before.preparing) : before.limit;

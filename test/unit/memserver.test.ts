@@ -434,6 +434,8 @@ class FakeFabric implements ServerFabric {
   private next = 1;
   private wake: () => void = () => undefined;
   isEnded = false;
+  failures = 0;
+  isFull = false;
 
   listen(): void {}
   connect(): never {
@@ -456,6 +458,10 @@ class FakeFabric implements ServerFabric {
   }
   expose(connection: number, memory: FabricMemory): Exposure {
     assert.ok(this.accepted.has(connection) && !this.closed.has(connection));
+    if (this.isFull) {
+      this.failures++;
+      throw new Error('the limit of locked memory');
+    }
     const mine = memory as FakeMemory;
     assert.equal(mine.exposed, 0, 'two clients have one chunk');
     mine.exposed++;
@@ -524,6 +530,58 @@ function lent({ fabric }: Serving, connection: number, chunks: number): { heard:
   for (let i = 0; i < chunks; i++) say({ type: 'bind', request: i, sessionChunk: i });
   return { say, heard: () => (fabric.sent.get(connection) ?? []).map((bytes) => decodeMessage(bytes)) };
 }
+
+test("a client's next chunk is registered before it asks for it, and nobody goes short for it", async (t) => {
+  t.mock.timers.enable({ apis: ['setInterval'] });
+  const settled = async (): Promise<void> => {
+    for (let i = 0; i < 100; i++) await Promise.resolve();
+  };
+  const serving = serve();
+  const { server, fabric } = serving;
+  server.start();
+  await settled();
+  const [one, two] = [lent(serving, 1, 0), lent(serving, 2, 0)];
+  const counts = (): number[] => [server.status().prepared, server.status().chunks.free, server.status().chunks.lent];
+  assert.deepEqual(counts(), [0, 8, 0]);
+  t.mock.timers.tick(250);
+  assert.deepEqual(counts(), [1, 8, 0], 'one at a time');
+  t.mock.timers.tick(500);
+  assert.deepEqual(counts(), [2, 8, 0]);
+  const [[exposure, { connection }]] = fabric.shown.entries() as unknown as [[number, { connection: number }]];
+  one.say({ type: 'bind', request: 1, sessionChunk: 1 });
+  const bound = one.heard().at(-1)!;
+  assert.ok(connection === 1 && bound.type === 'bound' && bound.rkey === exposure);
+  assert.deepEqual([counts(), fabric.shown.size], [[1, 7, 1], 2]);
+  one.say({ type: 'query', request: 2 });
+  assert.equal((one.heard().at(-1) as { freeChunks: number }).freeChunks, 6, 'without that of the other client');
+
+  for (let i = 10; i < 16; i++) one.say({ type: 'bind', request: i, sessionChunk: i });
+  one.say({ type: 'bind', request: 20, sessionChunk: 20 });
+  assert.equal(one.heard().at(-1)!.type, 'noRoom');
+  t.mock.timers.tick(250);
+  await settled();
+  assert.deepEqual(counts(), [0, 1, 7], 'with the last free chunk they are taken back, and scrubbed');
+  t.mock.timers.tick(1000);
+  assert.deepEqual(counts(), [0, 1, 7]);
+  one.say({ type: 'bind', request: 21, sessionChunk: 21 });
+  assert.equal(one.heard().at(-1)!.type, 'bound');
+  assert.equal(two.heard().length, 0);
+  one.say({ type: 'release', request: 22, donorChunk: bound.donorChunk });
+  one.say({ type: 'release', request: 23, donorChunk: bound.donorChunk + 2 });
+  one.say({ type: 'release', request: 24, donorChunk: bound.donorChunk + 3 });
+  await settled();
+  fabric.isFull = true;
+  for (let i = 0; i < 20; i++) {
+    t.mock.timers.tick(250);
+    await settled();
+  }
+  assert.deepEqual([counts(), fabric.failures], [[0, 3, 5], 2], 'what cannot be registered is tried once');
+  fabric.isFull = false;
+  for (const each of [1, 2]) fabric.happen({ kind: 'disconnected', connection: each, peer: '', reason: 'killed' });
+  await settled();
+  assert.deepEqual([counts(), fabric.shown.size], [[0, 8, 0], 0]);
+  await server.end();
+});
 
 const moment = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 120));
 
@@ -639,8 +697,8 @@ test('a donor among clients of all kinds: nobody gets what another has, and at t
     }
     await Promise.resolve();
     for (const each of living) if (fabric.closed.has(each)) living.delete(each);
-    const { chunks, clients } = server.status();
-    assert.equal(chunks.lent, fabric.shown.size);
+    const { chunks, clients, prepared } = server.status();
+    assert.equal(chunks.lent + prepared, fabric.shown.size);
     assert.ok(chunks.lent + chunks.free + chunks.preparing <= 8 && clients.length <= 6);
   }
   for (const each of living) fabric.happen({ kind: 'disconnected', connection: each, peer: '', reason: 'killed' });
