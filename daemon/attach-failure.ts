@@ -24,7 +24,7 @@ const explanations: Readonly<Record<string, Explanation>> = {
   addon: { code: ExitCode.system, remedy: 'build it with: npm run build' },
   memory: { code: ExitCode.system, remedy: 'leapd itself needs more memory: give a smaller --prefetch-buffer' },
   swap: { code: ExitCode.swapFile, remedy: 'give another --swap-file' },
-  rdma: { code: ExitCode.system, remedy: 'see what this machine has with: leapctl doctor; without --portal leapd pages to the swap file alone' },
+  rdma: { code: ExitCode.system, remedy: 'see what this machine has with: leapctl doctor; without --portal, or with --rdma off, leapd pages to the swap file alone' },
   memlock: { code: ExitCode.system, remedy: 'raise it with: ulimit -l unlimited' },
   timeout: { code: ExitCode.attach, remedy: 'try again' },
   limit: { code: ExitCode.attach, remedy: 'raise the limits of the process: prlimit --nofile and --as' },

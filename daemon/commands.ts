@@ -50,7 +50,7 @@ async function stats(session: Session): Promise<Json> {
 }
 
 async function status(session: Session): Promise<Json> {
-  const { localLimitPages, residentPages, storedPages, bufferedPages, prefetch } = await session.pager.stats();
+  const { localLimitPages, residentPages, storedPages, bufferedPages, prefetch, rdma, donors } = await session.pager.stats();
   return {
     pid: session.target.pid,
     name: session.target.name,
@@ -66,6 +66,7 @@ async function status(session: Session): Promise<Json> {
     prefetch,
     swapFile: session.options.swapFile,
     control: session.options.control,
+    ...(session.options.remote && { rdma, donors: donors.map(({ address, state, chunks, freeChunks, reason }) => ({ address, state, chunks, freeChunks, reason })) }),
   };
 }
 

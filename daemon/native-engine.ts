@@ -27,7 +27,7 @@ export interface EngineOptions {
   readonly directIo?: boolean;
   /** io_uring where the kernel has it. */
   readonly ring?: boolean;
-  /** Chunks may be mapped on donors: takes an RDMA device. */
+  /** Chunks may be mapped on donors from the beginning: takes an RDMA device. See openFabric. */
   readonly rdma?: boolean;
   /** Faults to order, for tests; each counts the requests that still go well. */
   readonly inject?: { readonly failWriteAfter?: number; readonly failReadAfter?: number; readonly corruptReadAfter?: number };
@@ -84,8 +84,7 @@ export interface NativeError extends Error {
 
 export const isNativeError = (error: unknown): error is NativeError => error instanceof Error && 'kind' in error && typeof error.kind === 'string';
 
-/** What `create` returns. */
-/** With `rdma` only: of fabric_addon.h and Remote. */
+/** Once the fabric is open: of fabric_addon.h and Remote. */
 interface NativeRemote extends Fabric {
   setChunk(slots: number): void;
   mapChunk(replica: number, chunk: number, connection: ConnectionId, rkey: number, address: bigint): void;
@@ -93,8 +92,10 @@ interface NativeRemote extends Fabric {
   traffic(connection: ConnectionId): Traffic;
 }
 
+/** What `create` returns. */
 interface NativeHandle extends Omit<Engine, 'adopt' | 'mappings'>, NativeRemote {
   readonly wakeFd: number;
+  openFabric(): void;
   detach(): void;
   abandon(): void;
   adopt(space: number, pid: number): void;
@@ -240,6 +241,10 @@ export class NativeEngine implements Engine, Fabric {
   drop(space: SpaceId): void {
     this.seen.delete(space);
     this.native.drop(space);
+  }
+  /** For what has to do with donors, from here on. Again: nothing. @throws NativeError of kind rdma: there is no RDMA here */
+  openFabric(): void {
+    this.native.openFabric();
   }
   mapChunk(replica: number, chunk: number, connection: ConnectionId, rkey: number, address: bigint): void {
     this.native.mapChunk(replica, chunk, connection, rkey, address);

@@ -107,7 +107,7 @@ const table = {
   portal: { help: 'the donors: a file with one address:port a line, or rdma://N,address:port,...', parse: path },
   rdma: { help: 'off: begin with the swap file alone; leapctl set PID rdma=on later', standard: 'on', parse: oneOf(['on', 'off']) },
   copies: { help: 'of each page: 2 survive the loss of any donor, 3 (one in the swap file) that of all, 1 none', standard: '2', parse: copies },
-  'token-file': { help: 'a secret that the donors know too', parse: path },
+  'token-file': { help: 'a secret that the donors know too; who does not prove that is not used', parse: path },
   chunk: { help: 'take only donors with chunks of this size; otherwise the first one sets it', parse: chunkSize },
   'map-chunks': { help: 'ahead of the first write, or only those that are active', standard: 'ahead', parse: oneOf(['ahead', 'active']) },
   'activity-period': { help: 'how often the use of each chunk is summed up, ms', standard: String(DEFAULT_ACTIVITY.periodMs), parse: integer(10, 3_600_000) },
@@ -309,6 +309,7 @@ function remoteOf(given: Parsed, value: <Name extends Standard>(name: Name) => V
     return undefined;
   }
   const { writes, reads } = value('activity-weights');
+  if (given.legacy && given['token-file'] !== undefined) wrong('--legacy takes donors that cannot prove the token: leave out one of --legacy and --token-file');
   return {
     portal,
     on: value('rdma') === 'on',

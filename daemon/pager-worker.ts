@@ -27,13 +27,14 @@ const { settings, flags } = workerData as WorkerData;
 
 const send = (message: FromPager): void => port.postMessage(message);
 
-function handle({ pager, donors }: Running, message: ToPager): void {
+function handle(running: Running, message: ToPager): void {
+  const { pager, donors } = running;
   switch (message.kind) {
     case 'stats':
       return send({ kind: 'stats', id: message.id, stats: { ...pager.stats(), rdma: donors?.on ? 'on' : 'off', donors: donors?.stats() ?? [] } });
     case 'change':
       try {
-        change(pager, donors, message.changes);
+        change(running, message.changes);
         return send({ kind: 'changed', id: message.id });
       } catch (error) {
         return send({ kind: 'changed', id: message.id, error: error instanceof Error ? error.message : String(error) });
@@ -43,8 +44,9 @@ function handle({ pager, donors }: Running, message: ToPager): void {
   }
 }
 
-function change(pager: Pager, donors: Donors | undefined, changes: PagerChanges): void {
+function change({ engine, pager, donors }: Running, changes: PagerChanges): void {
   if (changes.rdma !== undefined && donors === undefined) throw new Error('rdma: leapd was started without --portal');
+  if (changes.rdma === true) openFabric(engine);
   if (changes.rdma !== undefined) donors?.switch(changes.rdma);
   if (changes.localPages !== undefined) pager.setLocalLimit(changes.localPages);
   if (changes.prefetch !== undefined) pager.setPrefetch(changes.prefetch);
@@ -54,6 +56,16 @@ function change(pager: Pager, donors: Donors | undefined, changes: PagerChanges)
   if (changes.record !== undefined) pager.setRecorder(changes.record === null ? undefined : new Recorder(changes.record));
   if (changes.evicting !== undefined) pager.setEvicting(changes.evicting);
   if (changes.clearRefusals !== undefined) pager.clearRefusals(changes.clearRefusals);
+}
+
+/** With --rdma off the device is looked for now. */
+function openFabric(engine: NativeEngine): void {
+  try {
+    engine.openFabric();
+  } catch (error) {
+    if (!isNativeError(error)) throw error;
+    throw new Error(`rdma: ${error.message}`);
+  }
 }
 
 /** Clears the flag before it reads, so that what comes meanwhile sets it again. */
@@ -99,7 +111,7 @@ function attach(): Running | undefined {
   const begin = performance.now();
   let engine: NativeEngine;
   try {
-    engine = NativeEngine.attach({ pid, frames, swapFile, allowMove: evict === 'auto' || evict === 'move', allowVector: evict !== 'discard-single', rdma: remote !== undefined });
+    engine = NativeEngine.attach({ pid, frames, swapFile, allowMove: evict === 'auto' || evict === 'move', allowVector: evict !== 'discard-single', rdma: remote?.on ?? false });
   } catch (error) {
     if (!isNativeError(error)) throw error; // a bug, not a refusal
     refused(error.kind, error.message);

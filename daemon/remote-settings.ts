@@ -1,10 +1,10 @@
 /** From the options to what the pager's thread needs of the donors: the portal read, names looked up, the token read. Nothing is touched before. */
 import { lookup } from 'node:dns/promises';
-import { readFileSync, statSync } from 'node:fs';
-import { isPortalText, parsePortalFile, parsePortalText, PortalError, type PortalAddress } from '../src/remote/portal.js';
-import { tokenFrom } from '../src/wire/auth.js';
+import { readFileSync } from 'node:fs';
+import { isPortalText, parsePortalFile, parsePortalText, PortalError, type PortalAddress, type PortalEntry } from '../src/remote/portal.js';
 import { errnoName, ExitCode, Refusal } from './exit-codes.js';
 import type { RemoteOptions } from './options.js';
+import { readToken } from './token-file.js';
 
 /** Plain data: it crosses to the worker. */
 export interface RemoteSettings {
@@ -21,43 +21,59 @@ export interface RemoteSettings {
 
 const FORM = 'a portal has one donor a line, such as 10.0.0.2:9400';
 
-/** @throws Refusal */
-export async function remoteSettings(options: RemoteOptions): Promise<RemoteSettings> {
+/** A name's address. */
+export type Lookup = (name: string) => Promise<string>;
+
+/**
+ * @returns besides, what to warn of: a donor whose name cannot be looked up is no reason to do without the others
+ * @throws Refusal
+ */
+export async function remoteSettings(options: RemoteOptions, find: Lookup = lookUp): Promise<{ readonly settings: RemoteSettings; readonly warnings: readonly string[] }> {
   const { portal, on, tokenFile, chunkBytes, ahead, activity, threshold, legacy } = options;
-  const donors = await Promise.all(readPortal(portal).map(numeric));
+  const entries = readPortal(portal);
   const token = tokenFile === undefined ? undefined : readToken(tokenFile);
-  return { on, donors, token, chunkBytes: chunkBytes ?? 0, ahead, activity, threshold, legacy };
+  const warnings: string[] = [];
+  const donors: PortalEntry[] = [];
+  for (const found of await Promise.all(entries.map((entry) => numeric(entry, find)))) {
+    if (typeof found === 'string') warnings.push(`${found}; this donor is left out`);
+    else donors.push(distinct(found, donors));
+  }
+  if (donors.length === 0) throw new Refusal(ExitCode.usage, warnings[0]?.replace(/;.*/, '') ?? `${portal} names no donor`, 'give its number, or mend the name service');
+  const addresses = donors.map(({ host, port }) => ({ host, port }));
+  return { settings: { on, donors: addresses, token, chunkBytes: chunkBytes ?? 0, ahead, activity, threshold, legacy }, warnings };
 }
 
-function readPortal(portal: string): PortalAddress[] {
+function readPortal(portal: string): PortalEntry[] {
   try {
-    return isPortalText(portal) ? parsePortalText(portal) : parsePortalFile(readText(portal, '--portal', FORM), portal);
+    return isPortalText(portal) ? parsePortalText(portal) : parsePortalFile(readText(portal), portal);
   } catch (error) {
     if (error instanceof PortalError) throw new Refusal(ExitCode.usage, error.message, FORM);
     throw error;
   }
 }
 
-function readText(path: string, option: string, remedy: string): string {
+function readText(path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {
-    throw new Refusal(ExitCode.usage, `${option}: ${path} cannot be read (${errnoName(error)})`, remedy);
+    throw new Refusal(ExitCode.usage, `--portal: ${path} cannot be read (${errnoName(error)})`, FORM);
   }
 }
 
-async function numeric({ host, port }: PortalAddress): Promise<PortalAddress> {
+const lookUp: Lookup = async (name) => (await lookup(name)).address;
+
+/** @returns in words what is wrong, when the name has no address */
+async function numeric({ host, port, where }: PortalEntry, find: Lookup): Promise<PortalEntry | string> {
   try {
-    return { host: (await lookup(host)).address, port };
+    return { host: await find(host), port, where };
   } catch (error) {
-    throw new Refusal(ExitCode.usage, `--portal: there is no address for the name ${host} (${errnoName(error)})`, 'give its number, or mend the name service');
+    return `${where}: there is no address for the name ${host} (${errnoName(error)})`;
   }
 }
 
-/** Shared with leap-memserver. @throws Refusal */
-export function readToken(path: string): Uint8Array {
-  const text = readText(path, '--token-file', 'make one with: head -c 32 /dev/urandom | base64');
-  const read = tokenFrom(text, statSync(path).mode);
-  if ('token' in read) return read.token;
-  throw new Refusal(ExitCode.usage, `--token-file: ${path} ${read.problem}`, read.remedy);
+/** Two copies of a page on what seems to be two donors would be lost together. */
+function distinct(entry: PortalEntry, others: readonly PortalEntry[]): PortalEntry {
+  const same = others.find(({ host, port }) => host === entry.host && port === entry.port);
+  if (same === undefined) return entry;
+  throw new Refusal(ExitCode.usage, `${entry.where}: ${entry.host}:${entry.port} is the donor of ${same.where} too`, 'name each donor once');
 }

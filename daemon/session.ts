@@ -63,7 +63,8 @@ export class Session {
     try {
       const draft = claimTarget(registry, target, resolve(options.swapFile), resolve(options.control));
       undo.push(() => registry.release(target.pid));
-      checkSwapPath(draft.swapFile, target.usedPages - ('pages' in limit ? limit.pages : Math.floor(target.usedPages * limit.share)));
+      const mayLeave = target.usedPages - ('pages' in limit ? limit.pages : Math.floor(target.usedPages * limit.share));
+      const scarce = checkSwapPath(draft.swapFile, mayLeave, remote !== undefined);
       let session: Session | undefined;
       const server = await ControlServer.open(draft.control, (request, progress) => answerWith(session, request, progress));
       undo.push(() => server.close());
@@ -72,9 +73,10 @@ export class Session {
       for (const { leapd, target: former, swapFile } of swept) {
         log.info({ swapFile }, `cleared up after leapd ${leapd.pid}, which was killed; its process ${former.pid} is gone too`);
       }
+      for (const warning of [...(remote?.warnings ?? []), ...(scarce === undefined ? [] : [scarce])]) log.warn(warning);
       const claim = { ...draft, attached: true };
       registry.update(claim);
-      const pager = new PagerClient({ ...settingsOf(options), remote, localLimit: limit, swapFile: claim.swapFile }, log);
+      const pager = new PagerClient({ ...settingsOf(options), remote: remote?.settings, localLimit: limit, swapFile: claim.swapFile }, log);
       session = new Session({ ...options, swapFile: claim.swapFile, control: claim.control }, target, pager, log);
       session.listen();
       return await session.serve(registry, claim, await pager.attach(), server);

@@ -11,9 +11,11 @@ const refuse = (problem: string, remedy: string): never => {
 /**
  * Finds out whether the swap file can be made: by making it and taking it away again. What stands there already may be somebody's data, and is
  * never touched.
- * @param pages how much may have to be stored at the present size of the target. @throws Refusal.
+ * @param pages how much may have to be stored at the present size of the target
+ * @param hasDonors it is not all the room there is: too little of it is no reason not to begin
+ * @returns what to warn of. @throws Refusal.
  */
-export function checkSwapPath(path: string, pages: number): void {
+export function checkSwapPath(path: string, pages: number, hasDonors = false): string | undefined {
   if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
     refuse(`the swap file ${path} exists and is not of this leapd`, 'remove it if nobody needs it, or give another --swap-file');
   }
@@ -31,10 +33,10 @@ export function checkSwapPath(path: string, pages: number): void {
   const room = statfsSync(directory);
   const free = room.bavail * room.bsize;
   const wanted = pagesToBytes(pages);
-  if (free < wanted) {
-    const problem = `${directory} has room for ${formatBytes(free)}, and ${formatBytes(wanted)} may have to leave the process`;
-    refuse(problem, 'give --swap-file on a larger disk, or a larger --local-memory');
-  }
+  if (free >= wanted) return undefined;
+  const problem = `${directory} has room for ${formatBytes(free)}, and ${formatBytes(wanted)} may have to leave the process`;
+  if (!hasDonors) refuse(problem, 'give --swap-file on a larger disk, or a larger --local-memory');
+  return `${problem}: what the donors do not take may find no room, and stays in memory then`;
 }
 
 export function removeSwapFile(path: string): void {

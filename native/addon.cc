@@ -214,6 +214,23 @@ EngineOptions optionsFrom(const Napi::Object& from) {
   return options;
 }
 
+void describeFabric(Napi::Object target, Engine* engine) {
+  defineFabric(target, engine->fabric());
+  define<setChunk>(target, "setChunk", engine);
+  define<mapChunk>(target, "mapChunk", engine);
+  define<unmapChunk>(target, "unmapChunk", engine);
+  define<traffic>(target, "traffic", engine);
+}
+
+// As a method of what `create` returned, which has the functions of the fabric from then on.
+Napi::Value openFabric(const Info& info) {
+  Engine& engine = engineOf(info);
+  if (engine.fabric()) return undefined(info);
+  engine.openFabric();
+  describeFabric(info.This().As<Napi::Object>(), &engine);
+  return undefined(info);
+}
+
 Napi::Value describe(const Info& info, Engine* engine) {
   EventBuffer& events = engine->events();
   size_t frames = engine->frames().count();
@@ -249,13 +266,8 @@ Napi::Value describe(const Info& info, Engine* engine) {
   define<wake>(result, "wake", engine);
   define<stats>(result, "stats", engine);
   define<mechanism>(result, "mechanism", engine);
-  if (engine->fabric()) {
-    defineFabric(result, engine->fabric());
-    define<setChunk>(result, "setChunk", engine);
-    define<mapChunk>(result, "mapChunk", engine);
-    define<unmapChunk>(result, "unmapChunk", engine);
-    define<traffic>(result, "traffic", engine);
-  }
+  define<openFabric>(result, "openFabric", engine);
+  if (engine->fabric()) describeFabric(result, engine);
   return result;
 }
 

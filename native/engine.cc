@@ -35,7 +35,7 @@ Engine::Engine(const EngineOptions& options)
   pending_.reserve(kHarvestRoom);
   removed_.reserve(kHarvestRoom);
   try {
-    openFabric();
+    if (options_.rdma) openFabric();
     wakeFd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (wakeFd_ < 0) throw Error("memory", "no event descriptor", errno);
   } catch (...) {
@@ -45,7 +45,6 @@ Engine::Engine(const EngineOptions& options)
   prctl(PR_SET_TIMERSLACK, 1000ul);  // waits of some 10 us are meant so; the kernel's default adds 50
   poller_.add(wakeFd_, kWakeTag);
   poller_.add(swap_.pollFd(), kSwapTag);
-  if (fabric_) poller_.add(fabric_->fd(), kFabricTag);
 }
 
 Engine::~Engine() {
@@ -54,10 +53,13 @@ Engine::~Engine() {
 }
 
 void Engine::openFabric() {
-  if (!options_.rdma) return;
-  fabric_ = std::make_unique<Fabric>(FabricOptions{});
-  fabric_->setArena(frames_.at(0), static_cast<size_t>(frames_.count()) * kPageSize);
-  remote_ = std::make_unique<Remote>(*fabric_, frames_);
+  if (fabric_) return;
+  auto fabric = std::make_unique<Fabric>(FabricOptions{});
+  fabric->setArena(frames_.at(0), static_cast<size_t>(frames_.count()) * kPageSize);
+  auto remote = std::make_unique<Remote>(*fabric, frames_);
+  poller_.add(fabric->fd(), kFabricTag);
+  fabric_ = std::move(fabric);
+  remote_ = std::move(remote);
 }
 
 void Engine::attach(pid_t pid) {

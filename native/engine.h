@@ -37,7 +37,7 @@ struct EngineOptions {
   uint64_t seed = 0;
   SwapFileOptions swap;
   AttachOptions attach;
-  bool rdma = false;  // chunks may be mapped on donors: takes an RDMA device
+  bool rdma = false;  // openFabric() before the attach
 };
 
 class Engine final : private SwapFile::Sink, private Remote::Sink, private Helper::Sink {
@@ -91,7 +91,9 @@ class Engine final : private SwapFile::Sink, private Remote::Sink, private Helpe
   double* clock() { return clockNs_; }  // kClockWords of them: see src/engine.ts
   Frames& frames() { return frames_; }
   const SwapFile& swapFile() const { return swap_; }
-  Fabric* fabric() { return fabric_.get(); }  // null without EngineOptions::rdma, and so is remote()
+  // From now on chunks may be mapped on donors. Takes an RDMA device: throws Error, everything as it was. A second call changes nothing.
+  void openFabric();
+  Fabric* fabric() { return fabric_.get(); }  // null before openFabric(), and so is remote()
   Remote* remote() { return remote_.get(); }
   const Counters& counters() const { return counters_; }
   uint64_t features() const { return spaces_[0].attached.features; }
@@ -122,7 +124,6 @@ class Engine final : private SwapFile::Sink, private Remote::Sink, private Helpe
 
   bool known(uint32_t space) const { return space < kMaxSpaces && spaces_[space].used; }
 
-  void openFabric();
   void handOver();
 
   // engine_commands.cc

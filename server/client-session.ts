@@ -35,6 +35,8 @@ export interface ClientSession {
   /** The numbers of the chunks it has. */
   readonly chunks: ReadonlySet<number>;
   readonly state: 'unproven' | 'open' | 'over';
+  /** One DONE for all chunks of a STOP, when the last of them is empty. */
+  readonly givesBackAtOnce: boolean;
   receive(bytes: Uint8Array, now: number): void;
   /** Ends a session that is late. */
   tick(now: number): void;
@@ -66,6 +68,7 @@ export class Pace {
 }
 
 export class LeapSession implements ClientSession {
+  readonly givesBackAtOnce = false;
   private phase: ClientSession['state'];
   /** donor chunk -> session chunk */
   private readonly loans = new Map<number, number>();
@@ -111,7 +114,7 @@ export class LeapSession implements ClientSession {
   }
 
   askActivity(wanted: number): void {
-    if (this.phase !== 'open') return;
+    if (this.phase !== 'open' || this.asked !== undefined) return; // the answer that is on its way will do
     this.asked = this.nextRequest++;
     this.send({ type: 'evict', request: this.asked, chunks: wanted });
   }

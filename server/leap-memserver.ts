@@ -6,10 +6,12 @@ import { ExitCode, exitWith, Refusal } from '../daemon/exit-codes.js';
 import { printObject, printTable } from '../daemon/leapctl-print.js';
 import { openLog, type Log } from '../daemon/log.js';
 import { isNativeError } from '../daemon/native-engine.js';
-import { availableBytes, checkLockedMemory, readToken } from './host.js';
+import { readToken } from '../daemon/token-file.js';
+import { MESSAGE_BYTES } from './client.js';
+import { availableBytes, checkLockedMemory } from './host.js';
 import { createFabric } from './native-fabric.js';
 import { helpText, parseOptions, type ServeOptions, type StatusOptions } from './options.js';
-import { MemoryServer, MESSAGE_BYTES, type Status } from './server.js';
+import { MemoryServer, type Status } from './server.js';
 
 async function main(args: readonly string[]): Promise<ExitCode> {
   const help = helpText(args);
@@ -28,7 +30,13 @@ async function serve(options: ServeOptions): Promise<ExitCode> {
   const server = open(options, token, log);
   process.title = 'leap-memserver';
   const stopped = new Promise<string>((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => resolve(signal));
+    let isAsked = false;
+    const ask = (signal: string): void => {
+      if (isAsked) server.hurry();
+      isAsked = true;
+      resolve(signal);
+    };
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, ask);
   });
   process.on('SIGHUP', () => undefined);
   const control = await ControlServer.open(options.status, async ({ command }) => {

@@ -4,6 +4,7 @@ import { WireError } from '../src/wire/messages.js';
 import { MOST_MESSAGES_A_SECOND, Pace, type ClientHost, type ClientSession, type Loan } from './client-session.js';
 
 export class LegacySession implements ClientSession {
+  readonly givesBackAtOnce = true;
   private readonly loans = new Set<number>();
   private readonly stopped = new Set<number>();
   private phase: 'open' | 'over' = 'open';
@@ -41,7 +42,7 @@ export class LegacySession implements ClientSession {
   tick(): void {}
 
   askActivity(wanted: number): void {
-    if (this.phase !== 'open') return;
+    if (this.phase !== 'open' || this.isAsked) return;
     this.isAsked = true;
     this.send({ type: 'evict', size: wanted, entries: [] });
   }

@@ -27,6 +27,8 @@ export interface ServeOptions {
   readonly reserveRounds: number;
   readonly reserveWeight: number;
   readonly reservePeriodMs: number;
+  /** What clients have to empty the chunks that are wanted back. */
+  readonly drainMs: number;
   readonly maxClients: number;
   readonly tokenFile: string | undefined;
   /** undefined: everybody. */
@@ -137,6 +139,7 @@ function commandLine(args: readonly string[]) {
     .option('reserve-rounds', { group: host, describe: 'looks in a row above it', type: 'string', requiresArg: true, default: '20' })
     .option('reserve-weight', { group: host, describe: 'per cent that the newest look weighs', type: 'string', requiresArg: true, default: '70' })
     .option('reserve-period', { group: host, describe: 'milliseconds between looks', type: 'string', requiresArg: true, default: '1000' })
+    .option('drain', { group: host, describe: 'seconds that clients have to fetch pages back, before it ends too', type: 'string', requiresArg: true, default: '600' })
     .example('$0 --listen 10.0.0.2:9400 --memory 2G --reserve 1G', 'on a small machine')
     .option('status', { group: control, describe: 'socket for the status command', type: 'string', requiresArg: true, default: STATUS_SOCKET })
     .option('log-level', { group: control, describe: `how much to say: ${logLevels.join(', ')}`, type: 'string', requiresArg: true, default: 'info' })
@@ -204,6 +207,7 @@ export function parseOptions(args: readonly string[], hostBytes = totalmem()): S
     reserveRounds: integer('reserve-rounds', given('reserve-rounds'), 1, 86400),
     reserveWeight: integer('reserve-weight', given('reserve-weight'), 1, 100),
     reservePeriodMs: integer('reserve-period', given('reserve-period'), 10, 3_600_000),
+    drainMs: 1000 * integer('drain', given('drain'), 1, 86400),
     maxClients: integer('max-clients', given('max-clients'), 1, 1024),
     tokenFile,
     allow: list('allow').length > 0 ? new AllowList(list('allow')) : undefined,

@@ -1,19 +1,45 @@
 /**
- * Getting lent chunks back: EVICT to all who have any, ACTIVITY from them, STOP for the least active, DONE. Pure. Each of the two waits has a
- * deadline, and whoever misses it is cut off, which brings all its chunks back.
+ * Getting lent chunks back: EVICT to all who have any, ACTIVITY from them, STOP for the least active, DONE for each as it is emptied. Pure. To empty a
+ * chunk takes as long as its pages take to where they go; so a client has time for as long as chunks come back from it, up to a bound. Whoever stands
+ * still is cut off, which brings all its chunks back, and loses the pages that are nowhere else.
  */
 import type { ChunkActivity } from '../src/wire/messages.js';
 import type { ClientSession } from './client-session.js';
 
-/** For ACTIVITY, and then for DONE. */
+export interface ReclaimTimes {
+  /** For ACTIVITY. */
+  readonly activityMs: number;
+  /** From one chunk to the next. */
+  readonly chunkMs: number;
+  /** From STOP to the last one. */
+  readonly totalMs: number;
+}
+
 export const ACTIVITY_MS = 5000;
-export const DONE_MS = 10_000;
+const LEAST_CHUNK_MS = 30_000;
+/** A chunk's pages may have to go to a slow disk. */
+const BYTES_A_SECOND = 32 * 2 ** 20;
+
+/** @param totalMs what the host is ready to wait for everything */
+export const timesFor = (chunkBytes: number, totalMs: number): ReclaimTimes => ({
+  activityMs: ACTIVITY_MS,
+  chunkMs: LEAST_CHUNK_MS + (chunkBytes / BYTES_A_SECOND) * 1000,
+  totalMs,
+});
+
+/** Chunks that a client was told to give back. */
+interface Stopped {
+  readonly chunks: readonly number[];
+  left: number;
+  deadline: number;
+}
 
 export class Reclaim<Client extends ClientSession> {
   /** Clients whose ACTIVITY is to come; undefined when the choice has been made. */
   private waiting: Set<Client> | undefined;
   private readonly answers: { readonly client: Client; readonly donorChunk: number; readonly activity: number }[] = [];
-  private readonly stopped = new Map<Client, ReadonlySet<number>>();
+  private readonly stopped = new Map<Client, Stopped>();
+  /** For ACTIVITY first, then for everything. */
   private deadline: number;
 
   /**
@@ -25,7 +51,7 @@ export class Reclaim<Client extends ClientSession> {
     private wanted: number,
     now: number,
     private readonly cutOff: (client: Client, reason: string) => void,
-    private readonly times = { activityMs: ACTIVITY_MS, doneMs: DONE_MS },
+    private readonly times: ReclaimTimes,
   ) {
     this.waiting = new Set([...clients].filter(({ state, chunks }) => state === 'open' && chunks.size > 0));
     this.deadline = now + times.activityMs;
@@ -35,8 +61,8 @@ export class Reclaim<Client extends ClientSession> {
   activity(client: Client, activities: readonly ChunkActivity[], now: number): void {
     if (!this.waiting?.delete(client)) return;
     const told = new Map(activities.map(({ donorChunk, activity }) => [donorChunk, activity]));
-    // A chunk that it does not speak of it does not need.
-    for (const donorChunk of client.chunks) this.answers.push({ client, donorChunk, activity: told.get(donorChunk) ?? 0 });
+    // A message holds the least active ones: a chunk that it does not speak of is used more than any of those.
+    for (const donorChunk of client.chunks) this.answers.push({ client, donorChunk, activity: told.get(donorChunk) ?? Infinity });
     this.tick(now);
   }
 
@@ -59,22 +85,32 @@ export class Reclaim<Client extends ClientSession> {
       this.waiting = undefined;
       this.choose(now);
     }
-    for (const [client, chunks] of [...this.stopped]) {
-      if (![...chunks].some((chunk) => client.chunks.has(chunk))) this.stopped.delete(client);
-      else if (now > this.deadline) this.cutOff(client, 'no DONE in time');
-    }
-    if (now > this.deadline) this.stopped.clear();
+    for (const [client, stopped] of [...this.stopped]) this.follow(client, stopped, now);
     return this.stopped.size === 0;
   }
 
+  private follow(client: Client, stopped: Stopped, now: number): void {
+    const left = stopped.chunks.filter((chunk) => client.chunks.has(chunk)).length;
+    if (left < stopped.left) stopped.deadline = now + this.times.chunkMs;
+    stopped.left = left;
+    if (left > 0 && now <= Math.min(stopped.deadline, this.deadline)) return;
+    this.stopped.delete(client);
+    if (left > 0) this.cutOff(client, `${left} of ${stopped.chunks.length} chunks not given back in time`);
+  }
+
   private choose(now: number): void {
-    this.deadline = now + this.times.doneMs;
+    this.deadline = now + this.times.totalMs;
     const clients = new Set(this.answers.map(({ client }) => client));
-    const chosen = this.answers.sort((a, b) => a.activity - b.activity).slice(0, Math.max(0, this.wanted));
+    const chosen = this.answers.sort(byActivity).slice(0, Math.max(0, this.wanted));
     for (const client of clients) {
       const chunks = chosen.filter((answer) => answer.client === client).map(({ donorChunk }) => donorChunk);
       client.stop(chunks);
-      if (chunks.length > 0) this.stopped.set(client, new Set(chunks));
+      if (chunks.length === 0) continue;
+      const steps = client.givesBackAtOnce ? chunks.length : 1;
+      this.stopped.set(client, { chunks, left: chunks.length, deadline: now + steps * this.times.chunkMs });
     }
   }
 }
+
+/** Two that are not spoken of are equal: Infinity less Infinity is no number. */
+const byActivity = (a: { readonly activity: number }, b: { readonly activity: number }): number => (a.activity === b.activity ? 0 : a.activity - b.activity);

@@ -3,28 +3,20 @@
  * business, what is free chunk-store.ts's; here they meet the fabric.
  */
 import type { Log } from '../daemon/log.js';
+import { formatBytes } from '../daemon/size.js';
 import type { ConnectionId, FabricEvent, ServerFabric } from '../src/fabric.js';
 import { newNonce } from '../src/wire/auth.js';
-import { LEGACY_CHUNKS } from '../src/wire/legacy.js';
 import { decodeHello, encodeRefusal, encodeWelcome, RefusalCode, WireError, type ChunkActivity, type Hello } from '../src/wire/messages.js';
-import { ChunkStore, type Chunk, type ChunkCounts } from './chunk-store.js';
-import { LeapSession, type ClientHost, type ClientSession, type Loan } from './client-session.js';
-import { LegacySession } from './legacy-session.js';
+import { ChunkStore, type ChunkCounts } from './chunk-store.js';
+import { Client, MESSAGE_BYTES, type Held } from './client.js';
+import type { ClientSession } from './client-session.js';
 import { firstLimit, MemoryMonitor, type MonitorOptions } from './memory-monitor.js';
 import { hostOf, type Listen, type ServeOptions } from './options.js';
-import { Reclaim } from './reclaim.js';
+import { Reclaim, timesFor } from './reclaim.js';
 
-/** The longest message of ours, and of the originals. */
-export const MESSAGE_BYTES = 4096;
 const TICK_MS = 250;
-/** A client that has been refused reads why, and goes; then it is closed. */
-const LINGER_MS = 500;
-/** Messages that wait for a send buffer. */
-const MOST_UNSENT = 256;
 /** A listener whose device went is opened again so often. */
 const LISTEN_AGAIN_MS = 2000;
-/** For clients to give everything back when the server ends: ACTIVITY and then DONE. */
-const DRAIN = { activityMs: 1000, doneMs: 3000 };
 /** The same refusal of the same host is a warning once a minute, and of so many hosts. */
 const QUIET_MS = 60_000;
 const MOST_QUIET = 1024;
@@ -52,6 +44,8 @@ export type Status = {
   readonly chunks: ChunkCountsJson;
   readonly freeMemoryBytes: number;
   readonly reserveBytes: number;
+  /** Free chunks that are registered for the next BIND of a client. */
+  readonly prepared: number;
   readonly tokenRequired: boolean;
   readonly legacy: boolean;
   readonly accepted: number;
@@ -66,11 +60,6 @@ export type Status = {
   }[];
 };
 
-interface Held {
-  readonly chunk: Chunk;
-  readonly exposure: number;
-}
-
 export class MemoryServer {
   private readonly store: ChunkStore;
   private readonly monitor: MemoryMonitor;
@@ -80,6 +69,7 @@ export class MemoryServer {
   private readonly lost = new Map<string, Listen>();
   private reclaim: Reclaim<Client> | undefined;
   private isEnding = false;
+  private isHurried = false;
   private accepted = 0;
   private refusals = 0;
   private returned = 0;
@@ -97,7 +87,8 @@ export class MemoryServer {
       weight: options.reserveWeight,
     };
     const total = Math.floor(memoryBytes / chunkBytes);
-    const limit = firstLimit(total, dependencies.available(), monitorOptions);
+    const available = dependencies.available();
+    const limit = firstLimit(total, available, monitorOptions);
     this.monitor = new MemoryMonitor(monitorOptions);
     this.store = new ChunkStore(
       total,
@@ -106,7 +97,10 @@ export class MemoryServer {
       limit,
     );
     if (limit < total) {
-      dependencies.log.warn({ chunks: limit, of: total, reserveBytes: options.reserveBytes }, 'the reserve leaves room for a part of --memory only');
+      const much = limit === 0 ? 'nothing can be lent now' : `${limit} of ${total} chunks can be lent now`;
+      const free = `${formatBytes(available)} of memory are free here, and --reserve keeps ${formatBytes(options.reserveBytes)} of them`;
+      const remedy = `give a smaller --reserve; otherwise it lends more when more than ${formatBytes(options.upperBytes)} are free (--reserve-upper)`;
+      dependencies.log.warn({ chunks: limit, of: total, chunkBytes }, `${much}: ${free}; ${remedy}`);
     }
   }
 
@@ -121,33 +115,49 @@ export class MemoryServer {
     log.info({ listen: listen.map(({ text }) => text), memoryBytes, chunkBytes }, 'lending memory');
   }
 
-  /** Asks the clients for everything back, waits a few seconds, and closes. */
+  /** Asks the clients for everything back, waits for as long as chunks come back, up to --drain, and closes. */
   async end(): Promise<void> {
     if (this.isEnding) return;
     this.isEnding = true;
+    this.giveUpPrepared();
     const { now, log, fabric } = this.dependencies;
-    log.info({ clients: this.clients.size, chunks: this.store.counts().lent }, 'ending: asking the clients to give everything back');
+    const { lent } = this.store.counts();
+    const facts = { clients: this.clients.size, chunks: lent, seconds: this.options.drainMs / 1000 };
+    log.info(facts, lent > 0 ? 'ending: asking the clients to give everything back; a second signal ends at once' : 'ending');
     this.store.setLimit(0);
-    this.reclaim = new Reclaim(this.clients.values(), this.store.counts().lent, now(), (client, reason) => client.drop(reason), DRAIN);
-    const latest = now() + DRAIN.activityMs + DRAIN.doneMs + 1000;
-    while (!this.reclaim.tick(now()) && now() < latest) await new Promise((resolve) => setTimeout(resolve, TICK_MS / 5));
+    this.reclaim = this.reclaimFrom(lent);
+    while (!this.reclaim.tick(now()) && !this.isHurried) await new Promise((resolve) => setTimeout(resolve, TICK_MS / 5));
     for (const timer of this.timers) clearInterval(timer);
-    for (const client of [...this.clients.values()]) client.drop('the server ends');
+    for (const client of [...this.clients.values()]) client.cutOff(this.isHurried ? 'the server ends at once' : 'the server ends');
     await this.store.settled();
     fabric.end();
+  }
+
+  /** Nobody is waited for any more. */
+  hurry(): void {
+    this.isHurried = true;
+  }
+
+  private reclaimFrom(chunks: number): Reclaim<Client> {
+    const { now } = this.dependencies;
+    const times = timesFor(this.options.chunkBytes, this.options.drainMs);
+    return new Reclaim(this.clients.values(), chunks, now(), (client, reason) => client.cutOff(reason), times);
   }
 
   status(): Status {
     const { options } = this;
     const since = this.dependencies.now();
+    const counts = this.store.counts();
+    const prepared = [...this.clients.values()].filter(({ isPrepared }) => isPrepared).length;
     return {
       listen: options.listen.map(({ text }) => text),
       listening: options.listen.length - this.lost.size,
       chunkBytes: options.chunkBytes,
       memoryBytes: options.memoryBytes,
-      chunks: { ...this.store.counts() },
+      chunks: { ...counts, free: counts.free + prepared, lent: counts.lent - prepared },
       freeMemoryBytes: Math.round(this.monitor.freeBytes ?? this.dependencies.available()),
       reserveBytes: options.reserveBytes,
+      prepared,
       tokenRequired: this.dependencies.token !== undefined,
       legacy: options.legacy,
       accepted: this.accepted,
@@ -179,7 +189,9 @@ export class MemoryServer {
       case 'message':
         return client?.receive(event.data, now());
       case 'disconnected':
-        if (event.connection !== 0) return client?.drop(event.reason);
+        if (client) return client.drop(event.reason);
+        // A peer that went before it was answered, and was refused: what is left of it goes too.
+        if (event.connection !== 0) return this.dependencies.fabric.close(event.connection);
         log.warn({ address: event.peer, reason: event.reason }, 'no longer listening; trying again');
         return this.listenerLost(event.peer);
       case 'refused':
@@ -236,14 +248,13 @@ export class MemoryServer {
     log[isQuiet ? 'debug' : 'warn']({ peer, reason }, 'refused a client');
   }
 
-  /** For the client alone. @throws an error of the addon */
-  lend(connection: ConnectionId): { loan: Loan; held: Held } | undefined {
+  /** Registered for the client alone. */
+  lend(connection: ConnectionId): Held | undefined {
     if (this.isEnding) return undefined;
     const chunk = this.store.lend();
     if (!chunk) return undefined;
     try {
-      const { address, rkey, id } = this.dependencies.fabric.expose(connection, chunk.memory);
-      return { loan: { donorChunk: chunk.number, address, rkey }, held: { chunk, exposure: id } };
+      return { chunk, exposure: this.dependencies.fabric.expose(connection, chunk.memory) };
     } catch (error) {
       this.store.giveBack(chunk);
       this.dependencies.log.error({ reason: reasonOf(error) }, 'a chunk cannot be registered');
@@ -251,14 +262,19 @@ export class MemoryServer {
     }
   }
 
-  takeBack({ chunk, exposure }: Held): void {
-    this.dependencies.fabric.withdraw(exposure);
-    this.store.giveBack(chunk);
+  takeBack(held: Held): void {
+    this.unlend(held);
     this.returned++;
   }
 
-  free(): { chunks: number; bytes: bigint } {
-    const chunks = this.isEnding ? 0 : this.store.counts().free;
+  /** The client has not been told of it. */
+  unlend({ chunk, exposure }: Held): void {
+    this.dependencies.fabric.withdraw(exposure.id);
+    this.store.giveBack(chunk);
+  }
+
+  free(client: Client): { chunks: number; bytes: bigint } {
+    const chunks = this.isEnding ? 0 : this.store.counts().free + Number(client.isPrepared);
     return { chunks, bytes: BigInt(chunks) * BigInt(this.options.chunkBytes) };
   }
 
@@ -275,14 +291,32 @@ export class MemoryServer {
     const now = this.dependencies.now();
     for (const [key, last] of this.quiet) if (now - last >= QUIET_MS) this.quiet.delete(key);
     for (const client of [...this.clients.values()]) client.tick(now);
-    if (!this.isEnding && this.reclaim?.tick(now)) this.reclaim = undefined;
+    if (this.isEnding) return;
+    if (this.reclaim?.tick(now)) this.reclaim = undefined;
+    this.prepare();
+  }
+
+  /**
+   * Each client's next chunk is registered before it is asked for, where nobody goes short for it: while there are more free chunks than clients. One
+   * at a time, because nothing else is done meanwhile. With the last free chunk they are all taken back: whoever asks next may have them.
+   */
+  private prepare(): void {
+    const { free } = this.store.counts();
+    if (free === 0) this.giveUpPrepared();
+    if (this.reclaim || free <= this.clients.size) return;
+    for (const client of this.clients.values()) if (client.prepare()) return;
+  }
+
+  private giveUpPrepared(): void {
+    for (const client of this.clients.values()) client.giveUpPrepared();
   }
 
   /** The host's memory. Not while clients are still giving back: what is on its way must not be asked for again. */
   private look(): void {
-    const { log, available, now } = this.dependencies;
+    const { log, available } = this.dependencies;
     if (this.isEnding || this.reclaim) return;
     const change = this.monitor.sample(available());
+    if (change < 0) this.giveUpPrepared();
     const before = this.store.counts();
     // From what is held, and not from a limit that was never reached.
     const from = change < 0 ? Math.min(before.limit, before.free + before.lent + before.preparing) : before.limit;
@@ -291,7 +325,7 @@ export class MemoryServer {
     const back = this.store.setLimit(limit);
     const freeBytes = Math.round(this.monitor.freeBytes ?? 0);
     log.info({ chunks: limit, was: before.limit, freeBytes, fromClients: back }, `the host has ${change < 0 ? 'less' : 'more'} free memory`);
-    if (back > 0) this.reclaim = new Reclaim(this.clients.values(), back, now(), (client, reason) => client.drop(reason));
+    if (back > 0) this.reclaim = this.reclaimFrom(back);
   }
 
   /** @param peer the numeric form, which may differ from what was typed */
@@ -312,125 +346,6 @@ export class MemoryServer {
       this.lost.delete(text);
       this.dependencies.log.info({ address: text }, 'listening again');
     }
-  }
-}
-
-/** A connection and its session. */
-class Client implements ClientHost {
-  readonly protocol: 'leap' | 'original';
-  readonly since: number;
-  private readonly session: ClientSession;
-  private readonly held = new Map<number, Held>();
-  private readonly unsent: Uint8Array[] = [];
-  private closeAt: number | undefined;
-  private isUp = false;
-  private isGone = false;
-
-  constructor(
-    private readonly server: MemoryServer,
-    readonly connection: ConnectionId,
-    readonly peer: string,
-    leap: { readonly hello: Hello; readonly nonce: Uint8Array } | undefined,
-  ) {
-    this.since = server.dependencies.now();
-    this.protocol = leap ? 'leap' : 'original';
-    if (!leap) this.session = new LegacySession(this);
-    else {
-      const { hello, nonce: donorNonce } = leap;
-      const messageBytes = Math.min(MESSAGE_BYTES, hello.messageBytes);
-      const terms = { token: server.dependencies.token, clientNonce: hello.nonce, donorNonce, messageBytes };
-      this.session = new LeapSession(terms, this, this.since);
-    }
-  }
-
-  get state(): ClientSession['state'] {
-    return this.session.state;
-  }
-
-  get chunks(): ReadonlySet<number> {
-    return this.session.chunks;
-  }
-
-  connected(): void {
-    this.isUp = true;
-    this.server.dependencies.log.info({ peer: this.peer, protocol: this.protocol }, 'a client');
-    if (this.session instanceof LegacySession) this.session.greet();
-  }
-
-  receive(bytes: Uint8Array, now: number): void {
-    this.session.receive(bytes, now);
-  }
-
-  tick(now: number): void {
-    if (this.isUp) this.session.tick(now);
-    if (this.closeAt !== undefined && now >= this.closeAt) this.drop('refused');
-  }
-
-  askActivity(wanted: number): void {
-    this.session.askActivity(wanted);
-  }
-
-  stop(donorChunks: readonly number[]): void {
-    this.session.stop(donorChunks);
-  }
-
-  /** What waits for a send buffer. */
-  flush(): void {
-    while (this.unsent.length > 0 && this.server.dependencies.fabric.send(this.connection, this.unsent[0]!)) this.unsent.shift();
-  }
-
-  /** Its connection and everything that it has; at once. */
-  drop(reason: string): void {
-    if (this.isGone) return;
-    this.isGone = true;
-    const { fabric, log } = this.server.dependencies;
-    const chunks = this.held.size;
-    // First of all out of its reach; closing does that for all of them.
-    fabric.close(this.connection);
-    for (const held of this.held.values()) this.server.takeBack(held);
-    this.held.clear();
-    this.server.gone(this, chunks);
-    log.info({ peer: this.peer, reason, chunks }, 'a client is gone');
-  }
-
-  // ---- what its session asks for
-
-  send(message: Uint8Array): void {
-    if (this.unsent.length >= MOST_UNSENT) return this.end('it does not take its answers');
-    this.unsent.push(message);
-    this.flush();
-  }
-
-  lend(): Loan | undefined {
-    const lent = this.server.lend(this.connection);
-    if (!lent) return undefined;
-    if (this.protocol === 'original' && lent.loan.donorChunk >= LEGACY_CHUNKS) {
-      this.server.takeBack(lent.held);
-      return undefined;
-    }
-    this.held.set(lent.loan.donorChunk, lent.held);
-    return lent.loan;
-  }
-
-  takeBack(donorChunk: number): void {
-    const held = this.held.get(donorChunk);
-    if (!held) return;
-    this.held.delete(donorChunk);
-    this.server.takeBack(held);
-  }
-
-  free(): { chunks: number; bytes: bigint } {
-    return this.server.free();
-  }
-
-  activity(activities: readonly ChunkActivity[]): void {
-    this.server.activity(this, activities);
-  }
-
-  end(reason: string): void {
-    if (this.closeAt !== undefined) return;
-    this.server.refused(this.peer, reason);
-    this.closeAt = this.server.dependencies.now() + LINGER_MS;
   }
 }
 

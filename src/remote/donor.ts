@@ -8,8 +8,9 @@
 import type { ConnectionId, Fabric, FabricEvent } from '../fabric.js';
 import { LEGACY_CHUNK_BYTES } from '../wire/legacy.js';
 import { isMacOf, macOf, newNonce } from '../wire/auth.js';
-import { decodeRefusal, decodeWelcome, encodeHello, type ChunkActivity, type Message, mostActivities, RefusalCode, type Welcome, WireError } from '../wire/messages.js';
+import { decodeRefusal, decodeWelcome, encodeHello, type ChunkActivity, type Message, mostActivities, mostChunks, RefusalCode, WireError } from '../wire/messages.js';
 import { type Dialect, leapDialect, originalDialect } from './dialect.js';
+import { Outbox } from './outbox.js';
 
 export type DonorState = 'idle' | 'connecting' | 'proving' | 'connected' | 'refused';
 
@@ -30,7 +31,7 @@ export interface DonorOptions {
 }
 
 export interface DonorOwner {
-  /** The donor's chunks are of this size. @returns why that will not do, or undefined */
+  /** The donor is proven, where there is a token, and its chunks are of this size. @returns why that will not do, or undefined */
   welcome(chunkBytes: number): string | undefined;
   connected(donor: Donor): void;
   bound(donor: Donor, sessionChunk: number, donorChunk: number, rkey: number, address: bigint): void;
@@ -48,11 +49,17 @@ export class Donor {
   connection: ConnectionId = 0;
   /** As it said last, less what we have asked for since. */
   freeChunks = 0;
+  /** Why it could not be used at the last try; empty when it could. */
+  reason = '';
   /** Session chunks that it was asked for and has not given yet. */
   readonly asked = new Set<number>();
+  private messageBytes = MESSAGE_BYTES;
   private dialect: Dialect = leapDialect(MESSAGE_BYTES);
+  private readonly outbox = new Outbox((message) => this.fabric.send(this.connection, message));
   private nonce: Uint8Array = new Uint8Array(0);
   private donorNonce: Uint8Array = new Uint8Array(0);
+  /** As it said at the beginning; nothing is made of it before it is proven. */
+  private chunkBytes = 0n;
   private pauseMs = FIRST_PAUSE_MS;
   private tryAt = 0;
   /** When the oldest unanswered question was put, ms; Infinity: all are answered. */
@@ -108,7 +115,7 @@ export class Donor {
 
   /** Something has happened on its connection. */
   handle(event: FabricEvent, now: number): void {
-    this.now = now;
+    this.flush(now); // what was sent before may have made room
     switch (event.kind) {
       case 'connected':
         return this.guard(() => this.begin(event.data));
@@ -136,32 +143,33 @@ export class Donor {
   private begin(data: Uint8Array): void {
     if (data.byteLength === 0) return this.beginOriginal();
     const welcome = decodeWelcome(data);
-    this.dialect = leapDialect(Math.min(MESSAGE_BYTES, welcome.messageBytes));
+    this.messageBytes = Math.min(MESSAGE_BYTES, welcome.messageBytes);
+    this.dialect = leapDialect(this.messageBytes);
     this.donorNonce = welcome.nonce;
     this.freeChunks = welcome.freeChunks;
-    if (!this.suits(welcome)) return;
+    this.chunkBytes = welcome.chunkBytes;
     const { token } = this.options;
-    if (!welcome.tokenRequired) return this.enter();
+    if (!welcome.tokenRequired) return token === undefined ? this.enter() : this.refuse('it asks for no token, so it proves none: start it with its --token-file');
     if (token === undefined) return this.refuse('it asks for a token: give leapd its --token-file');
     this.state = 'proving';
     this.ask({ type: 'auth', request: this.nextRequest++, mac: macOf('client', token, this.nonce, this.donorNonce) });
   }
 
-  private suits({ chunkBytes }: Pick<Welcome, 'chunkBytes'>): boolean {
-    const problem = this.owner.welcome(Number(chunkBytes));
-    if (problem !== undefined) this.refuse(problem);
-    return problem === undefined;
-  }
-
   private beginOriginal(): void {
+    if (this.options.token !== undefined) return this.refuse('it is a donor of the original Leap or Infiniswap, which knows no token');
     if (!this.options.legacy) return this.refuse('it is a donor of the original Leap or Infiniswap: to use it, give leapd --legacy');
     this.dialect = originalDialect;
     this.freeChunks = 0;
-    if (this.suits({ chunkBytes: LEGACY_CHUNK_BYTES })) this.enter();
+    this.chunkBytes = LEGACY_CHUNK_BYTES;
+    this.enter();
   }
 
+  /** It is one of ours: what it says counts from now on, the size of its chunks first. */
   private enter(): void {
+    const problem = this.owner.welcome(Number(this.chunkBytes));
+    if (problem !== undefined) return this.refuse(problem);
     this.state = 'connected';
+    this.reason = '';
     this.askedAt = Infinity;
     this.queriedAt = this.now;
     this.pauseMs = FIRST_PAUSE_MS;
@@ -197,9 +205,9 @@ export class Donor {
     }
   }
 
-  /** As many chunks as a message holds: those that are used least are what the donor looks for. */
+  /** As many chunks as a message holds: those that are used least are what the donor looks for; it takes the others for busy. */
   private leastActive(): ChunkActivity[] {
-    return this.owner.activities(this).sort((a, b) => a.activity - b.activity).slice(0, mostActivities(MESSAGE_BYTES));
+    return this.owner.activities(this).sort((a, b) => a.activity - b.activity).slice(0, mostActivities(this.messageBytes));
   }
 
   private proven(message: Message): void {
@@ -226,7 +234,14 @@ export class Donor {
   }
 
   done(request: number, donorChunks: readonly number[]): void {
-    this.send({ type: 'done', request, donorChunks });
+    const most = mostChunks(this.messageBytes);
+    for (let at = 0; at < donorChunks.length; at += most) this.send({ type: 'done', request, donorChunks: donorChunks.slice(at, at + most) });
+  }
+
+  /** What waits for a send buffer. */
+  flush(now: number): void {
+    this.now = now;
+    this.outbox.flush(now);
   }
 
   private ask(message: Message): void {
@@ -236,25 +251,23 @@ export class Donor {
 
   private send(message: Message): void {
     const bytes = this.dialect.encode(message);
-    if (bytes !== undefined && !this.fabric.send(this.connection, bytes)) this.drop('it takes no more messages');
+    if (bytes !== undefined && !this.outbox.add(bytes, this.now)) this.drop('it takes no more messages');
   }
 
   /** Leaves it; it is tried again later. */
   drop(reason: string): void {
-    if (this.connection !== 0) this.fabric.close(this.connection);
     this.lost('warn', reason);
   }
 
   /** Leaves it because of RDMA being switched off, or the end: nothing is said. @param tryAt when it may be tried again, ms */
   leave(tryAt: number): void {
-    if (this.connection !== 0) this.fabric.close(this.connection);
     this.reset();
+    this.reason = '';
     this.said = '';
     this.tryAt = tryAt;
   }
 
   private refuse(reason: string): void {
-    if (this.connection !== 0) this.fabric.close(this.connection);
     this.lost('error', reason);
     this.state = 'refused';
     this.tryAt = this.now + LONGEST_PAUSE_MS;
@@ -270,7 +283,6 @@ export class Donor {
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
     }
-    this.connection = 0;
     if (lasting) this.refuse(text);
     else this.lost('warn', text);
   }
@@ -279,18 +291,23 @@ export class Donor {
     const before = this.state;
     if (before === 'connected') this.owner.gone(this, reason);
     this.reset();
+    this.reason = reason;
     this.tryAt = this.now + this.pauseMs;
     this.pauseMs = Math.min(LONGEST_PAUSE_MS, this.pauseMs * 2);
     if (before === 'connected') this.tell('warn', `lost ${reason}`, `donor ${this.address} is lost: ${reason}`, {});
     else this.tell(level, `away ${reason}`, `donor ${this.address} cannot be used: ${reason}; it is tried again in the background`, {});
   }
 
+  /** One that has failed is closed too: until then the fabric keeps what is left of it. */
   private reset(): void {
+    if (this.connection !== 0) this.fabric.close(this.connection);
     this.state = 'idle';
     this.connection = 0;
     this.freeChunks = 0;
     this.askedAt = Infinity;
     this.asked.clear();
+    this.outbox.clear();
+    this.messageBytes = MESSAGE_BYTES;
     this.dialect = leapDialect(MESSAGE_BYTES);
   }
 

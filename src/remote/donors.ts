@@ -11,6 +11,8 @@ import { PAGE_SIZE } from '../types.js';
 import type { ChunkActivity } from '../wire/messages.js';
 import { Activity, type ActivityOptions } from './activity.js';
 import { Donor, type DonorOptions, type DonorOwner, type DonorState } from './donor.js';
+import { Orders } from './orders.js';
+import { Shortage } from './shortage.js';
 
 export interface DonorsOptions extends DonorOptions {
   readonly activity: ActivityOptions;
@@ -34,6 +36,8 @@ export interface DonorStats {
   readonly state: DonorState;
   readonly chunks: number;
   readonly freeChunks: number;
+  /** Why it is not connected; empty when it is, or has not been tried. */
+  readonly reason: string;
   readonly reads: number;
   readonly writes: number;
   readonly readLatencyNs: { readonly p50: number; readonly p99: number };
@@ -67,14 +71,6 @@ interface Held {
   readonly donorChunk: number;
 }
 
-/** A donor's wish to have chunks back: answered when the last of them is given up. */
-interface Order {
-  readonly donor: Donor;
-  readonly request: number;
-  readonly donorChunks: readonly number[];
-  readonly left: Set<number>;
-}
-
 /** What the counters of earlier connections were. */
 interface Past {
   reads: number;
@@ -92,7 +88,8 @@ export class Donors implements DonorOwner, ReplicaOwner {
   private readonly held = new Map<number, Held>();
   /** Replicas asked for, by the same number. */
   private readonly asked = new Map<number, Donor>();
-  private readonly orders: Order[] = [];
+  private readonly orders = new Orders();
+  private readonly shortage: Shortage;
   private readonly merciful = new Map<Donor, number>();
   private readonly past = new Map<Donor, Past>();
   private periodEnds = 0;
@@ -105,6 +102,7 @@ export class Donors implements DonorOwner, ReplicaOwner {
   ) {
     this.all = addresses.map(({ host, port }) => new Donor(context.fabric, host, port, options, this));
     this.activity = new Activity(context.chunks, options.activity);
+    this.shortage = new Shortage((level, message) => context.say(level, message, {}));
     context.replicas.owner = this;
   }
 
@@ -122,6 +120,8 @@ export class Donors implements DonorOwner, ReplicaOwner {
       this.periodEnds = now + this.options.activity.periodMs;
       this.activity.take();
     }
+    this.orders.report();
+    for (const donor of this.all) donor.flush(now);
     if (this.on) for (const donor of this.all) donor.tick(now);
     else this.leaveEmpty();
     this.map();
@@ -157,18 +157,30 @@ export class Donors implements DonorOwner, ReplicaOwner {
   private map(): void {
     const { chunks, usedSlots } = this.context;
     if (!this.on || chunks.slotsPerChunk === 0) return;
-    const inUse = Math.min(chunks.count, Math.ceil(usedSlots() / chunks.slotsPerChunk));
+    const slots = usedSlots();
+    const inUse = Math.min(chunks.count, Math.ceil(slots / chunks.slotsPerChunk));
+    let short = 0;
     for (let chunk = 0; chunk < inUse; chunk++) {
       if (!this.options.ahead && this.activity.of(chunk) <= this.options.threshold) continue;
       for (let replica = 0; replica < Math.min(REPLICAS, chunks.copies); replica++) {
         const at = chunk * REPLICAS + replica;
         if (chunks.stateOf(replica, chunk) !== ReplicaState.unmapped || this.asked.has(at)) continue;
         const donor = this.choose(chunk);
-        if (donor === undefined) break; // nobody for this chunk; other chunks may be another matter
+        if (donor === undefined) {
+          if (this.isFull(chunk)) short += Math.min(chunks.slotsPerChunk, slots - chunks.firstSlot(chunk));
+          break; // nobody for this chunk; other chunks may be another matter
+        }
         this.asked.set(at, donor);
         donor.bind(chunk);
       }
     }
+    this.shortage.look(short * PAGE_SIZE, this.now);
+  }
+
+  /** There are donors that might hold it, and none has room: it is not only that they are asked for another chunk at the moment. */
+  private isFull(chunk: number): boolean {
+    const others = this.all.filter((donor) => donor.state === 'connected' && !this.isOn(donor, chunk));
+    return others.length > 0 && others.every((donor) => donor.freeChunks <= 0 || this.now < (this.merciful.get(donor) ?? 0));
   }
 
   /** Of two donors taken at random the one with more free memory. None holds another replica of the chunk, or has been asked for one. */
@@ -232,6 +244,7 @@ export class Donors implements DonorOwner, ReplicaOwner {
     this.asked.delete(at);
     if (!this.on) return donor.release(donorChunk);
     this.held.set(at, { donor, donorChunk });
+    this.shortage.eased();
     this.context.replicas.map(at % REPLICAS, sessionChunk, donor.connection, rkey, address);
     if (this.chunksOf(donor) === 1) this.context.say('info', `donor ${donor.address} holds pages now`, { chunkMiB: (this.context.chunks.slotsPerChunk * PAGE_SIZE) >> 20 });
   }
@@ -256,22 +269,14 @@ export class Donors implements DonorOwner, ReplicaOwner {
     const left = new Set<number>();
     for (const [at, held] of this.held) if (held.donor === donor && donorChunks.includes(held.donorChunk)) left.add(at);
     this.context.say('info', `donor ${donor.address} wants ${donorChunks.length} chunks back`, {});
-    const order: Order = { donor, request, donorChunks, left };
-    this.orders.push(order);
     for (const at of left) this.context.replicas.leave(at % REPLICAS, Math.floor(at / REPLICAS));
-    this.finish(order);
-  }
-
-  private finish(order: Order): void {
-    if (order.left.size > 0) return;
-    this.orders.splice(this.orders.indexOf(order), 1);
-    order.donor.done(order.request, order.donorChunks);
+    this.orders.add(donor, request, donorChunks, left);
   }
 
   gone(donor: Donor): void {
     this.remember(donor);
     this.forgetAsked(donor);
-    for (let i = this.orders.length - 1; i >= 0; i--) if (this.orders[i]?.donor === donor) this.orders.splice(i, 1);
+    this.orders.forget(donor);
     for (const [at, held] of [...this.held]) {
       if (held.donor !== donor) continue;
       this.held.delete(at);
@@ -290,10 +295,7 @@ export class Donors implements DonorOwner, ReplicaOwner {
     const held = this.held.get(at);
     if (held === undefined) return;
     this.held.delete(at);
-    const order = this.orders.find(({ left }) => left.has(at));
-    if (order === undefined) return held.donor.release(held.donorChunk);
-    order.left.delete(at);
-    this.finish(order);
+    if (!this.orders.emptied(at, held.donorChunk)) held.donor.release(held.donorChunk);
   }
 
   failed(replica: number, chunk: number): void {
@@ -319,8 +321,8 @@ export class Donors implements DonorOwner, ReplicaOwner {
   stats(): DonorStats[] {
     return this.all.map((donor) => {
       const { reads, writes, p50, p99 } = this.total(donor);
-      const { address, state, freeChunks } = donor;
-      return { address, state, chunks: this.chunksOf(donor), freeChunks, reads, writes, readLatencyNs: { p50, p99 } };
+      const { address, state, freeChunks, reason } = donor;
+      return { address, state, chunks: this.chunksOf(donor), freeChunks, reason, reads, writes, readLatencyNs: { p50, p99 } };
     });
   }
 }

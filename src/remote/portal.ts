@@ -13,6 +13,12 @@ export interface PortalAddress {
   readonly port: number;
 }
 
+/** As the portal has it. */
+export interface PortalEntry extends PortalAddress {
+  /** Its line, for messages. */
+  readonly where: string;
+}
+
 /** What is wrong with a portal; one line, which names the line of the file. */
 export class PortalError extends Error {}
 
@@ -23,19 +29,19 @@ const MOST_DONORS = 32;
 export const isPortalText = (text: string): boolean => text.startsWith(SCHEME);
 
 /** @param name the file's name, for messages  @throws PortalError */
-export function parsePortalFile(text: string, name: string): PortalAddress[] {
+export function parsePortalFile(text: string, name: string): PortalEntry[] {
   const lines = text.split('\n').map((line, i) => ({ text: line.replace(/#.*/, '').trim(), where: `${name}, line ${i + 1}` }));
   const filled = lines.filter((line) => line.text !== '');
   return parse(filled, name);
 }
 
 /** rdma://N,ip:port,... @throws PortalError */
-export function parsePortalText(text: string): PortalAddress[] {
+export function parsePortalText(text: string): PortalEntry[] {
   const parts = text.slice(SCHEME.length).split(',').map((part) => part.trim());
   return parse(parts.map((part, i) => ({ text: part, where: `portal, part ${i + 1}` })), 'the portal');
 }
 
-function parse(items: readonly { readonly text: string; readonly where: string }[], name: string): PortalAddress[] {
+function parse(items: readonly { readonly text: string; readonly where: string }[], name: string): PortalEntry[] {
   const [head] = items;
   if (head === undefined) throw new PortalError(`${name} names no donor`);
   const counted = /^\d+$/.test(head.text);
@@ -52,11 +58,11 @@ function parse(items: readonly { readonly text: string; readonly where: string }
   return addresses;
 }
 
-function address(text: string, where: string): PortalAddress {
+function address(text: string, where: string): PortalEntry {
   const [, bracketed, plain, digits] = /^(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s:[\]/]+)):(\d+)$/.exec(text) ?? [];
   const host = bracketed ?? plain;
   if (host === undefined) throw new PortalError(`${where}: "${text}" is no address such as 10.0.0.2:9400 or [fd00::2]:9400`);
   const port = Number(digits);
   if (port < 1 || port > 65535) throw new PortalError(`${where}: ${digits} is no port`);
-  return { host, port };
+  return { host, port, where };
 }

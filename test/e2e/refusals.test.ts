@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { rdma } from '../../daemon/native-engine.js';
 import { Child, sleep } from './child.js';
 import { cannotRun, leapdPath, paged, Scene, START_MS, type Options, type Target } from './harness.js';
 import * as proc from './proc.js';
@@ -74,6 +75,17 @@ test('refused: a file of somebody else as the swap file, which keeps its bytes',
     },
     says: /exists/,
   }).then(() => assert.equal(readFileSync(file, 'utf8'), 'data'));
+});
+
+test('--rdma off takes no RDMA device, and switching it on says that there is none', { skip: skip || (rdma().why === '' && 'there is an RDMA device here'), timeout }, async (t) => {
+  const scene = new Scene(t);
+  const target = scene.target('mix', { rounds: 2 });
+  const leapd = await scene.attach(await target.ready(), { portal: 'rdma://1,10.0.0.2:7400', rdma: 'off' });
+  await assert.rejects(leapd.set({ rdma: 'on' }), /rdma: (there is no RDMA device|built without RDMA|\/dev\/infiniband)/);
+  assert.equal(String((await leapd.stats())['rdma']), 'off');
+  target.send('go');
+  await target.finish();
+  await leapd.cleanEnd();
 });
 
 test('refused: leapd itself', { skip, timeout }, async (t) => {

@@ -123,6 +123,23 @@ test('RDMA switched off and on again at run time', options, async (t) => {
   });
 });
 
+test('RDMA that is switched on later', options, async (t) => {
+  const scene = new Scene(t);
+  for (const address of two) await Donor.start(scene, address);
+  await underLoad(
+    t,
+    scene,
+    two,
+    async (leapd) => {
+      await goesOn(leapd);
+      assert.equal(traffic(await leapd.stats()), 0);
+      await leapd.set({ rdma: 'on' });
+      await isRemote(leapd);
+    },
+    { rdma: 'off' },
+  );
+});
+
 test('donors that are too small for all of it', options, async (t) => {
   const scene = new Scene(t);
   for (const address of two) await Donor.start(scene, address, { memory: '4M' });

@@ -273,7 +273,7 @@ test('SIGTERM: clients are told, and the end waits for them, but not for ever', 
   assert.equal(await polite.move(true, 4096, bound.address, bound.rkey), 0); // until DONE the chunk is still there
   polite.send({ type: 'done', request: stop.request, donorChunks: stop.donorChunks });
   assert.equal(await ended, 0);
-  assert.ok(Date.now() - begin < 8000, `${Date.now() - begin} ms`);
+  assert.ok(Date.now() - begin < 15_000, `${Date.now() - begin} ms`);
   await deaf.disconnected();
 });
 

@@ -20,6 +20,8 @@ interface Line {
   readonly heard: Message[];
   readonly raw: Uint8Array[];
   open: boolean;
+  /** Send buffers that are free. */
+  room: number;
 }
 
 class World implements Fabric {
@@ -78,17 +80,21 @@ class World implements Fabric {
   }
 
   connect(host: string, _port: number, hello: Uint8Array): number {
-    this.lines.set(this.next, { host, hello, heard: [], raw: [], open: true });
+    this.lines.set(this.next, { host, hello, heard: [], raw: [], open: true, room: Infinity });
     return this.next++;
   }
   send(connection: number, message: Uint8Array): boolean {
     const line = this.lines.get(connection)!;
+    if (!line.open || line.room === 0) return false;
+    line.room--;
     line.raw.push(message);
     if (message.length !== 392) line.heard.push(decodeMessage(message));
-    return line.open;
+    return true;
   }
   close(connection: number): void {
-    this.lines.get(connection)!.open = false;
+    const line = this.lines.get(connection)!;
+    assert.ok(line.open, `connection ${connection} is closed twice`);
+    line.open = false;
   }
   takeEvents(): FabricEvent[] {
     return this.events.splice(0);
@@ -108,8 +114,8 @@ class World implements Fabric {
   tell(host: string, message: Message): void {
     this.event({ kind: 'message', connection: this.to(host), data: encodeMessage(message) });
   }
-  welcome(host: string, chunkSlots = CHUNK, tokenRequired = false): void {
-    const data = encodeWelcome({ tokenRequired, nonce: NONCE, chunkBytes: BigInt(chunkSlots * 4096), freeChunks: this.free.get(host) ?? 8, messageBytes: 4096 });
+  welcome(host: string, chunkSlots = CHUNK, tokenRequired = false, messageBytes = 4096): void {
+    const data = encodeWelcome({ tokenRequired, nonce: NONCE, chunkBytes: BigInt(chunkSlots * 4096), freeChunks: this.free.get(host) ?? 8, messageBytes });
     this.event({ kind: 'connected', connection: this.to(host), peer: host, data });
   }
   /** Gives what has been asked for and not answered. */
@@ -138,6 +144,12 @@ class World implements Fabric {
     this.tick(0);
     for (const host of hosts) this.welcome(host);
     this.settle(hosts);
+  }
+  /** The pager has emptied a replica, as it was told to. @param nth of those told */
+  empty(nth: number): void {
+    const [, replica, chunk] = this.calls.filter((call) => call.startsWith('leave'))[nth]!.split(' ').map(Number);
+    this.chunks.setState(replica!, chunk!, ReplicaState.unmapped);
+    this.donors.released(replica!, chunk!);
   }
   count(pattern: RegExp): number {
     return this.calls.filter((call) => pattern.test(call)).length;
@@ -196,6 +208,29 @@ test('a lost donor: what it held is lost, it is tried again with a longer and lo
   assert.equal(world.said.filter((line) => /nobody listens there/.test(line)).length, 1, world.said.join('\n'));
 });
 
+test('every connection that was opened is closed once, however it ended', () => {
+  const world = new World(['a'], {}, 1);
+  const latest = (): number => [...world.lines.keys()].at(-1)!;
+  const refusal = encodeRefusal({ code: RefusalCode.full, text: 'there are 32 clients already' });
+  const ends: ((connection: number) => void)[] = [
+    (connection) => world.event({ kind: 'unreachable', connection, reason: 'nobody listens there' }),
+    (connection) => world.event({ kind: 'refused', connection, data: refusal, reason: 'the peer refused' }),
+    (connection) => world.event({ kind: 'refused', connection, data: encodeRefusal({ code: RefusalCode.notAllowed, text: 'no' }), reason: '' }),
+    (connection) => world.event({ kind: 'refused', connection, data: new Uint8Array(3), reason: 'the peer refused' }),
+    (connection) => (world.welcome('a'), world.event({ kind: 'disconnected', connection, peer: 'a', reason: 'killed' })),
+    (connection) => world.event({ kind: 'connected', connection, peer: 'a', data: new Uint8Array(0) }),
+    (connection) => (world.welcome('a'), world.event({ kind: 'message', connection, data: new Uint8Array(1) })),
+    () => world.tick(10_001),
+    () => (world.welcome('a'), world.donors.close()),
+  ];
+  for (const [i, end] of ends.entries()) {
+    world.tick(20_000);
+    assert.equal(world.lines.size, i + 1);
+    end(latest());
+    assert.deepEqual([...world.lines.values()].filter(({ open }) => open), [], `way ${i}`);
+  }
+});
+
 test('an operation that failed: the connection is left, with all it held', () => {
   const world = new World(['a', 'b']);
   world.begin(['a', 'b']);
@@ -219,11 +254,8 @@ test('a donor that wants chunks back: activity, then it has them when nothing de
   world.tell('a', { type: 'stop', request: 51, donorChunks: [1, 3] });
   assert.equal(world.count(/^leave/), 2);
   assert.ok(!world.heard('a').some(({ type }) => type === 'done'), 'not before they are given up');
-  for (const call of world.calls.filter((each) => each.startsWith('leave'))) {
-    const [, replica, chunk] = call.split(' ').map(Number);
-    world.chunks.setState(replica!, chunk!, ReplicaState.unmapped);
-    world.donors.released(replica!, chunk!);
-  }
+  world.empty(0);
+  world.empty(1);
   const done = world.heard('a').find(({ type }) => type === 'done');
   assert.ok(done?.type === 'done' && done.request === 51);
   assert.deepEqual(done.donorChunks, [1, 3]);
@@ -236,12 +268,110 @@ test('a donor that wants chunks back: activity, then it has them when nothing de
   assert.equal(binds(), 1);
 });
 
+test('that donors have no room is said once, and that they have it again', () => {
+  const world = new World(['a'], {}, 2, 4 * CHUNK - 256);
+  const said = (): string[] => world.said.filter((line) => /room/.test(line));
+  const wait = (seconds: number, free: number): void => {
+    for (let ms = 0; ms < seconds * 1000; ms += 250) {
+      world.tick(250);
+      if (ms % 1000 === 0) world.tell('a', { type: 'free', request: 1, freeChunks: free, freeBytes: 0n });
+      world.give('a');
+    }
+  };
+  world.free.set('a', 1);
+  world.tick(0);
+  world.welcome('a');
+  world.give('a');
+  wait(4, 0);
+  assert.deepEqual(said(), [], 'a donor that was just started has room in a moment');
+  wait(10, 0);
+  assert.deepEqual(said(), ['warn: donors have no room for 11 more MiB: those pages go to the swap file']);
+  wait(10, 1);
+  wait(10, 1);
+  assert.equal(world.count(/^map/), 4, 'the second copy of each is in the swap file, as there is one donor');
+  assert.deepEqual(said().slice(1), ['info: donors have room again for all that is wanted of them']);
+});
+
+test('why a donor is not used is in its statistics', () => {
+  const world = new World(['a'], {}, 1);
+  world.tick(0);
+  assert.equal(world.donors.stats()[0]!.reason, '');
+  world.event({ kind: 'unreachable', connection: 1, reason: 'nobody listens there' });
+  assert.equal(world.donors.stats()[0]!.reason, 'nobody listens there');
+  world.tick(1000);
+  world.welcome('a');
+  assert.deepEqual([world.donors.stats()[0]!.state, world.donors.stats()[0]!.reason], ['connected', '']);
+});
+
+type Done = Extract<Message, { readonly type: 'stop' | 'done' }>;
+const donesOf = (world: World): Done[] => world.heard('a').filter((each): each is Done => each.type === 'done');
+
+test('each chunk is given back when it is empty, and not when the last one is', () => {
+  const world = new World(['a'], {}, 1);
+  world.begin(['a']);
+  world.tell('a', { type: 'stop', request: 51, donorChunks: [1, 2, 3, 4] });
+  world.empty(0);
+  world.empty(1);
+  world.tick(250);
+  assert.deepEqual(donesOf(world).map(({ request, donorChunks }) => [request, donorChunks]), [[51, [1, 2]]]);
+  world.tell('a', { type: 'stop', request: 52, donorChunks: [3, 4] }); // the donor is told to end while it waits
+  world.empty(2);
+  world.tick(250);
+  world.tick(250);
+  world.empty(3);
+  assert.deepEqual(donesOf(world).map(({ donorChunks }) => donorChunks), [[1, 2], [3], [4]]);
+  world.tick(250);
+  assert.equal(donesOf(world).length, 3, 'each is said once');
+  world.tell('a', { type: 'stop', request: 53, donorChunks: [1] }); // nothing of it is left: nothing to say
+  assert.equal(donesOf(world).length, 3);
+});
+
+test('messages for which there is no send buffer wait, and no donor is flooded', () => {
+  const world = new World(['a'], {}, 1, 900 * CHUNK);
+  world.free.set('a', 1000);
+  world.tick(0);
+  world.welcome('a');
+  for (let round = 0; world.count(/^map/) < 900; round++) {
+    assert.ok(round < 1000);
+    world.tick(3);
+    world.give('a');
+  }
+  const line = world.lines.get(world.to('a'))!;
+  world.donors.switch(false);
+  line.room = 5;
+  line.raw.length = 0;
+  for (let nth = 0; nth < 899; nth++) world.empty(nth);
+  assert.deepEqual([line.open, line.raw.length], [true, 5]);
+  line.room = Infinity;
+  for (let ms = 0; ms < 3000; ms += 250) {
+    world.tick(250);
+    assert.ok(line.raw.length <= 400 * (2 + Math.floor(ms / 1000)), `${line.raw.length} after ${ms} ms`);
+  }
+  assert.equal(line.heard.filter(({ type }) => type === 'release').length, 899);
+});
+
+test('a donor that takes short messages only', () => {
+  const world = new World(['a'], {}, 1, 40 * CHUNK);
+  world.free.set('a', 100);
+  world.tick(0);
+  world.welcome('a', CHUNK, false, 64);
+  for (let i = 0; i < 40; i++) world.give('a');
+  world.tell('a', { type: 'evict', request: 1, chunks: 1 });
+  world.tell('a', { type: 'stop', request: 2, donorChunks: Array.from({ length: 40 }, (_, i) => i + 1) });
+  for (let nth = 0; nth < 40; nth++) world.empty(nth);
+  assert.ok(world.lines.get(1)!.raw.every(({ length }) => length <= 64));
+  assert.deepEqual(donesOf(world).map(({ donorChunks }) => donorChunks.length), [14, 14, 12]);
+});
+
 test('more chunks than a message can name: the least used ones are', () => {
   const world = new World(['a'], {}, 1, 600 * CHUNK);
   world.free.set('a', 1000);
   world.tick(0);
   world.welcome('a');
-  for (let i = 0; i < 600; i++) world.give('a');
+  for (let i = 0; i < 600; i++) {
+    world.tick(3);
+    world.give('a');
+  }
   assert.equal(world.count(/^map/), 600);
   world.chunks.reads.fill(100);
   world.chunks.reads[599] = 0;
@@ -257,11 +387,7 @@ test('RDMA off: chunks are given back one by one, then nobody is connected; on: 
   const connection = world.to('a');
   world.donors.switch(false);
   assert.equal(world.count(/^leave/), 8);
-  for (const call of world.calls.filter((each) => each.startsWith('leave'))) {
-    const [, replica, chunk] = call.split(' ').map(Number);
-    world.chunks.setState(replica!, chunk!, ReplicaState.unmapped);
-    world.donors.released(replica!, chunk!);
-  }
+  for (let nth = 0; nth < 8; nth++) world.empty(nth);
   assert.equal(world.lines.get(connection)!.heard.filter(({ type }) => type === 'release').length, 4);
   world.tick(250);
   assert.ok([...world.lines.values()].every(({ open }) => !open));
@@ -298,10 +424,30 @@ test('a token: proven by both sides, or the donor is not used', () => {
     world.event({ kind: 'message', connection: 1, data: encodeMessage({ type: 'authenticated', request: 1, mac: macOf('donor', theirs, nonce, NONCE) }) });
     assert.equal(world.donors.all[0]!.state, theirs === TOKEN ? 'connected' : 'refused');
   }
+  const open = new World(['a', 'b'], { token: TOKEN, legacy: true });
+  open.tick(0);
+  open.welcome('a');
+  open.event({ kind: 'connected', connection: open.to('b'), peer: '', data: new Uint8Array(0) });
+  assert.deepEqual(open.donors.all.map(({ state }) => state), ['refused', 'refused'], 'nobody is used without proof');
+  assert.match(open.said.join('\n'), /a:9400 cannot be used: it asks for no token, so it proves none: start it with its --token-file/);
+  assert.match(open.said.join('\n'), /b:9400 cannot be used: it is a donor of the original Leap or Infiniswap, which knows no token/);
   const without = new World(['a']);
   without.tick(0);
   without.welcome('a', CHUNK, true);
   assert.match(without.said.join(), /asks for a token: give leapd its --token-file/);
+});
+
+test('who has not proved anything does not set the size of the chunks', () => {
+  const world = new World(['a', 'b'], { token: TOKEN }, 1);
+  world.tick(0);
+  world.welcome('a', 2 * CHUNK, true);
+  assert.equal(world.chunks.slotsPerChunk, 0);
+  world.event({ kind: 'message', connection: 1, data: encodeMessage({ type: 'authenticated', request: 1, mac: new Uint8Array(32) }) });
+  world.welcome('b', CHUNK, true);
+  const { nonce } = decodeHello(world.lines.get(2)!.hello);
+  world.event({ kind: 'message', connection: 2, data: encodeMessage({ type: 'authenticated', request: 1, mac: macOf('donor', TOKEN, nonce, NONCE) }) });
+  assert.deepEqual(world.donors.all.map(({ state }) => state), ['refused', 'connected']);
+  assert.equal(world.chunks.slotsPerChunk, CHUNK);
 });
 
 test('what does not fit is refused and said: chunk sizes, an original donor, a refusal, garbage, silence', () => {

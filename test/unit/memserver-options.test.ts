@@ -18,6 +18,7 @@ test('what is not given has its standard value', () => {
   assert.deepEqual(options.listen, [{ address: '10.0.0.2', port: 9400, text: '10.0.0.2:9400' }]);
   assert.deepEqual([options.memoryBytes, options.chunkBytes, options.reserveBytes, options.upperBytes], [8 * GiB, GiB, 8 * GiB, 16 * GiB]);
   assert.deepEqual([options.reserveRounds, options.reserveWeight, options.reservePeriodMs, options.maxClients], [20, 70, 1000, 32]);
+  assert.deepEqual([options.drainMs, parse('--drain', '5').drainMs], [600_000, 5000]);
   assert.deepEqual([options.allow, options.tokenFile, options.legacy, options.status], [undefined, undefined, false, '/run/leap/memserver.sock']);
 });
 
@@ -37,6 +38,7 @@ test('each mistake is named, with its remedy', () => {
   for (const chunk of ['3G', '1000M', '2M', '6M']) refuses(/no power of two/, ...base, '--chunk', chunk);
   refuses(/--memory: "50%"/, '--listen', '10.0.0.2:9400', '--memory', '50%');
   refuses(/--max-clients: 0 is not between/, ...base, '--max-clients', '0');
+  refuses(/--drain: 0 is not between/, ...base, '--drain', '0');
   refuses(/--reserve-weight: "x" is not a whole number/, ...base, '--reserve-weight', 'x');
   refuses(/--reserve-upper is less than a chunk above/, ...base, '--reserve-upper', '8G');
   refuses(/--allow: "10.0.0.0\/33"/, ...base, '--allow', '10.0.0.0/33');

@@ -7,7 +7,7 @@ import { AUTH_MS, LeapSession, MOST_MESSAGES_A_SECOND, type ClientHost, type Cli
 import { LegacySession } from '../../server/legacy-session.js';
 import { firstLimit, MemoryMonitor } from '../../server/memory-monitor.js';
 import { parseOptions, type ServeOptions } from '../../server/options.js';
-import { ACTIVITY_MS, DONE_MS, Reclaim } from '../../server/reclaim.js';
+import { ACTIVITY_MS, Reclaim, timesFor } from '../../server/reclaim.js';
 import { MemoryServer } from '../../server/server.js';
 import type { Exposure, FabricEvent, FabricMemory, ServerFabric } from '../../src/fabric.js';
 import { macOf } from '../../src/wire/auth.js';
@@ -329,6 +329,7 @@ test('an original client, in its own words', () => {
 
 class FakeClient implements ClientSession {
   readonly state = 'open';
+  givesBackAtOnce = false;
   readonly stops: (readonly number[])[] = [];
   asked = 0;
   constructor(readonly chunks: Set<number>) {}
@@ -342,19 +343,42 @@ class FakeClient implements ClientSession {
   }
 }
 
-test('the least active chunks of all clients stop', () => {
+const times = timesFor(64 * MiB, 100_000);
+
+test('the patience for a chunk follows from its size', () => {
+  assert.deepEqual(times, { activityMs: ACTIVITY_MS, chunkMs: 32_000, totalMs: 100_000 });
+  assert.equal(timesFor(GiB, 600_000).chunkMs, 62_000);
+});
+
+test('the least active chunks of all clients stop, and those that a message had no room for are the most active', () => {
   const [a, b, idle] = [new FakeClient(new Set([0, 1])), new FakeClient(new Set([2, 3])), new FakeClient(new Set())];
-  const reclaim = new Reclaim([a, b, idle], 2, 0, never);
+  const reclaim = new Reclaim([a, b, idle], 2, 0, never, times);
   assert.deepEqual([a.asked, b.asked, idle.asked], [1, 1, 0]);
   reclaim.activity(a, [{ donorChunk: 0, activity: 50 }, { donorChunk: 1, activity: 3 }], 10);
   assert.deepEqual(a.stops, []);
   reclaim.activity(b, [{ donorChunk: 2, activity: 9 }], 20); // chunk 3 it does not speak of
-  assert.deepEqual([a.stops, b.stops], [[[1]], [[3]]]);
+  assert.deepEqual([a.stops, b.stops], [[[1]], [[2]]]);
   assert.equal(reclaim.tick(30), false);
   a.chunks.delete(1);
-  b.chunks.delete(3);
+  b.chunks.delete(2);
   assert.equal(reclaim.tick(40), true);
+  const many = new FakeClient(new Set(Array.from({ length: 600 }, (_, i) => i)));
+  const second = new Reclaim([many], 512, 0, never, times);
+  second.activity(many, Array.from({ length: 511 }, (_, i) => ({ donorChunk: 599 - i, activity: i })), 10);
+  assert.deepEqual([...many.stops[0]!].sort((one, other) => one - other), [0, ...Array.from({ length: 511 }, (_, i) => 89 + i)]);
 });
+
+/** @returns why the client was cut off, when it was */
+function cutting(client: FakeClient, wanted: number, given = times): { reclaim: Reclaim<FakeClient>; cut: string[] } {
+  const cut: string[] = [];
+  const reclaim: Reclaim<FakeClient> = new Reclaim([client], wanted, 0, (each, reason) => {
+    cut.push(reason);
+    const { size } = each.chunks;
+    each.chunks.clear();
+    reclaim.gone(each, size);
+  }, given);
+  return { reclaim, cut };
+}
 
 test('who does not answer in time is cut off, and that counts', () => {
   const [deaf, b] = [new FakeClient(new Set([0, 1])), new FakeClient(new Set([2]))];
@@ -364,21 +388,38 @@ test('who does not answer in time is cut off, and that counts', () => {
     const { size } = client.chunks;
     client.chunks.clear();
     reclaim.gone(client, size);
-  });
+  }, times);
   reclaim.activity(b, [], 5);
   assert.equal(reclaim.tick(ACTIVITY_MS), false);
   assert.equal(reclaim.tick(ACTIVITY_MS + 1), true);
   assert.deepEqual([cut, b.stops], [['no ACTIVITY in time'], [[]]]); // two are back already
-  const late = new FakeClient(new Set([5]));
-  const second: Reclaim<FakeClient> = new Reclaim([late], 1, 0, (client, reason) => {
-    cut.push(reason);
-    client.chunks.clear();
-    second.gone(client, 1);
-  });
-  second.activity(late, [], 100);
-  assert.equal(second.tick(DONE_MS + 100), false);
-  assert.equal(second.tick(DONE_MS + 101), true);
-  assert.equal(cut.at(-1), 'no DONE in time');
+});
+
+test('who gives back chunk after chunk has time, up to the end of it; who stands still has not', () => {
+  const still = new FakeClient(new Set([5]));
+  const standing = cutting(still, 1);
+  standing.reclaim.activity(still, [], 100);
+  assert.equal(standing.reclaim.tick(32_100), false);
+  assert.equal(standing.reclaim.tick(32_101), true);
+  assert.deepEqual(standing.cut, ['1 of 1 chunks not given back in time']);
+
+  const slow = new FakeClient(new Set([0, 1, 2, 3]));
+  const { reclaim, cut } = cutting(slow, 4);
+  reclaim.activity(slow, [], 0);
+  for (const [chunk, at] of [[0, 30_000], [1, 60_000], [2, 90_000]] as const) {
+    assert.equal(reclaim.tick(at), false);
+    slow.chunks.delete(chunk);
+    assert.equal(reclaim.tick(at), false);
+  }
+  assert.deepEqual([reclaim.tick(100_000), cut], [false, []]);
+  assert.deepEqual([reclaim.tick(100_001), cut], [true, ['1 of 4 chunks not given back in time']]);
+
+  const original = new FakeClient(new Set([0, 1, 2]));
+  original.givesBackAtOnce = true;
+  const single = cutting(original, 3);
+  single.reclaim.activity(original, [], 0);
+  assert.equal(single.reclaim.tick(96_000), false, 'its one DONE comes after the last of them');
+  assert.equal(single.reclaim.tick(96_001), true);
 });
 
 // ---- all together
@@ -393,6 +434,8 @@ class FakeFabric implements ServerFabric {
   private next = 1;
   private wake: () => void = () => undefined;
   isEnded = false;
+  failures = 0;
+  isFull = false;
 
   listen(): void {}
   connect(): never {
@@ -415,6 +458,10 @@ class FakeFabric implements ServerFabric {
   }
   expose(connection: number, memory: FabricMemory): Exposure {
     assert.ok(this.accepted.has(connection) && !this.closed.has(connection));
+    if (this.isFull) {
+      this.failures++;
+      throw new Error('the limit of locked memory');
+    }
     const mine = memory as FakeMemory;
     assert.equal(mine.exposed, 0, 'two clients have one chunk');
     mine.exposed++;
@@ -443,6 +490,160 @@ class FakeFabric implements ServerFabric {
     this.wake();
   }
 }
+
+interface Serving {
+  readonly server: MemoryServer;
+  readonly fabric: FakeFabric;
+  readonly said: string[];
+  now: number;
+}
+
+/** @param given more options, or others  @param available the host's free memory */
+function serve(given = '', available = GiB): Serving {
+  const fabric = new FakeFabric();
+  const said: string[] = [];
+  const options = parseOptions(`--listen 10.0.0.2:9400 --memory 32M --chunk 4M ${given || '--reserve 1M'}`.split(' '), GiB) as ServeOptions;
+  const log = pino({ level: 'info' }, { write: (line: string) => said.push(line) });
+  const serving: Serving = {
+    fabric,
+    said,
+    now: 0,
+    server: new MemoryServer(options, { fabric, log, token: undefined, available: () => available, now: () => serving.now }),
+  };
+  return serving;
+}
+
+test('what the reserve leaves nothing or little of is said, with the numbers', () => {
+  const lines = (reserve: string): string => serve(`--reserve-upper 1G --reserve ${reserve}`, 30 * MiB).said.join('');
+  assert.match(lines('100M'), /"level":40.*nothing can be lent now: 30.0 MiB of memory are free here, and --reserve keeps 100.0 MiB of them; give a smaller --reserve/);
+  assert.match(lines('20M'), /2 of 8 chunks can be lent now: .* when more than 1.0 GiB are free \(--reserve-upper\)/);
+  assert.equal(serve().said.length, 0);
+});
+
+/** A client that has connected and been lent so many chunks. */
+function lent({ fabric }: Serving, connection: number, chunks: number): { heard: () => Message[]; say: (message: Message) => void } {
+  const peer = `10.0.0.9:${connection}`;
+  const hello = encodeHello({ hasToken: false, nonce: new Uint8Array(16), messageBytes: 4096, chunkBytes: 0n });
+  fabric.happen({ kind: 'connectRequest', connection, peer, data: hello });
+  fabric.happen({ kind: 'connected', connection, peer, data: new Uint8Array(0) });
+  const say = (message: Message): void => fabric.happen({ kind: 'message', connection, data: encodeMessage(message) });
+  for (let i = 0; i < chunks; i++) say({ type: 'bind', request: i, sessionChunk: i });
+  return { say, heard: () => (fabric.sent.get(connection) ?? []).map((bytes) => decodeMessage(bytes)) };
+}
+
+test("a client's next chunk is registered before it asks for it, and nobody goes short for it", async (t) => {
+  t.mock.timers.enable({ apis: ['setInterval'] });
+  const settled = async (): Promise<void> => {
+    for (let i = 0; i < 100; i++) await Promise.resolve();
+  };
+  const serving = serve();
+  const { server, fabric } = serving;
+  server.start();
+  await settled();
+  const [one, two] = [lent(serving, 1, 0), lent(serving, 2, 0)];
+  const counts = (): number[] => [server.status().prepared, server.status().chunks.free, server.status().chunks.lent];
+  assert.deepEqual(counts(), [0, 8, 0]);
+  t.mock.timers.tick(250);
+  assert.deepEqual(counts(), [1, 8, 0], 'one at a time');
+  t.mock.timers.tick(500);
+  assert.deepEqual(counts(), [2, 8, 0]);
+  const [[exposure, { connection }]] = fabric.shown.entries() as unknown as [[number, { connection: number }]];
+  one.say({ type: 'bind', request: 1, sessionChunk: 1 });
+  const bound = one.heard().at(-1)!;
+  assert.ok(connection === 1 && bound.type === 'bound' && bound.rkey === exposure);
+  assert.deepEqual([counts(), fabric.shown.size], [[1, 7, 1], 2]);
+  one.say({ type: 'query', request: 2 });
+  assert.equal((one.heard().at(-1) as { freeChunks: number }).freeChunks, 6, 'without that of the other client');
+
+  for (let i = 10; i < 16; i++) one.say({ type: 'bind', request: i, sessionChunk: i });
+  one.say({ type: 'bind', request: 20, sessionChunk: 20 });
+  assert.equal(one.heard().at(-1)!.type, 'noRoom');
+  t.mock.timers.tick(250);
+  await settled();
+  assert.deepEqual(counts(), [0, 1, 7], 'with the last free chunk they are taken back, and scrubbed');
+  t.mock.timers.tick(1000);
+  assert.deepEqual(counts(), [0, 1, 7]);
+  one.say({ type: 'bind', request: 21, sessionChunk: 21 });
+  assert.equal(one.heard().at(-1)!.type, 'bound');
+  assert.equal(two.heard().length, 0);
+  one.say({ type: 'release', request: 22, donorChunk: bound.donorChunk });
+  one.say({ type: 'release', request: 23, donorChunk: bound.donorChunk + 2 });
+  one.say({ type: 'release', request: 24, donorChunk: bound.donorChunk + 3 });
+  await settled();
+  fabric.isFull = true;
+  for (let i = 0; i < 20; i++) {
+    t.mock.timers.tick(250);
+    await settled();
+  }
+  assert.deepEqual([counts(), fabric.failures], [[0, 3, 5], 2], 'what cannot be registered is tried once');
+  fabric.isFull = false;
+  for (const each of [1, 2]) fabric.happen({ kind: 'disconnected', connection: each, peer: '', reason: 'killed' });
+  await settled();
+  assert.deepEqual([counts(), fabric.shown.size], [[0, 8, 0], 0]);
+  await server.end();
+});
+
+const moment = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 120));
+
+/** Told to end, it has asked this client for everything. */
+async function ending(serving: Serving, client: ReturnType<typeof lent>): Promise<{ ended: Promise<void>; stop: Extract<Message, { type: 'stop' | 'done' }> }> {
+  const ended = serving.server.end();
+  const evict = client.heard().at(-1)!;
+  assert.equal(evict.type, 'evict');
+  client.say({ type: 'activity', request: evict.request, activities: [] });
+  await moment();
+  const stop = client.heard().at(-1)!;
+  assert.ok(stop.type === 'stop');
+  return { ended, stop };
+}
+
+test('told to end, a donor waits for as long as chunks come back', async () => {
+  const serving = serve();
+  serving.server.start();
+  for (let i = 0; i < 100; i++) await Promise.resolve();
+  const client = lent(serving, 1, 3);
+  const { ended, stop } = await ending(serving, client);
+  for (const donorChunk of stop.donorChunks) {
+    serving.now += 29_000;
+    await moment();
+    assert.ok(!serving.fabric.closed.has(1), `after ${serving.now} ms`);
+    client.say({ type: 'done', request: stop.request, donorChunks: [donorChunk] });
+    await moment();
+  }
+  await ended;
+  assert.deepEqual(serving.said.filter((line) => /loses/.test(line)), []);
+});
+
+test('a second signal ends it at once, and what is lost is said', async () => {
+  const serving = serve();
+  serving.server.start();
+  for (let i = 0; i < 100; i++) await Promise.resolve();
+  const client = lent(serving, 1, 3);
+  const { ended, stop } = await ending(serving, client);
+  client.say({ type: 'done', request: stop.request, donorChunks: stop.donorChunks.slice(0, 1) });
+  serving.server.hurry();
+  await ended;
+  assert.match(serving.said.join(''), /"chunks":2,"mib":8,"msg":"a client loses 8 MiB: the pages in there that are nowhere else"/);
+});
+
+test('told to end while it wants chunks back already: the one answer is taken', async () => {
+  const { client, host, say } = session();
+  say({ type: 'bind', request: 1, sessionChunk: 0 });
+  client.askActivity(1);
+  const { request } = host.sent.at(-1)!;
+  client.askActivity(2);
+  say({ type: 'activity', request, activities: [] });
+  assert.deepEqual([host.activities.length, host.ended], [1, undefined]);
+});
+
+test('a peer that went before it was refused leaves nothing behind', () => {
+  const { server, fabric } = serve();
+  server.start();
+  fabric.events.push({ kind: 'connectRequest', connection: 7, peer: '10.0.0.9:1', data: new Uint8Array([1]) });
+  fabric.happen({ kind: 'disconnected', connection: 7, peer: '10.0.0.9:1', reason: 'the peer closed the connection' });
+  assert.ok(fabric.rejected.has(7) && fabric.closed.has(7));
+  return server.end();
+});
 
 test('a donor among clients of all kinds: nobody gets what another has, and at the end all is back', async (t) => {
   t.mock.timers.enable({ apis: ['setInterval'] });
@@ -496,8 +697,8 @@ test('a donor among clients of all kinds: nobody gets what another has, and at t
     }
     await Promise.resolve();
     for (const each of living) if (fabric.closed.has(each)) living.delete(each);
-    const { chunks, clients } = server.status();
-    assert.equal(chunks.lent, fabric.shown.size);
+    const { chunks, clients, prepared } = server.status();
+    assert.equal(chunks.lent + prepared, fabric.shown.size);
     assert.ok(chunks.lent + chunks.free + chunks.preparing <= 8 && clients.length <= 6);
   }
   for (const each of living) fabric.happen({ kind: 'disconnected', connection: each, peer: '', reason: 'killed' });

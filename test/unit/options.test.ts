@@ -101,7 +101,7 @@ test('remote memory: every option is read, and none means anything without a por
     legacy: false,
   });
   const line =
-    '--pid 7 --portal rdma://1,h:1 --rdma off --copies 1 --token-file /t --chunk 64M --map-chunks active --activity-period 500 --activity-weights 90/10 --activity-threshold 9 --legacy';
+    '--pid 7 --portal rdma://1,h:1 --rdma off --copies 1 --token-file /t --chunk 64M --map-chunks active --activity-period 500 --activity-weights 90/10 --activity-threshold 9';
   assert.deepEqual(parseOptions(words(line)).remote, {
     portal: 'rdma://1,h:1',
     on: false,
@@ -111,10 +111,12 @@ test('remote memory: every option is read, and none means anything without a por
     ahead: false,
     activity: { periodMs: 500, writeWeight: 90, readWeight: 10 },
     threshold: 9,
-    legacy: true,
+    legacy: false,
   });
+  assert.equal(parseOptions(words('--pid 7 --portal p --legacy')).remote?.legacy, true);
   refused('--pid 1 --copies 1', /--copies means nothing without --portal/);
   refused('--pid 1 --rdma off', /--rdma means nothing without --portal/);
+  refused('--pid 1 --portal p --legacy --token-file /t', /--legacy takes donors that cannot prove the token/);
   refused('--pid 1 --portal p --copies 4', /--copies: "4" is none of 1, 2, 3/);
   refused('--pid 1 --portal p --chunk 3M', /--chunk: 3M is not a power of two/);
   refused('--pid 1 --portal p --chunk 50%', /--chunk: 50% is no amount/);

@@ -73,9 +73,11 @@ test('a swap file is made where there is nothing, in a directory, with room', ()
   const directory = mkdtempSync(join(tmpdir(), 'leap-unit-'));
   try {
     const path = join(directory, 'a.swap');
-    checkSwapPath(path, 10);
+    assert.equal(checkSwapPath(path, 10), undefined);
     assert.deepEqual(readdirSync(directory), [], 'the trial leaves nothing');
     assert.throws(() => checkSwapPath(path, Number.MAX_SAFE_INTEGER / 4096), refusal(ExitCode.swapFile, /has room for/));
+    assert.match(checkSwapPath(path, Number.MAX_SAFE_INTEGER / 4096, true) ?? '', /has room for .*: what the donors do not take may find no room/);
+    assert.equal(checkSwapPath(path, 10, true), undefined);
     assert.throws(() => checkSwapPath(join(directory, 'no', 'a.swap'), 10), refusal(ExitCode.swapFile, /no directory/));
     writeFileSync(path, 'precious');
     assert.throws(() => checkSwapPath(path, 10), refusal(ExitCode.swapFile, /exists/));
