@@ -11,6 +11,7 @@
 #include <string>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -407,6 +408,35 @@ void forkedChild() {
   pager.leave();
 }
 
+// No descriptor is left for a child: told once, and when there is one the fork goes on.
+void forkWithoutDescriptors() {
+  Pager pager;
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  const int free = dup(0);
+  close(free);
+  const rlimit none{static_cast<rlim_t>(free), limit.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &none);
+  uint32_t told = 0, children = 0;
+  pager.hook = [&](const int32_t* event) {
+    if (event[0] != static_cast<int32_t>(Event::kFork)) return event[0] == static_cast<int32_t>(Event::kTargetExit);
+    if (event[2] > 0) children++;
+    if (event[2] < 0) EXPECT(event[3] == EMFILE && ++told > 0);
+    if (event[2] > 0) pager.engine->bind(1, pager.target.vpn(), kPages, kPages);
+    return true;
+  };
+  pager.target.order('f');
+  for (int i = 0; i < 200; i++) pager.turn(1000000);
+  EXPECT(told == 1 && children == 0);
+  setrlimit(RLIMIT_NOFILE, &limit);
+  char answer = 0;
+  EXPECT(pager.until([&] { return pager.target.answered(&answer); }, 1000000));
+  EXPECT(answer == 'y' && told == 1 && children == 1);
+  pager.engine->drop(1);
+  pager.hook = nullptr;
+  pager.leave();
+}
+
 // The child has faulted on half of its pages and shares the others with its parent: of the first, one is moved out of it; of the others, one is
 // discarded. Both come back by a fault.
 void adoptedChild() {
@@ -573,6 +603,7 @@ int main() {
   run("engine never maps an old copy after a remove", removeThenZeros);
   run("engine tells of an unmap", unmapThenGone);
   run("engine serves a forked child", forkedChild);
+  run("engine tells of a fork that it has no descriptor for", forkWithoutDescriptors);
   run("engine evicts from an adopted child", adoptedChild);
   for (bool across : {false, true}) {
     run(across ? "engine, moving, tells of a thread on two pages" : "engine, moving, tells of a thread",
