@@ -1,10 +1,10 @@
-// Targets that are frozen by their control group, before an attach, in the midst of one and of a detach.
-#include <sys/syscall.h>
+// Targets that are frozen by their control group, before an attach, in the midst of one, of a detach, and of an eviction.
+#include <chrono>
 
-#include "../attach.h"
 #include "../cgroup.h"
 #include "../tracee.h"
 #include "freezer.h"
+#include "paged.h"
 
 using namespace leap;
 using namespace test;
@@ -143,6 +143,40 @@ void onItsWayOut(bool unified) {
   scene.leave();
 }
 
+// The helper does its work all the same: the caller has others to serve.
+void evictions(bool unified, char way) {
+  Freezer group(unified);
+  freezer = &group;
+  Paged paged(holder, way == 'm', true);
+  group.add(paged.target.pid());
+  group.add(paged.attached.helper->pid());
+  group.freeze();
+  {
+    const Thaw late(2000);
+    const auto begin = std::chrono::steady_clock::now();
+    CHECK(all(paged.take(way, {{0, 8}, {20, 1}}), 0));
+    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(1000));
+    CHECK(cgroup::frozen(paged.target.pid()) && !cgroup::frozen(paged.attached.helper->pid()));
+    CHECK(all(paged.take(way, {{30, 8}}), 0));
+  }
+  paged.target->go = 1;
+  CHECK(paged.serve([&] { return paged.target->ready == 2; }));
+  paged.restoreAndDetach();
+  paged.target->stop = 1;
+  CHECK_EQUAL(paged.target.join(), 0);
+}
+
+void ofAFrozenHelper(bool unified) {
+  Freezer group(unified);
+  freezer = &group;
+  Paged paged(holder, true, true);
+  group.add(paged.attached.helper->pid());
+  group.freeze();
+  const pid_t helper = paged.attached.helper->pid();
+  paged.attached.helper.reset();
+  CHECK(waitFor([&] { return proc::state(helper, helper) == 'Z'; }, 100));
+}
+
 }  // namespace
 
 TEST(frozen_targets_are_refused_v2) { refused(true); }
@@ -155,4 +189,17 @@ TEST(frozen_for_longer_than_we_wait_v2) { forTooLong(true); }
 TEST(frozen_for_longer_than_we_wait_v1) { forTooLong(false); }
 TEST(frozen_as_it_is_let_go_v2) { onItsWayOut(true); }
 TEST(frozen_as_it_is_let_go_v1) { onItsWayOut(false); }
+TEST(move_from_a_frozen_target_v2) {
+  needMove();
+  evictions(true, 'm');
+}
+TEST(move_from_a_frozen_target_v1) {
+  needMove();
+  evictions(false, 'm');
+}
+TEST(discard_from_a_frozen_target_v2) { evictions(true, 'd'); }
+TEST(discard_from_a_frozen_target_v1) { evictions(false, 'd'); }
+TEST(end_of_a_frozen_helper_v2) { ofAFrozenHelper(true); }
+TEST(end_of_a_frozen_helper_v1) { ofAFrozenHelper(false); }
+
 int main(int argc, char** argv) { return check::run(argc, argv); }
