@@ -10,6 +10,7 @@
         "native/addon.cc",
         "native/arch_x86_64.cc",
         "native/attach.cc",
+        "native/cgroup.cc",
         "native/engine.cc",
         "native/engine_commands.cc",
         "native/engine_harvest.cc",

@@ -20,6 +20,8 @@ namespace {
 constexpr int kReapTries = 100;
 constexpr int kLeaveMilliseconds = 200;  // our caller tries again, and each time reads what has been raised meanwhile
 constexpr int kAdoptMilliseconds = 50;  // a forked child may be waiting in the kernel for a page that only our caller can bring
+constexpr int kThawMilliseconds = 30000;
+constexpr int kFrozenMilliseconds = 1000;  // of a forked child: the rest of its family is not served meanwhile
 
 // The helper is dead and collected by us; its parent has to wait for it too, or it stays a zombie.
 void reap(Tracee& target, pid_t inside) {
@@ -106,7 +108,7 @@ Attached attach(pid_t pid, const AttachOptions& options) {
 Attached adopt(pid_t pid, int uffd, const Attached& parent, const AttachOptions& options) {
   checkTarget(pid);
   stepsPassed = 0;
-  Tracee target(pid, kAdoptMilliseconds);
+  Tracee target(pid, {kAdoptMilliseconds, kFrozenMilliseconds, kFrozenMilliseconds});
   Attached attached;
   Descriptor pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   if (!pidfd) throw Error("no-process", "process " + std::to_string(pid) + " has ended", errno);
@@ -150,7 +152,9 @@ void detach(Attached& attached) {
   try {
     if (attached.pidfd < 0 || hasExited(attached.pidfd)) return abandon(attached);
     drain(attached.uffd);
-    Tracee target(attached.pid, kLeaveMilliseconds);
+    checkThawed(attached.pid);
+    Tracee target(attached.pid, {kLeaveMilliseconds, Tracee::kPatience, 0});
+    if (atStep) atStep(0);
     attached.helper.reset();
     reap(target, attached.helperInside);
     if (areaIsThere(target, attached.area)) {
@@ -174,5 +178,7 @@ void abandon(Attached& attached) noexcept {
 }
 
 bool releaseStragglers() noexcept { return Tracee::releaseStragglers(); }
+
+bool awaitStragglers() noexcept { return Tracee::awaitStragglers(kThawMilliseconds); }
 
 }  // namespace leap

@@ -40,8 +40,8 @@ Attached attach(pid_t pid, const AttachOptions& options);
 Attached adopt(pid_t pid, int uffd, const Attached& parent, const AttachOptions& options);
 
 // Ends it. The caller has put all pages back and unregistered all ranges. Kills the helper and has the target reap it, closes the descriptor in the
-// target, unmaps our area, closes ours. A dead target is fine. Throws Error when a live target cannot be stopped: then nothing has been undone, and
-// detach may be called again, or abandon.
+// target, unmaps our area, closes ours. A dead target is fine. Throws Error when a live target cannot be stopped ("frozen": by its control group):
+// then detach may be called again, or abandon.
 void detach(Attached& attached);
 
 // The target is gone or has called exec: kills the helper, closes our descriptors. Never throws.
@@ -51,6 +51,12 @@ void abandon(Attached& attached) noexcept;
 // Returns true while some are left: look again within a millisecond or so, they stand still until then.
 bool releaseStragglers() noexcept;
 
+// Before this process ends: waits, bounded, for a thread that was frozen in the midst of an attach or detach and would go on with what we had it do.
+// Returns true when there is one all the same: it is lost when it is thawed.
+bool awaitStragglers() noexcept;
+
+// Tests: called at every step, with its number.
+extern void (*atStep)(int step);
 // Tests: the n-th step of the next bracket fails (1 is the first; 0 none); counts down as steps pass. stepsPassed counts them.
 extern int failAtStep;
 extern int stepsPassed;

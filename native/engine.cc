@@ -63,7 +63,12 @@ void Engine::openFabric() {
 }
 
 void Engine::attach(pid_t pid) {
-  spaces_[0].attached = leap::attach(pid, options_.attach);
+  try {
+    spaces_[0].attached = leap::attach(pid, options_.attach);
+  } catch (const Error& error) {
+    if (!awaitStragglers()) throw;
+    throw Error(error.kind, std::string(error.what()) + "; frozen in the midst of the attach, it will be lost when it goes on", error.code);
+  }
   spaces_[0].used = true;
   spacesEnd_ = 1;
   poller_.add(spaces_[0].attached.uffd, messageTag(0));
@@ -83,6 +88,7 @@ void Engine::detach() {
 void Engine::abandon() {
   for (uint32_t i = 0; i < spacesEnd_; i++) drop(i);
   spacesEnd_ = 0;
+  awaitStragglers();
   for (int fd : orphans_) close(fd);
   orphans_.clear();
 }

@@ -104,6 +104,7 @@ class Engine final : private SwapFile::Sink, private Remote::Sink, private Helpe
     bool gone = false;      // kTargetExit has been or will be delivered
     bool announce = false;  // ... will be
     bool changing = false;  // a message of `pending_` says that the mappings change: nothing may be mapped before the pager has seen it
+    bool deaf = false;      // its messages cannot be read, which has been told
     uint32_t parent = 0;    // the space that it was forked from
     Attached attached;
   };
@@ -146,6 +147,7 @@ class Engine final : private SwapFile::Sink, private Remote::Sink, private Helpe
   bool promptFault();
   void look(int64_t timeoutNs);
   void readMessages(uint32_t space);
+  void deaf(uint32_t space, int error);
   void deliver();
   void deliverPending();
   void deliverChange(const Message& message);

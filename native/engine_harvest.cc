@@ -16,6 +16,7 @@ constexpr size_t kReadMessages = 64;
 constexpr uint32_t kLookEvery = 32;
 constexpr int64_t kNsPerSecond = 1000000000;
 constexpr int64_t kStragglerNs = 1000000;  // the longest wait while a thread of a child stands still for no reason but our asking (attach.h)
+constexpr useconds_t kDeafMicroseconds = 1000;
 
 bool changesMappings(const uffd_msg& message) { return message.event != UFFD_EVENT_PAGEFAULT; }
 
@@ -114,12 +115,21 @@ void Engine::readMessages(uint32_t space) {
   for (;;) {
     if (pending_.size() + kReadMessages > std::min(pending_.capacity(), events_.room())) return;
     ssize_t got = read(spaces_[space].attached.uffd, messages, sizeof messages);
+    if (got < 0 && errno != EAGAIN && errno != EINTR) deaf(space, errno);
     if (got <= 0) return;
+    spaces_[space].deaf = false;
     size_t count = static_cast<size_t>(got) / sizeof *messages;
     batchSpace_ = space;
     for (size_t i = 0; i < count; i++) message(messages[i]);
     if (count < kReadMessages) return;
   }
+}
+
+// A child's descriptor comes with the message of its fork, and there was none to be had: the message stays, and who forks waits. Others are served.
+void Engine::deaf(uint32_t space, int error) {
+  if (!spaces_[space].deaf) events_.add(Event::kFork, static_cast<int32_t>(space), -1, error);
+  spaces_[space].deaf = true;
+  usleep(kDeafMicroseconds);  // the descriptor stays readable
 }
 
 void Engine::message(const uffd_msg& message) {

@@ -8,7 +8,8 @@
 namespace leap {
 
 // Kinds: "no-process", "kernel-thread", "self", "helper", "zombie", "not-permitted", "traced", "already-managed", "orphaned", "32-bit", "seccomp",
-// "kernel-too-old", "timeout" (no thread of the target could be stopped in time), "limit" (the target lacks descriptors or address space), "failed".
+// "kernel-too-old", "frozen" (by its control group), "timeout" (no thread of the target could be stopped in time), "limit" (the target lacks descriptors
+// or address space), "failed".
 struct Error : std::runtime_error {
   int code;          // errno, or 0
   std::string kind;  // stable: tests and the command line depend on it

@@ -832,8 +832,12 @@ Fabric::Exposure Fabric::expose(uint32_t connection, uint8_t* base, size_t bytes
 void Fabric::withdraw(uint32_t exposure) {
   auto at = impl_->shown.find(exposure);
   if (at == impl_->shown.end()) return;
-  ibv_dereg_mr(at->second.key);
+  const auto [connection, key] = at->second;
+  const int error = ibv_dereg_mr(key);
   impl_->shown.erase(at);
+  if (!error) return;
+  // Whoever gets that memory next must not share it with this peer: without its queue pair its key opens nothing.
+  if (Impl::Link* link = impl_->find(connection)) impl_->fail(*link, "memory lent to it cannot be withdrawn", error);
 }
 
 bool Fabric::post(uint32_t connection, bool write, uint32_t token, uint8_t* local, uint32_t bytes, uint64_t remote, uint32_t rkey) {

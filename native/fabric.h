@@ -93,7 +93,8 @@ class Fabric {
     uint32_t id;
   };
   Exposure expose(uint32_t connection, uint8_t* base, size_t bytes);
-  void withdraw(uint32_t exposure);  // after this the peer's reads and writes fail; all of a connection's are withdrawn at its end
+  // After this the peer's reads and writes fail; should the device refuse, its connection is over. All of a connection's are withdrawn at its end.
+  void withdraw(uint32_t exposure);
 
   // ---- data plane
   // Queues one READ or WRITE of `bytes` between `local` (in the arena) and `remote`. False: no context is free, or not connected.

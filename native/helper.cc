@@ -16,6 +16,7 @@
 #include <iterator>
 #include <string>
 
+#include "cgroup.h"
 #include "error.h"
 #include "target_check.h"
 #include "tracee.h"
@@ -25,6 +26,7 @@ namespace {
 
 constexpr int kMaxStops = 1000;            // stops of other causes (SIGSTOP and the like) in one program
 constexpr int kKillMilliseconds = 5000;
+constexpr long kFrozenNanoseconds = 50000000;  // a program takes a thousandth of that
 
 }  // namespace
 
@@ -48,6 +50,7 @@ void Helper::kill() {
   const Ticker ticker;
   for (int i = 0; i < kMaxStops && !dead_; i++) {
     const int status = waitTraced(ticker, parts_.pid, kKillMilliseconds);
+    if (status == -1 && thaw()) continue;
     dead_ = status == -1 || !WIFSTOPPED(status);
   }
 }
@@ -93,19 +96,30 @@ bool Helper::ended(int waitStatus) {
   return false;
 }
 
-// The program has no reason to wait for long: its requests lie in memory that never faults to us, and its calls raise no event here. (Frozen by its
-// cgroup it does wait, together with the target.) Stops of other causes are counted, so a helper that faults over and over is given up.
+// The program has no reason to wait for long: its requests lie in memory that never faults to us, and its calls raise no event here. Only a frozen helper
+// does wait, and is thawed. Stops of other causes are counted, so a helper that faults over and over is given up.
 bool Helper::finish() {
-  for (int i = 0; i < kMaxStops;) {
+  ticker_.start(kFrozenNanoseconds);
+  bool over = false;
+  for (int i = 0; i < kMaxStops && !over;) {
     int status;
     const pid_t got = waitpid(parts_.pid, &status, __WALL);
-    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EINTR) {
+      thaw();
+      continue;
+    }
     if (got != parts_.pid) break;
-    if (ended(status)) return !lost_;
+    over = ended(status);
     i++;
   }
-  return kill(), false;
+  ticker_.stop();
+  if (!over) kill();
+  return !lost_;
 }
+
+// It was born in the target's control group, and is frozen with that; but we must not wait for a target that is frozen: others may be waiting for us. So
+// it comes to ours. Where that is not permitted (control groups mounted read-only) we do wait until the target is thawed.
+bool Helper::thaw() { return cgroup::frozen(parts_.pid) && cgroup::join(parts_.pid); }
 
 void Helper::fetchResults() {
   // Through /proc/PID/mem when the helper is gone: that file holds on to the memory itself.

@@ -14,6 +14,7 @@
 
 #include "arch_x86_64.h"
 #include "layout.h"
+#include "ticker.h"
 #include "uffd_abi.h"
 
 namespace leap {
@@ -92,6 +93,7 @@ class Helper {
   bool start();                     // writes the program and lets the helper run it
   bool ended(int waitStatus);       // false: it was stopped for another reason and runs on
   bool finish();                    // waits for the end of the program
+  bool thaw();
   void fetchResults();
   bool execute(const arch::CallStep* calls, size_t count, int64_t* results);
   uint64_t presentMask(uint64_t address, uint32_t pages) const;
@@ -110,6 +112,7 @@ class Helper {
   bool readMessages(RemoveFilter* filter, Sink& sink) const;
 
   Parts parts_;
+  Ticker ticker_{false};  // of finish()
   int memory_ = -1, pagemap_ = -1;  // /proc/PID/mem and pagemap of the shared memory: they hold on to it when the helper dies
   int done_ = -1, exit_ = -1;       // readable at the end of a program that raises events; when the helper has died
   int selfPidfd_ = -1;              // the helper's number for a pidfd of itself

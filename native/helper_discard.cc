@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "cgroup.h"
 #include "helper.h"
 #include "remove_filter.h"
 
@@ -18,6 +19,7 @@ namespace {
 
 constexpr int kWaiting = -1;                // status of a page that has been read and is to be dropped
 constexpr int kQuietMilliseconds = 60000;   // without an event or the end of the program: then the helper is given up
+constexpr int kFrozenMilliseconds = 50;     // after these we look whether it is frozen
 constexpr int kLookMilliseconds = 1;        // after these we look whether it was stopped by a signal
 constexpr size_t kMessages = 16;
 
@@ -182,6 +184,10 @@ bool Helper::finishReading(RemoveFilter& filter, Sink& sink) {
     }
     // Quiet: frozen by its cgroup, or stopped by a signal that was not for it.
     quiet += kLookMilliseconds;
+    if (quiet % kFrozenMilliseconds == 0 && cgroup::frozen(parts_.pid)) {
+      cgroup::join(parts_.pid);
+      quiet = 0;
+    }
     int status;
     if (waitpid(parts_.pid, &status, __WALL | WNOHANG) != parts_.pid || !ended(status)) continue;
     (void)!::read(done_, &count, sizeof count);  // or it would tell of the end of the next program before that has begun

@@ -15,6 +15,7 @@ namespace leap {
 
 int failAtStep = 0;
 int stepsPassed = 0;
+void (*atStep)(int step) = nullptr;
 
 namespace {
 
@@ -27,6 +28,7 @@ constexpr uint64_t kTargetFdRoom = 16;
 
 void step(const char* name) {
   stepsPassed++;
+  if (atStep) atStep(stepsPassed);
   if (failAtStep > 0 && --failAtStep == 0) throw Error("injected", std::string("made to fail behind the step: ") + name);
 }
 

@@ -35,10 +35,11 @@ enum class Event : int32_t {
   kRemove = 3,        // space, startLo, startHi, endLo, endHi: the target's own MADV_DONTNEED/FREE, in virtual page numbers [start, end)
   kUnmap = 4,         // space, startLo, startHi, endLo, endHi
   kRemap = 5,         // space, fromLo, fromHi, toLo, toHi, pages
-  kFork = 6,          // parent space, child space
+  kFork = 6,          // parent space, child space or -1: it cannot be followed, errno (EMFILE: it waits in its fork until there is a descriptor for it)
   kMapped = 7,        // page, frame or -1, pages done from the front, errno that stopped it or 0, pages asked for
   kUnprotected = 8,   // page, -, count, errno
-  kEvicted = 9,       // page, frame, count, errno (0 taken; ENOENT not present; EBUSY pinned or shared; EINVAL not movable; EAGAIN; ESRCH), command
+  kEvicted = 9,       // page, frame, count, errno (0 taken; EPERM taken too, and to be put back at once: the kernel needs it when a thread exits, see
+                      // arch::holdsThread; ENOENT not present; EBUSY pinned or shared; EINVAL not movable; EAGAIN; ESRCH), command
   kReadDone = 10,     // slot, frame, count, errno (ECANCELED: the replica was unmapped), place
   kWriteDone = 11,    // slot, frame, count, errno, place
   kTargetExit = 12,   // space: the process is gone (pidfd), or its address space is

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "cgroup.h"
 #include "error.h"
 #include "procfs.h"
 
@@ -44,6 +45,11 @@ void checkHelpers(pid_t pid, const std::string& name) {
 
 }  // namespace
 
+void checkThawed(pid_t pid) {
+  if (!cgroup::frozen(pid)) return;
+  throw Error("frozen", "process " + std::to_string(pid) + " is frozen by its control group (a paused container?): thaw it first");
+}
+
 void checkTarget(pid_t pid) {
   const std::string name = "process " + std::to_string(pid);
   std::string status, stat;
@@ -67,6 +73,7 @@ void checkTarget(pid_t pid) {
   if (tracer != "0" && tracer != std::to_string(getpid())) {
     throw Error("traced", name + " is traced by process " + tracer + " (a debugger?): detach that first");
   }
+  checkThawed(pid);
   if (is32Bit(pid)) throw Error("32-bit", name + " is a 32-bit program; only 64-bit ones can be paged");
   checkHelpers(pid, name);
 }

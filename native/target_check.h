@@ -9,4 +9,7 @@ inline constexpr char kHelperName[] = "leap-helper";
 // Throws Error with the first thing that stands in the way.
 void checkTarget(pid_t pid);
 
+// The part of it that may come true later. Throws Error "frozen".
+void checkThawed(pid_t pid);
+
 }  // namespace leap

@@ -1,5 +1,5 @@
 // While it lives, blocking system calls of this thread end with EINTR every few milliseconds, so that a wait without a time limit of its own (waitpid)
-// can be given one. Better than looking again and again: on a busy machine whoever yields the processor gets it back only after the others' turns.
+// can be given one. (One that is kept ticks between start and stop only.) Better than looking again and again: on a busy machine whoever yields the processor gets it back only after the others' turns.
 #pragma once
 #include <signal.h>
 #include <sys/syscall.h>
@@ -10,7 +10,7 @@ namespace leap {
 
 class Ticker {
  public:
-  Ticker() {
+  explicit Ticker(bool now = true) {
     static const bool installed = install();
     if (!installed) return;
     sigset_t own;
@@ -22,9 +22,13 @@ class Ticker {
     event.sigev_signo = signalNumber();
     event._sigev_un._tid = static_cast<pid_t>(syscall(SYS_gettid));
     running_ = timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0;
-    const itimerspec every{{0, kNanoseconds}, {0, kNanoseconds}};
+    if (now) start(kNanoseconds);
+  }
+  void start(long nanoseconds) {
+    const itimerspec every{{0, nanoseconds}, {0, nanoseconds}};
     if (running_) timer_settime(timer_, 0, &every, nullptr);
   }
+  void stop() { start(0); }
   ~Ticker() {
     if (running_) timer_delete(timer_);
     if (running_) pthread_sigmask(SIG_SETMASK, &before_, nullptr);

@@ -14,19 +14,19 @@
 #include <cstdio>
 #include <vector>
 
+#include "cgroup.h"
 #include "procfs.h"
 #include "uffd_abi.h"
 
 namespace leap {
 namespace {
 
-// Seized, interrupted, not yet stopped. ptrace belongs to a thread, so these do too.
-struct Straggler {
-  pid_t pid, tid;
-};
-thread_local std::vector<Straggler> stragglers;
+// Seized, interrupted, not yet stopped; or dead, not yet collected. ptrace belongs to a thread, so these do too.
+thread_local std::vector<Traced> stragglers;
 
 constexpr int kMaxStops = 1000;  // signals and group stops in the way of one call
+constexpr int kLeastMilliseconds = 5;       // even when the time is over
+constexpr int kCollectMilliseconds = 100;   // a big process takes longer to die, and is collected as a straggler
 
 int64_t nowMicroseconds() {
   timespec now;
@@ -36,6 +36,11 @@ int64_t nowMicroseconds() {
 
 std::string named(pid_t pid) { return "process " + std::to_string(pid); }
 std::string inProcess(pid_t pid) { return " in " + named(pid); }
+
+Error refusedByFilter(pid_t pid) {
+  return Error("seccomp", named(pid) + " runs under a seccomp filter that could kill it for our calls, and suspending the " +
+                              "filter is not permitted: run as root with CAP_SYS_ADMIN, on a kernel with CONFIG_CHECKPOINT_RESTORE");
+}
 
 Error ended(pid_t pid, int error = 0) { return Error("no-process", named(pid) + " ended while it was being attached", error); }
 
@@ -58,24 +63,28 @@ int waitTraced(const Ticker& ticker, pid_t tid, int milliseconds) {
     const pid_t got = waitpid(tid, &status, __WALL | (patient && ticker.running() ? 0 : WNOHANG));
     if (got == tid) return status;
     if (got < 0 && errno != EINTR) return -1;
-    if (nowMicroseconds() >= deadline) return -1;
+    if (nowMicroseconds() >= deadline) return errno = ETIMEDOUT, -1;
     if (patient && !ticker.running()) sched_yield();
   }
 }
 
-Tracee::Tracee(pid_t pid, int milliseconds) : pid_(pid), patience_(milliseconds) {
-  choose();
+Tracee::Tracee(pid_t pid, const Patience& patience) : patience_(patience) {
+  pid_ = pid;
   try {
-    awaitStop();
-    if (ptrace(PTRACE_GETREGS, tid_, nullptr, &saved_)) throw ended(pid_, errno);
-    if (ptrace(PTRACE_GETSIGMASK, tid_, sizeof savedMask_, &savedMask_)) throw Error("failed", "cannot read the signal mask" + inProcess(pid_), errno);
-    haveSaved_ = true;
+    choose();
+    awaitStop(patience_.stop);
+    if (!mayCall_) throw refusedByFilter(pid_);
+    if (!haveSaved_) {
+      if (ptrace(PTRACE_GETREGS, tid_, nullptr, &saved_)) throw ended(pid_, errno);
+      if (ptrace(PTRACE_GETSIGMASK, tid_, sizeof savedMask_, &savedMask_)) throw Error("failed", "cannot read the signal mask" + inProcess(pid_), errno);
+      haveSaved_ = true;
+    }
     if (!arch::is64Bit(saved_)) throw Error("32-bit", named(pid_) + " runs 32-bit code; only 64-bit processes can be paged");
     findGadget();
     const uint64_t all = ~0ull;
     if (ptrace(PTRACE_SETSIGMASK, tid_, sizeof all, &all)) throw Error("failed", "cannot block signals" + inProcess(pid_), errno);
   } catch (...) {
-    if (!stopped_ && !gone_) stragglers.push_back({pid_, tid_});
+    if (!stopped_) deadline_ = nowMicroseconds();  // it has had its time
     release();
     throw;
   }
@@ -83,24 +92,33 @@ Tracee::Tracee(pid_t pid, int milliseconds) : pid_(pid), patience_(milliseconds)
 
 bool Tracee::releaseStragglers() noexcept {
   for (size_t i = stragglers.size(); i-- > 0;) {
-    try {
-      const Tracee letGoAtOnce(stragglers[i].pid, 0);
-    } catch (const Error&) {
-      // Not yet, or it has died; in the first case it is in the list again.
-    }
+    const Traced straggler = stragglers[i];
+    stragglers.erase(stragglers.begin() + static_cast<ptrdiff_t>(i));
+    const Tracee letGoAtOnce(straggler);  // or it is in the list again, behind those that are left
   }
   return !stragglers.empty();
 }
 
+bool Tracee::awaitStragglers(int milliseconds) noexcept {
+  const auto calls = [](const Traced& straggler) { return straggler.haveSaved_ && straggler.called_ && !straggler.gone_; };
+  const int64_t deadline = nowMicroseconds() + milliseconds * 1000ll;
+  while (releaseStragglers() && std::any_of(stragglers.begin(), stragglers.end(), calls)) {
+    if (nowMicroseconds() > deadline) return true;
+    const timespec pause{0, 1000000};
+    nanosleep(&pause, nullptr);
+  }
+  return false;
+}
+
 // Any live thread will do. One in uninterruptible sleep would not stop (the parent of a vfork, say), and once seized could not be let go.
 void Tracee::choose() {
-  const auto known = std::find_if(stragglers.begin(), stragglers.end(), [this](const Straggler& straggler) { return straggler.pid == pid_; });
+  const auto known = std::find_if(stragglers.begin(), stragglers.end(), [this](const Traced& each) { return each.pid_ == pid_ && !each.gone_; });
   if (known != stragglers.end()) {
-    tid_ = known->tid;
+    static_cast<Traced&>(*this) = *known;
     stragglers.erase(known);
     return;
   }
-  const int64_t deadline = nowMicroseconds() + patience_ * 1000ll;
+  const int64_t deadline = nowMicroseconds() + patience_.stop * 1000ll;
   for (;;) {
     std::vector<pid_t> threads = proc::threads(pid_);
     std::sort(threads.begin(), threads.end(), [this](pid_t a, pid_t b) { return (a != pid_) < (b != pid_); });
@@ -135,11 +153,8 @@ bool Tracee::seize(pid_t tid) {
     if (filtered_ && ptrace(PTRACE_SEIZE, tid, nullptr, PTRACE_O_TRACESYSGOOD) == 0) {
       // Tracing is allowed, suspending the filter is not. A seized thread can be let go only from a stop.
       tid_ = tid;
-      awaitStop();
-      ptrace(PTRACE_DETACH, tid, nullptr, nullptr);
-      stopped_ = false;
-      throw Error("seccomp", named(pid_) + " runs under a seccomp filter that could kill it for our calls, and suspending the " +
-                                 "filter is not permitted: run as root with CAP_SYS_ADMIN, on a kernel with CONFIG_CHECKPOINT_RESTORE");
+      mayCall_ = false;
+      return true;
     }
     throw Error("not-permitted", "may not trace " + named(pid_) + ": run as root (CAP_SYS_PTRACE), with kernel.yama.ptrace_scope below 3",
                 errno);
@@ -156,30 +171,52 @@ void Tracee::resume(int request) {
   }
 }
 
+Error Tracee::late(int milliseconds) const {
+  if (cgroup::frozen(pid_)) return Error("frozen", named(pid_) + " is frozen by its control group: thaw it first");
+  return Error("timeout", "thread " + std::to_string(tid_) + " of " + named(pid_) + " did not stop within " + std::to_string(milliseconds) +
+                              " ms: try again when the process is not blocked in the kernel");
+}
+
 int Tracee::wait(int milliseconds) {
   const int status = waitTraced(ticker_, tid_, milliseconds);
-  if (status == -1) {
-    throw Error("timeout", "thread " + std::to_string(tid_) + " of " + named(pid_) + " did not stop within " +
-                               std::to_string(patience_) + " ms: try again when the process is not blocked in the kernel");
-  }
+  if (status == -1) throw late(milliseconds);
   if (!WIFSTOPPED(status)) {
-    gone_ = true;
+    tid_ = -1;  // collected
     throw ended(pid_);
   }
   stopped_ = true;
   return status;
 }
 
+int Tracee::left() const {
+  if (deadline_ == 0) return patience_.call;
+  return std::max(kLeastMilliseconds, static_cast<int>((deadline_ - nowMicroseconds()) / 1000));
+}
+
+// A call that does not end, or never began as its process has been frozen, is given up. The thread is stopped again, so that it can be let go as it was.
+int Tracee::waitInCall() {
+  try {
+    return wait(left());
+  } catch (const Error&) {
+    if (tid_ < 0) throw;
+    if (deadline_ == 0) deadline_ = nowMicroseconds() + patience_.undo * 1000ll;
+    tryStop();
+    throw;
+  }
+}
+
 // To a stop between two instructions of the thread's own, in which the kernel will look at an interrupted call when we let go.
-void Tracee::awaitStop() {
+void Tracee::awaitStop(int milliseconds) {
   if (ptrace(PTRACE_INTERRUPT, tid_, nullptr, nullptr)) {
     gone_ = errno == ESRCH;
     throw ended(pid_, errno);
   }
   if (stopped_) resume(PTRACE_CONT);
   for (int i = 0; i < kMaxStops; i++) {
-    const int status = wait(patience_);
-    if (eventOf(status) == PTRACE_EVENT_STOP) return;
+    const int status = wait(milliseconds);
+    entered_ = false;
+    atRest_ = eventOf(status) == PTRACE_EVENT_STOP;
+    if (atRest_) return;
     // A signal was on its way: the thread gets it, and the interrupt still stands. Signals that come while all are blocked can only be SIGSTOP.
     const int signal = eventOf(status) || called_ ? 0 : WSTOPSIG(status);
     if (called_ && !eventOf(status) && WSTOPSIG(status) == SIGSTOP) stopSignal_ = SIGSTOP;
@@ -187,6 +224,14 @@ void Tracee::awaitStop() {
     ptrace(PTRACE_CONT, tid_, nullptr, static_cast<long>(signal));
   }
   throw Error("timeout", named(pid_) + " is under too many signals to be stopped: try again later");
+}
+
+void Tracee::tryStop() noexcept {
+  try {
+    awaitStop(left());
+  } catch (const Error&) {
+    // It has died, or is beyond reach for now: release() sees to both.
+  }
 }
 
 void Tracee::findGadget() {
@@ -222,12 +267,13 @@ long Tracee::callAt(uint64_t at, long number, const uint64_t (&arguments)[6]) {
   arch::setCall(registers, at, number, arguments);
   if (ptrace(PTRACE_SETREGS, tid_, nullptr, &registers)) throw ended(pid_, errno);
   called_ = true;
+  atRest_ = false;
   int syscallStops = 0;
   for (int i = 0; i < kMaxStops && syscallStops < 2; i++) {
     resume(PTRACE_SYSCALL);
-    const int status = wait(kPatience);
+    const int status = waitInCall();
     if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
-      syscallStops++;
+      entered_ = ++syscallStops == 1;
     } else if (eventOf(status) == PTRACE_EVENT_CLONE) {
       ptrace(PTRACE_GETEVENTMSG, tid_, nullptr, &eventMessage_);
     } else if (!eventOf(status) && WSTOPSIG(status) == SIGSTOP) {
@@ -297,22 +343,37 @@ bool Tracee::handlerIsDue() const {
   return ((mask("SigPnd") | mask("ShdPnd")) & ~savedMask_ & mask("SigCgt")) != 0;
 }
 
-void Tracee::release() noexcept {
-  if (tid_ < 0 || gone_ || !stopped_) return;
-  try {
-    if (called_) awaitStop();
-    if (haveSaved_) {
-      arch::Registers registers = saved_;
-      if (arch::needsRestart(registers) && !handlerIsDue()) arch::restart(registers);
-      ptrace(PTRACE_SETSIGMASK, tid_, sizeof savedMask_, &savedMask_);
-      ptrace(PTRACE_SETREGS, tid_, nullptr, &registers);
-    }
-    if (stopSignal_) ::kill(pid_, stopSignal_);
-  } catch (const Error&) {
-    // It has died, or is beyond reach; letting go is all that is left.
+void Tracee::restore() {
+  arch::Registers registers = saved_;
+  if (arch::needsRestart(registers) && !handlerIsDue()) arch::restart(registers);
+  ptrace(PTRACE_SETSIGMASK, tid_, sizeof savedMask_, &savedMask_);
+  ptrace(PTRACE_SETREGS, tid_, nullptr, &registers);
+  haveSaved_ = called_ = false;
+}
+
+// It has died. Its parent hears of that only when its tracer has.
+bool Tracee::collect() noexcept {
+  for (int i = 0; i < kMaxStops; i++) {
+    const int status = waitTraced(ticker_, tid_, std::min(kCollectMilliseconds, patience_.call));
+    if (status == -1) return errno == ECHILD;
+    if (!WIFSTOPPED(status)) return true;
   }
-  ptrace(PTRACE_DETACH, tid_, nullptr, nullptr);
+  return false;
+}
+
+void Tracee::release() noexcept {
+  if (tid_ < 0) return;
+  if (!stopped_ && !gone_) tryStop();
+  if (stopped_ && entered_) tryStop();  // a call that has begun is carried out
+  // Restored as soon as can be: from then on it comes to no harm, whatever becomes of us.
+  if (stopped_ && haveSaved_) restore();
+  if (stopped_ && !atRest_) tryStop();
+  if (stopped_ && stopSignal_) ::kill(pid_, stopSignal_);
+  const bool released = stopped_ && ptrace(PTRACE_DETACH, tid_, nullptr, nullptr) == 0;
+  gone_ = gone_ || (stopped_ && !released);
   stopped_ = false;
+  if (tid_ >= 0 && !released && !(gone_ && collect())) stragglers.push_back(*this);
+  tid_ = -1;
 }
 
 }  // namespace leap

@@ -234,7 +234,7 @@ TEST(stragglers_are_let_go) {
   int late = 0;
   for (int i = 0; i < 200; i++) {
     try {
-      const Tracee inNoTime(target.pid(), 0);
+      const Tracee inNoTime(target.pid(), {0, 0, 0});
     } catch (const Error& error) {
       CHECK(error.kind == "timeout");
       late++;
@@ -245,6 +245,26 @@ TEST(stragglers_are_let_go) {
   if (late == 0) throw check::Skip("every stop was immediate");
   target->stop = 1;
   CHECK_EQUAL(target.join(), 0);
+}
+
+// Killed in the midst of its adoption: its parent, which waits for it, hears of that at once, though a thread of ours was its tracer.
+TEST(child_that_is_killed_while_it_is_adopted) {
+  for (int i = 0; i < 200; i++) {
+    Family family(true, false);
+    std::thread killer([&family, i] {
+      std::this_thread::sleep_for(std::chrono::microseconds(i % 50 * 12));
+      kill(family.childPid, SIGKILL);
+    });
+    try {
+      family.child = adopt(family.childPid, family.childUffd, family.parent, {});
+      family.childUffd = -1;
+    } catch (const Error&) {
+      // Sooner or later it is found dead.
+    }
+    killer.join();
+    CHECK(family.serve([&] { return !releaseStragglers() && proc::state(family.target.pid(), family.target.pid()) == 'Z'; }, 1000));
+    CHECK_EQUAL(family.target.join(), 99);
+  }
 }
 
 // Across a pid namespace: the helper has another number inside than for us.

@@ -139,31 +139,61 @@ TEST(attacher_without_rights) {
   checkSame(before, target.pid());
 }
 
+static int filtered(Shared& shared) {
+  sock_filter filter[] = {
+      {BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, nr)},
+      {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, SYS_mmap},
+      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS},
+      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
+  };
+  const sock_fprog program{static_cast<unsigned short>(sizeof filter / sizeof *filter), filter};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) return 4;
+  shared.ready = 1;
+  const timespec pause{0, 300000000};
+  return nanosleep(&pause, nullptr) ? 5 : 0;
+}
+
+static bool dropAdmin() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2]{};
+  if (syscall(SYS_capget, &header, data)) return false;
+  for (auto* set : {&data[0].effective, &data[0].permitted, &data[0].inheritable}) *set &= ~(1u << CAP_SYS_ADMIN);
+  return syscall(SYS_capset, &header, data) == 0;
+}
+
 // Without CAP_SYS_ADMIN a filter cannot be suspended: an attach to a filtered target is refused before it makes a single call in it.
 TEST(filtered_target_and_no_right_to_suspend_the_filter) {
-  Target target([](Shared& shared) {
-    sock_filter filter[] = {
-        {BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, nr)},
-        {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, SYS_mmap},
-        {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS},
-        {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
-    };
-    const sock_fprog program{static_cast<unsigned short>(sizeof filter / sizeof *filter), filter};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) return 4;
-    shared.ready = 1;
-    const timespec pause{0, 300000000};
-    return nanosleep(&pause, nullptr) ? 5 : 0;
-  });
+  Target target(filtered);
   target.awaitReady();
   target.awaitState('S');
-  const auto dropAdmin = [] {
-    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-    __user_cap_data_struct data[2]{};
-    if (syscall(SYS_capget, &header, data)) return false;
-    for (auto* set : {&data[0].effective, &data[0].permitted, &data[0].inheritable}) *set &= ~(1u << CAP_SYS_ADMIN);
-    return syscall(SYS_capset, &header, data) == 0;
-  };
   CHECK(kindWithout(dropAdmin, target.pid()) == "seccomp");
+  CHECK_EQUAL(target.join(), 0);
+}
+
+// Neither does one that did not stop in time keep it standing, nor does the next attempt make a call.
+TEST(filtered_target_that_is_late) {
+  Target target(filtered);
+  target.awaitReady();
+  target.awaitState('S');
+  Target attacher([&](Shared& shared) {
+    if (!dropAdmin()) return 77;
+    for (int i = 0; i < 50; i++) {
+      try {
+        const Tracee inNoTime(target.pid(), {0, 0, 0});
+        return 4;
+      } catch (const Error& error) {
+        if (error.kind == "timeout") shared.counter++;
+        if (error.kind != "timeout" && error.kind != "seccomp") return 5;
+      }
+      if (i % 2 && !test::waitFor([] { return !releaseStragglers(); }, 500)) return 6;
+    }
+    std::string status;
+    proc::readAll(proc::path(target.pid(), "status"), &status);
+    return proc::statusField(status, "TracerPid") == "0" ? 0 : 7;
+  });
+  const int result = attacher.join();
+  if (result == 77) throw check::Skip("cannot give up rights");
+  CHECK_EQUAL(result, 0);
   CHECK_EQUAL(target.join(), 0);
 }
 
@@ -203,7 +233,7 @@ TEST(parent_in_vfork_cannot_be_stopped) {
   target.awaitState('D');
   std::string kind;
   try {
-    const Tracee tracee(target.pid(), 100);
+    const Tracee tracee(target.pid(), {100, 100, 100});
   } catch (const Error& error) {
     kind = error.kind;
   }
