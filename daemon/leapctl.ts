@@ -16,7 +16,7 @@ import { judge, Registry } from './registry.js';
 const PATIENCE_MS = 30_000;
 
 /** What the doctor's first two columns take, with all borders. */
-const DOCTOR_LEFT_COLUMNS = 46;
+const DOCTOR_LEFT_COLUMNS = 36;
 
 async function main(args: readonly string[]): Promise<ExitCode> {
   const options = await parseLeapctl(args);
