@@ -2,9 +2,10 @@
 import { isAbsolute } from 'node:path';
 import type { Progress } from './control-server.js';
 import { ExitCode, Refusal } from './exit-codes.js';
-import { parseValue } from './options.js';
+import { parseSeconds, parseValue } from './options.js';
 import type { PagerChanges } from './pager-messages.js';
 import type { Json, Request } from './protocol.js';
+import type { Recording } from './recording.js';
 import type { Session } from './session.js';
 import { bytesToPages, formatPages, type Size } from './size.js';
 import { LEAST_LOCAL_PAGES } from './target.js';
@@ -22,7 +23,7 @@ export async function answerWith(session: Session | undefined, request: Request,
     case 'set':
       return set(session, request.arguments);
     case 'record':
-      return record(session, request.arguments);
+      return record(session, request.arguments, progress);
     case 'detach':
       return detach(session, request.arguments['force'] === 'yes', progress);
   }
@@ -33,14 +34,32 @@ async function detach(session: Session, force: boolean, progress: Progress): Pro
   return { pid: session.target.pid, ending, uptimeSeconds: session.uptimeSeconds };
 }
 
-/** Begins to record, or (`stop`) ends it and says what was recorded. */
-async function record(session: Session, given: Readonly<Record<string, string>>): Promise<Json> {
+/** Between two looks for whether a follower is still there. */
+const FOLLOW_MS = 500;
+
+/** Begins to record, and (`follow`) answers when that is over; or (`stop`) ends it. The answer says what was recorded. */
+async function record(session: Session, given: Readonly<Record<string, string>>, progress: Progress): Promise<Json> {
   if (given['stop'] === 'yes') return { ...(await session.stopRecording()) };
   const out = given['out'] ?? '';
   if (!isAbsolute(out)) throw new Refusal(ExitCode.usage, `the trace "${out}" is no absolute path`, 'give one');
   const max = given['record-max'] === undefined ? session.options.recordMax : parseValue('record-max', given['record-max'], 'record-max');
-  await session.startRecording(out, given['exact'] === 'yes', max);
-  return { recording: out };
+  const seconds = given['seconds'] === undefined ? undefined : parseSeconds(given['seconds']);
+  const recording = await session.startRecording(out, { exact: given['exact'] === 'yes', maxBytes: max, seconds });
+  return given['follow'] === 'yes' ? follow(recording, progress) : { recording: out };
+}
+
+/** A follower that has gone takes the recording along: nobody else is there to end it. */
+async function follow(recording: Recording, progress: Progress): Promise<Json> {
+  const look = (): void => {
+    if (!progress(recording.faults, 0)) void recording.stop('who asked for it has gone');
+  };
+  look(); // says that it has begun
+  const timer = setInterval(look, FOLLOW_MS);
+  try {
+    return { ...(await recording.over) };
+  } finally {
+    clearInterval(timer);
+  }
 }
 
 /** One object with every counter of the pager, and whose they are. */
