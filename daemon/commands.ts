@@ -7,8 +7,9 @@ import type { PagerChanges } from './pager-messages.js';
 import type { Json, Request } from './protocol.js';
 import type { Recording } from './recording.js';
 import type { Session } from './session.js';
-import { bytesToPages, formatPages, type Size } from './size.js';
-import { LEAST_LOCAL_PAGES } from './target.js';
+import { readText } from './process-info.js';
+import type { Size } from './size.js';
+import { anonymousPages, LEAST_LOCAL_PAGES, localPages } from './target.js';
 
 export const settable = ['local-memory', 'prefetch', 'history', 'window-max', 'prefetch-buffer', 'rdma'] as const;
 
@@ -19,7 +20,7 @@ export async function answerWith(session: Session | undefined, request: Request,
     case 'status':
       return status(session);
     case 'stats':
-      return stats(session);
+      return stats(session, request.arguments['log'] === 'yes');
     case 'set':
       return set(session, request.arguments);
     case 'record':
@@ -62,10 +63,14 @@ async function follow(recording: Recording, progress: Progress): Promise<Json> {
   }
 }
 
-/** One object with every counter of the pager, and whose they are. */
-async function stats(session: Session): Promise<Json> {
+/** One object with every counter of the pager, and whose they are. @param toLog leapd's log gets it too, in one line */
+async function stats(session: Session, toLog = false): Promise<Json> {
+  if (toLog && !session.log.isLevelEnabled('info')) throw new Refusal(ExitCode.refused, `the log of this leapd has no room for it (--log-level ${session.log.level})`, 'it takes info or more');
+  const { pid, name } = session.target;
   const { donors, ...counters } = await session.pager.stats();
-  return { pid: session.target.pid, name: session.target.name, ...counters, donors: donors.map((donor) => ({ ...donor })), state: session.state, uptimeSeconds: session.uptimeSeconds };
+  const all = { pid, name, ...counters, donors: donors.map((donor) => ({ ...donor })), state: session.state, uptimeSeconds: session.uptimeSeconds };
+  if (toLog) session.log.info(all, 'counters');
+  return all;
 }
 
 async function status(session: Session): Promise<Json> {
@@ -104,7 +109,7 @@ async function set(session: Session, given: Readonly<Record<string, string>>): P
     ...(history !== undefined && { history: parseValue('history', history, 'history') }),
     ...(windowMax !== undefined && { windowMax: parseValue('window-max', windowMax, 'window-max') }),
     ...(rdma !== undefined && { rdma: parseValue('rdma', rdma, 'rdma') === 'on' }),
-    ...(buffer !== undefined && { prefetchBuffer: parseValue('prefetch-buffer', buffer, 'prefetch-buffer') }),
+    ...(buffer !== undefined && { prefetchBuffer: await bufferNow(session, parseValue('prefetch-buffer', buffer, 'prefetch-buffer')) }),
   };
   try {
     await session.pager.change(changes);
@@ -116,11 +121,17 @@ async function set(session: Session, given: Readonly<Record<string, string>>): P
 
 /** A share is one of what the process uses now, local or not. */
 async function limitNow(session: Session, size: Size): Promise<number> {
-  const { residentPages, storedPages, bufferedPages } = await session.pager.stats();
-  const used = residentPages + storedPages + bufferedPages;
-  const pages = size.kind === 'percent' ? Math.floor((used * size.percent) / 100) : bytesToPages(size.bytes);
-  if (size.kind === 'bytes' && pages < LEAST_LOCAL_PAGES) {
-    throw new Refusal(ExitCode.usage, `local-memory: ${formatPages(pages)} is too little`, `give at least ${formatPages(LEAST_LOCAL_PAGES)}`);
-  }
-  return Math.max(LEAST_LOCAL_PAGES, pages);
+  const { residentPages, storedPages, bufferedPages, registeredPages } = await session.pager.stats();
+  if (size.kind === 'percent') return Math.max(LEAST_LOCAL_PAGES, Math.floor(((residentPages + storedPages + bufferedPages) * size.percent) / 100));
+  const { pid } = session.target;
+  // Its children count too, and what is registered of them; what it has mapped just now counts before it is registered.
+  const mappedPages = Math.max(registeredPages, anonymousPages(readText(`/proc/${pid}/maps`) ?? ''));
+  return localPages(size.bytes, { pid, mappedPages }, 'local-memory');
+}
+
+/** Frames are made at the start, and a page read ahead takes one. */
+async function bufferNow(session: Session, pages: number): Promise<number> {
+  const { frames } = await session.pager.stats();
+  if (pages <= frames) return pages;
+  throw new Refusal(ExitCode.usage, `prefetch-buffer: ${pages} is above the ${frames} frames that were made at the start`, `give at most ${frames}, or start leapd with --prefetch-buffer ${pages}`);
 }

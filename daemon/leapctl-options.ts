@@ -10,6 +10,7 @@ export interface LeapctlOptions {
   readonly control: string | undefined;
   readonly json: boolean;
   readonly force: boolean;
+  readonly log: boolean;
   /** What `record` was given, as it was typed. */
   readonly record: RecordRequest | 'stop' | undefined;
   readonly settings: Readonly<Record<string, string>>;
@@ -38,7 +39,9 @@ function commandLine(args: readonly string[]) {
     .command('status [pid]', 'who is under leapd, or the state of one process', (parser) =>
       parser.positional('pid', { describe: 'the paged process; all when left out', type: 'string' }),
     )
-    .command('stats <pid>', 'every counter of the pager', pidArgument)
+    .command('stats <pid>', 'every counter of the pager', (parser) =>
+      pidArgument(parser).option('log', { type: 'boolean', describe: "write them into leapd's log too, in one line" }),
+    )
     .command('set <pid> <settings..>', `change ${settable.join(', ')} while it runs`, (parser) =>
       pidArgument(parser).positional('settings', { describe: 'NAME=VALUE', type: 'string', array: true, demandOption: true }),
     )
@@ -80,7 +83,7 @@ export async function parseLeapctl(args: readonly string[]): Promise<LeapctlOpti
   const argv = (await commandLine(args).parseAsync()) as Record<string, unknown>;
   if (argv['help'] === true) return undefined;
   const [command] = argv['_'] as LeapctlOptions['command'][];
-  for (const name of ['control', 'json', 'force', 'out', 'seconds', 'exact', 'record-max', 'stop']) {
+  for (const name of ['control', 'json', 'force', 'log', 'out', 'seconds', 'exact', 'record-max', 'stop']) {
     if (Array.isArray(argv[name])) throw new Refusal(ExitCode.usage, `--${name} is given more than once`, 'give it once');
   }
   if (command === undefined) throw new Refusal(ExitCode.usage, 'a command is missing', 'see leapctl --help');
@@ -91,6 +94,7 @@ export async function parseLeapctl(args: readonly string[]): Promise<LeapctlOpti
     control: argv['control'] as string | undefined,
     json: argv['json'] === true,
     force: argv['force'] === true,
+    log: argv['log'] === true,
     record: command === 'record' ? recordOf(argv) : undefined,
     settings: parseSettings((argv['settings'] as string[] | undefined) ?? []),
   };

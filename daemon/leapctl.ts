@@ -26,7 +26,7 @@ async function main(args: readonly string[]): Promise<ExitCode> {
     case 'status':
       return options.pid === undefined && options.control === undefined ? list(options) : show(options, await ask(options, 'status'));
     case 'stats':
-      return show(options, await ask(options, 'stats'));
+      return show(options, await ask(options, 'stats', options.log ? { log: 'yes' } : {}));
     case 'set':
       return show(options, await ask(options, 'set', options.settings));
     case 'record':

@@ -45,7 +45,7 @@ export class Session {
     readonly options: LeapdOptions,
     readonly target: Target,
     readonly pager: PagerClient,
-    private readonly log: Log,
+    readonly log: Log,
   ) {}
 
   /** Runs a leapd from its checks to its end. @throws Refusal before the attach, and after a failed one: the target is as it was. */
