@@ -102,7 +102,7 @@ export class Session {
       const ending = await this.pager.ended;
       await this.draining; // its last word on the progress comes first
       const outcome = ending === 'detached' ? 'has all its memory back' : 'is gone';
-      log.info({ seconds: this.uptimeSeconds }, `process ${target.pid} ${outcome}`);
+      log.info({ seconds: this.uptimeSeconds, ...lastWord(this.pager.last) }, `process ${target.pid} ${outcome}`);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       log.fatal({ err: error, swapFile }, `the pager failed: process ${target.pid} waits wherever it touches a page that is out`);
@@ -222,6 +222,13 @@ export class Session {
     process.on('uncaughtException', bug);
     process.on('unhandledRejection', bug);
   }
+}
+
+/** What the end of it all says of the whole. */
+function lastWord(stats: PagerStats | undefined): Partial<PagerStats> {
+  if (stats === undefined) return {};
+  const { faults, demandReads, prefetchHits, evictions, hashMismatches, lostPages } = stats;
+  return { faults, demandReads, prefetchHits, evictions, hashMismatches, lostPages };
 }
 
 class PagerFailure extends Error {}
