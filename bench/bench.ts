@@ -22,6 +22,7 @@ const full = {
   pagingMib: 512,
   pagingRounds: 3,
   pagingBudgetMs: 12 * MINUTE_MS,
+  streamsMib: 512,
   overheadMib: 256,
   overheadRounds: 3,
   idleMs: 5_000,
@@ -34,6 +35,7 @@ const tiny: typeof full = {
   pagingMib: 32,
   pagingRounds: 1,
   pagingBudgetMs: MINUTE_MS,
+  streamsMib: 8,
   overheadMib: 16,
   overheadRounds: 1,
   idleMs: 500,
@@ -74,7 +76,7 @@ const plan = { mib: scale.pagingMib, rounds: rounds(scale.pagingRounds), budgetM
 const paged = wants('paging') ? await paging(undo, plan, say) : { rows: [], records: [] };
 
 // Only when asked for: it is about the prefetchers among each other.
-const several = options.only === 'streams' ? await streams(undo, plan, say) : [];
+const several = options.only === 'streams' ? await streams(undo, { ...plan, mib: scale.streamsMib }, say) : [];
 
 const rows = [...floorRows, ...paged.rows, ...costs, ...several];
 process.stdout.write(`${inWords(machine)}\n\n${draw(rows)}\n`);

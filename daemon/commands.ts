@@ -2,12 +2,14 @@
 import { isAbsolute } from 'node:path';
 import type { Progress } from './control-server.js';
 import { ExitCode, Refusal } from './exit-codes.js';
-import { parseValue } from './options.js';
+import { parseSeconds, parseValue } from './options.js';
 import type { PagerChanges } from './pager-messages.js';
 import type { Json, Request } from './protocol.js';
+import type { Recording } from './recording.js';
 import type { Session } from './session.js';
-import { bytesToPages, formatPages, type Size } from './size.js';
-import { LEAST_LOCAL_PAGES } from './target.js';
+import { readText } from './process-info.js';
+import type { Size } from './size.js';
+import { anonymousPages, LEAST_LOCAL_PAGES, localPages } from './target.js';
 
 export const settable = ['local-memory', 'prefetch', 'history', 'window-max', 'prefetch-buffer', 'rdma'] as const;
 
@@ -18,11 +20,11 @@ export async function answerWith(session: Session | undefined, request: Request,
     case 'status':
       return status(session);
     case 'stats':
-      return stats(session);
+      return stats(session, request.arguments['log'] === 'yes');
     case 'set':
       return set(session, request.arguments);
     case 'record':
-      return record(session, request.arguments);
+      return record(session, request.arguments, progress);
     case 'detach':
       return detach(session, request.arguments['force'] === 'yes', progress);
   }
@@ -33,20 +35,42 @@ async function detach(session: Session, force: boolean, progress: Progress): Pro
   return { pid: session.target.pid, ending, uptimeSeconds: session.uptimeSeconds };
 }
 
-/** Begins to record, or (`stop`) ends it and says what was recorded. */
-async function record(session: Session, given: Readonly<Record<string, string>>): Promise<Json> {
+/** Between two looks for whether a follower is still there. */
+const FOLLOW_MS = 500;
+
+/** Begins to record, and (`follow`) answers when that is over; or (`stop`) ends it. The answer says what was recorded. */
+async function record(session: Session, given: Readonly<Record<string, string>>, progress: Progress): Promise<Json> {
   if (given['stop'] === 'yes') return { ...(await session.stopRecording()) };
   const out = given['out'] ?? '';
   if (!isAbsolute(out)) throw new Refusal(ExitCode.usage, `the trace "${out}" is no absolute path`, 'give one');
   const max = given['record-max'] === undefined ? session.options.recordMax : parseValue('record-max', given['record-max'], 'record-max');
-  await session.startRecording(out, given['exact'] === 'yes', max);
-  return { recording: out };
+  const seconds = given['seconds'] === undefined ? undefined : parseSeconds(given['seconds']);
+  const recording = await session.startRecording(out, { exact: given['exact'] === 'yes', maxBytes: max, seconds });
+  return given['follow'] === 'yes' ? follow(recording, progress) : { recording: out };
 }
 
-/** One object with every counter of the pager, and whose they are. */
-async function stats(session: Session): Promise<Json> {
+/** A follower that has gone takes the recording along: nobody else is there to end it. */
+async function follow(recording: Recording, progress: Progress): Promise<Json> {
+  const look = (): void => {
+    if (!progress(recording.faults, 0)) void recording.stop('who asked for it has gone');
+  };
+  look(); // says that it has begun
+  const timer = setInterval(look, FOLLOW_MS);
+  try {
+    return { ...(await recording.over) };
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+/** One object with every counter of the pager, and whose they are. @param toLog leapd's log gets it too, in one line */
+async function stats(session: Session, toLog = false): Promise<Json> {
+  if (toLog && !session.log.isLevelEnabled('info')) throw new Refusal(ExitCode.refused, `the log of this leapd has no room for it (--log-level ${session.log.level})`, 'it takes info or more');
+  const { pid, name } = session.target;
   const { donors, ...counters } = await session.pager.stats();
-  return { pid: session.target.pid, name: session.target.name, ...counters, donors: donors.map((donor) => ({ ...donor })), state: session.state, uptimeSeconds: session.uptimeSeconds };
+  const all = { pid, name, ...counters, donors: donors.map((donor) => ({ ...donor })), state: session.state, uptimeSeconds: session.uptimeSeconds };
+  if (toLog) session.log.info(all, 'counters');
+  return all;
 }
 
 async function status(session: Session): Promise<Json> {
@@ -86,7 +110,7 @@ async function set(session: Session, given: Readonly<Record<string, string>>): P
     ...(history !== undefined && { history: parseValue('history', history, 'history') }),
     ...(windowMax !== undefined && { windowMax: parseValue('window-max', windowMax, 'window-max') }),
     ...(rdma !== undefined && { rdma: parseValue('rdma', rdma, 'rdma') === 'on' }),
-    ...(buffer !== undefined && { prefetchBuffer: parseValue('prefetch-buffer', buffer, 'prefetch-buffer') }),
+    ...(buffer !== undefined && { prefetchBuffer: await bufferNow(session, parseValue('prefetch-buffer', buffer, 'prefetch-buffer')) }),
   };
   try {
     await session.pager.change(changes);
@@ -98,11 +122,17 @@ async function set(session: Session, given: Readonly<Record<string, string>>): P
 
 /** A share is one of what the process uses now, local or not. */
 async function limitNow(session: Session, size: Size): Promise<number> {
-  const { residentPages, storedPages, bufferedPages } = await session.pager.stats();
-  const used = residentPages + storedPages + bufferedPages;
-  const pages = size.kind === 'percent' ? Math.floor((used * size.percent) / 100) : bytesToPages(size.bytes);
-  if (size.kind === 'bytes' && pages < LEAST_LOCAL_PAGES) {
-    throw new Refusal(ExitCode.usage, `local-memory: ${formatPages(pages)} is too little`, `give at least ${formatPages(LEAST_LOCAL_PAGES)}`);
-  }
-  return Math.max(LEAST_LOCAL_PAGES, pages);
+  const { residentPages, storedPages, bufferedPages, registeredPages } = await session.pager.stats();
+  if (size.kind === 'percent') return Math.max(LEAST_LOCAL_PAGES, Math.floor(((residentPages + storedPages + bufferedPages) * size.percent) / 100));
+  const { pid } = session.target;
+  // Its children count too, and what is registered of them; what it has mapped just now counts before it is registered.
+  const mappedPages = Math.max(registeredPages, anonymousPages(readText(`/proc/${pid}/maps`) ?? ''));
+  return localPages(size.bytes, { pid, mappedPages }, 'local-memory');
+}
+
+/** Frames are made at the start, and a page read ahead takes one. */
+async function bufferNow(session: Session, pages: number): Promise<number> {
+  const { frames } = await session.pager.stats();
+  if (pages <= frames) return pages;
+  throw new Refusal(ExitCode.usage, `prefetch-buffer: ${pages} is above the ${frames} frames that were made at the start`, `give at most ${frames}, or start leapd with --prefetch-buffer ${pages}`);
 }

@@ -5,7 +5,8 @@ import { dirname } from 'node:path';
 import { errnoName, ExitCode, Refusal } from './exit-codes.js';
 import { IDLE_MS, lineCutter, MAX_CONNECTIONS, parseRequest, PROTOCOL_VERSION, type Answer, type Json, type Request } from './protocol.js';
 
-export type Progress = (done: number, total: number) => void;
+/** @returns false when nobody listens any more. */
+export type Progress = (done: number, total: number) => boolean;
 /** Answers a request; a Refusal goes back to the caller as it is. */
 export type Handler = (request: Request, progress: Progress) => Promise<Json>;
 
@@ -94,7 +95,10 @@ function serve(socket: Socket, sockets: Set<Socket>, pending: Set<Promise<void>>
   const answer = async (line: string): Promise<void> => {
     try {
       const request = parseRequest(line);
-      const progress: Progress = (done, total) => send({ version: PROTOCOL_VERSION, progress: { done, total } });
+      const progress: Progress = (done, total) => {
+        send({ version: PROTOCOL_VERSION, progress: { done, total } });
+        return !socket.destroyed;
+      };
       send({ version: PROTOCOL_VERSION, result: await handle(request, progress) });
     } catch (error) {
       send({ version: PROTOCOL_VERSION, error: describe(error) });

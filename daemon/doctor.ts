@@ -2,6 +2,7 @@
 import { availableParallelism, freemem, release } from 'node:os';
 import { Capability, hasCapability, isAtLeast, kernelVersion, OLDEST_KERNEL } from './host.js';
 import { memoryMounts } from './memory-fit.js';
+import type { Calibration } from './native-engine.js';
 import { probeNative, type NativeProbe } from './native-probe.js';
 import { readStatus, readText } from './process-info.js';
 import { formatBytes, formatNs } from './size.js';
@@ -16,7 +17,7 @@ export interface Finding {
 
 export async function examine(): Promise<Finding[]> {
   const native = await probeNative();
-  return [kernel(), rights(), ...userfaultfd(native), seccomp(), groups(), cpus(native), ...haltPolling(), mapLimit(), ...remote(native), memory()];
+  return [kernel(), rights(), ...userfaultfd(native), seccomp(), groups(), cpus(native), ...haltPolling(), mapLimit(), ...remote(native), lockedMemory(), memory()];
 }
 
 const less = (what: string, found: string, advice: string): Finding => ({ what, verdict: 'less', found, advice });
@@ -54,8 +55,8 @@ function userfaultfd({ problem, probe }: NativeProbe): Finding[] {
   return [
     good('userfaultfd', wantedFeatures.filter((name) => probe.features.includes(name)).join(', ')),
     probe.features.includes('move')
-      ? good('eviction', 'move')
-      : less('eviction', 'write-protect and discard', 'Linux 6.8 can move pages, which is faster'),
+      ? good('UFFDIO_MOVE', 'there: pages are moved out')
+      : less('UFFDIO_MOVE', 'not there: pages are write-protected, copied and discarded', 'Linux 6.8 can move pages, which is faster'),
     probe.userfaultfdDevice
       ? good('/dev/userfaultfd', 'there')
       : less('/dev/userfaultfd', 'not there', 'only processes that may use userfaultfd themselves can be paged; Linux 6.1 has it'),
@@ -67,35 +68,45 @@ function userfaultfd({ problem, probe }: NativeProbe): Finding[] {
 
 function seccomp(): Finding {
   const mode = readStatus('self')?.get('Seccomp') ?? '0';
-  if (mode === '0') return good('seccomp filter on leapd', 'none');
-  return less('seccomp filter on leapd', 'there is one', 'it has to let pass ptrace, pidfd_getfd, process_madvise, userfaultfd and io_uring');
+  if (mode === '0') return good('seccomp filter', 'none');
+  return less('seccomp filter', 'there is one', 'it has to let pass ptrace, pidfd_getfd, process_madvise, userfaultfd and io_uring');
 }
 
 function groups(): Finding {
   const mounts = memoryMounts(readText('/proc/self/mountinfo') ?? '');
   const counting = mounts.filter(({ version, point }) => version === 1 || (readText(`${point}/cgroup.controllers`) ?? '').includes('memory'));
-  if (counting.length === 0) return less('memory control groups', 'none found', 'whether the memory fits back is judged by the machine alone');
-  return good('memory control groups', counting.map(({ version, point }) => `version ${version} at ${point}`).join(', '));
+  if (counting.length === 0) return less('control groups', 'none found', 'whether the memory fits back is judged by the machine alone');
+  return good('control groups', counting.map(({ version, point }) => `version ${version} at ${point}`).join(', '));
 }
 
 function cpus({ calibration }: NativeProbe): Finding {
   const count = availableParallelism();
-  if (!calibration) return count > 1 ? good('CPUs', String(count)) : less('CPUs', '1', 'leapd and the process take turns');
-  const { sameCpuBlocking, otherCpuSpinning, otherCpuBlocking } = calibration;
+  if (count <= 1) return less('CPUs', '1', 'leapd and the process take turns');
+  return good('CPUs', calibration === undefined ? String(count) : `${count}; ${bestPlace(calibration)}`);
+}
+
+/** Where src/placement.ts has the pager run as long as the faults come from one CPU. */
+export function bestPlace({ sameCpuBlocking, otherCpuSpinning, otherCpuBlocking }: Calibration): string {
   const [same, spinning, sleeping] = [sameCpuBlocking, otherCpuSpinning, otherCpuBlocking].map(formatNs);
-  return good('CPUs', `${count}; a fault costs ${same} served on its own CPU, ${spinning} by one that spins, ${sleeping} by one that sleeps`);
+  if (sameCpuBlocking <= otherCpuSpinning) return `a fault is served best on its own CPU (${same}; from another, spinning ${spinning}, asleep ${sleeping})`;
+  const how = otherCpuSpinning < otherCpuBlocking ? `by one that spins (${spinning}; asleep ${sleeping}` : `asleep (${sleeping}; spinning ${spinning}`;
+  return `a fault is served best from another CPU, ${how}, on its own ${same})`;
 }
 
 const HALT_POLL_NS = 200_000;
 
-/** In a virtual machine a halted CPU is woken by its host. Polling a moment before the halt saves that. */
-function haltPolling(): Finding[] {
-  if (!/^flags\s*:.*\bhypervisor\b/m.test(readText('/proc/cpuinfo') ?? '')) return [];
+/**
+ * In a virtual machine a halted CPU is woken by its host. Polling a moment before the halt saves that; the governor's parameters are there whether
+ * it is in use or not.
+ */
+export function haltPolling(read: typeof readText = readText): Finding[] {
+  if (!/^flags\s*:.*\bhypervisor\b/m.test(read('/proc/cpuinfo') ?? '')) return [];
   const path = '/sys/module/haltpoll/parameters/guest_halt_poll_ns';
-  const polls = Number(readText(path)?.trim() ?? Number.NaN);
-  if (Number.isNaN(polls)) {
-    return [less('halt polling', 'virtual machine, no haltpoll', 'a fault served from another CPU costs far more; try: modprobe cpuidle_haltpoll')];
-  }
+  const polls = Number(read(path)?.trim() ?? Number.NaN);
+  const cost = 'a fault served from another CPU costs far more without; try: modprobe cpuidle_haltpoll force=1';
+  if (Number.isNaN(polls)) return [less('halt polling', 'virtual machine, no haltpoll', cost)];
+  const [driver, governor] = ['driver', 'governor_ro'].map((name) => read(`/sys/devices/system/cpu/cpuidle/current_${name}`)?.trim() ?? 'none');
+  if (driver === 'none' || governor !== 'haltpoll') return [less('halt polling', `virtual machine, haltpoll not in use (idle driver ${driver}, governor ${governor})`, cost)];
   if (polls >= HALT_POLL_NS) return [good('halt polling', `${polls} ns`)];
   return [less('halt polling', `virtual machine, ${polls} ns`, `faster with: echo ${HALT_POLL_NS} > ${path}`)];
 }
@@ -103,20 +114,26 @@ function haltPolling(): Finding[] {
 /** RDMA is for --portal alone: without it leapd pages to a swap file. */
 function remote({ rdma }: NativeProbe): Finding[] {
   if (rdma === undefined) return [];
-  if (rdma.why !== '') return [less('RDMA (for --portal)', rdma.why, 'without it leapd pages to a swap file')];
-  const ports = rdma.devices.map(({ name, port, state, activeMtu }) => `${name}/${port} ${state}, MTU ${activeMtu}`);
-  const limit = /Max locked memory\s+(\S+)/.exec(readText('/proc/self/limits') ?? '')?.[1];
-  if (limit !== 'unlimited') return [less('RDMA (for --portal)', `${ports.join('; ')}; locked memory at most ${limit} bytes`, 'raise it with: ulimit -l unlimited')];
-  return [good('RDMA (for --portal)', ports.join('; '))];
+  if (rdma.why !== '') return [less('RDMA devices', rdma.why, 'needed for --portal only: without it leapd pages to a swap file')];
+  return [good('RDMA devices', rdma.devices.map(({ name, port, state, activeMtu }) => `${name}/${port} ${state}, MTU ${activeMtu}`).join('; '))];
+}
+
+/** What RDMA registers is locked; the limit does not bind who has CAP_IPC_LOCK. */
+export function lockedMemory(read: typeof readText = readText, unbound = hasCapability(Capability.ipcLock)): Finding {
+  const limit = /^Max locked memory\s+(\S+)/m.exec(read('/proc/self/limits') ?? '')?.[1] ?? 'unknown';
+  if (limit === 'unlimited') return good('locked memory', 'unlimited');
+  const found = `at most ${limit === 'unknown' ? 'an unknown amount' : formatBytes(Number(limit))}`;
+  if (unbound) return good('locked memory', `${found}, but no limit with CAP_IPC_LOCK`);
+  return less('locked memory', found, 'for --portal raise it with: ulimit -l unlimited');
 }
 
 const FEW_MAPS = 65530;
 
 function mapLimit(): Finding {
   const limit = Number(readText('/proc/sys/vm/max_map_count')?.trim() ?? 0);
-  if (limit >= FEW_MAPS) return good('mappings a process may have', String(limit));
+  if (limit >= FEW_MAPS) return good('mapping limit', String(limit));
   const advice = `registering memory can split mappings; raise it with: sysctl vm.max_map_count=${FEW_MAPS}`;
-  return less('mappings a process may have', String(limit), advice);
+  return less('mapping limit', String(limit), advice);
 }
 
 const memory = (): Finding => good('free memory', formatBytes(freemem()));

@@ -10,7 +10,6 @@ export const ExitCode = {
   attach: 7,
   control: 8,
   refused: 9,
-  unsupported: 10,
   orphaned: 11,
   internal: 70,
 } as const;
@@ -28,7 +27,6 @@ export const exitCodeMeaning: Readonly<Record<keyof typeof ExitCode, string>> = 
   attach: 'attaching failed; the target is as it was',
   control: 'no leapd answers for this process',
   refused: 'leapd refused the command; it goes on paging',
-  unsupported: 'not in this version',
   orphaned: 'a former leapd died and left the target waiting',
   internal: 'a bug in leap',
 };

@@ -1,10 +1,8 @@
 /** The command line of leapctl. */
 import yargs, { type Argv } from 'yargs';
 import { settable } from './commands.js';
-import { parseValue, refuseCommandLine } from './options.js';
+import { parseSeconds, parseValue, refuseCommandLine } from './options.js';
 import { ExitCode, exitCodeTable, Refusal } from './exit-codes.js';
-
-const MOST_SECONDS = 86_400;
 
 export interface LeapctlOptions {
   readonly command: 'status' | 'stats' | 'set' | 'record' | 'detach' | 'doctor';
@@ -12,9 +10,17 @@ export interface LeapctlOptions {
   readonly control: string | undefined;
   readonly json: boolean;
   readonly force: boolean;
+  readonly log: boolean;
   /** What `record` was given, as it was typed. */
-  readonly record: { readonly out: string; readonly seconds: number | undefined; readonly exact: boolean; readonly max: string | undefined } | undefined;
+  readonly record: RecordRequest | 'stop' | undefined;
   readonly settings: Readonly<Record<string, string>>;
+}
+
+export interface RecordRequest {
+  readonly out: string;
+  readonly seconds: string | undefined;
+  readonly exact: boolean;
+  readonly max: string | undefined;
 }
 
 const pidArgument = (parser: Argv): Argv => parser.positional('pid', { describe: 'the paged process', type: 'string', demandOption: true });
@@ -33,16 +39,19 @@ function commandLine(args: readonly string[]) {
     .command('status [pid]', 'who is under leapd, or the state of one process', (parser) =>
       parser.positional('pid', { describe: 'the paged process; all when left out', type: 'string' }),
     )
-    .command('stats <pid>', 'every counter of the pager', pidArgument)
+    .command('stats <pid>', 'every counter of the pager', (parser) =>
+      pidArgument(parser).option('log', { type: 'boolean', describe: "write them into leapd's log too, in one line" }),
+    )
     .command('set <pid> <settings..>', `change ${settable.join(', ')} while it runs`, (parser) =>
       pidArgument(parser).positional('settings', { describe: 'NAME=VALUE', type: 'string', array: true, demandOption: true }),
     )
-    .command('record <pid>', 'write down every fault, to be replayed with leap-lab; ends with Ctrl-C', (parser) =>
+    .command('record <pid>', 'write down every fault, to be replayed with leap-lab; ends with Ctrl-C, or --stop from elsewhere', (parser) =>
       pidArgument(parser)
-        .option('out', { type: 'string', requiresArg: true, demandOption: true, describe: 'the trace file, which must not be there yet' })
+        .option('out', { type: 'string', requiresArg: true, describe: 'the trace file, which must not be there yet' })
         .option('seconds', { type: 'string', requiresArg: true, describe: 'end by itself after so long' })
         .option('exact', { type: 'boolean', describe: 'read nothing ahead meanwhile, so that every first touch is in it' })
-        .option('record-max', { type: 'string', requiresArg: true, describe: 'the most that the file may take, such as 64M' }),
+        .option('record-max', { type: 'string', requiresArg: true, describe: 'the most that the file may take, such as 64M' })
+        .option('stop', { type: 'boolean', describe: 'end the recording that is under way' }),
     )
     .command('detach <pid>', 'put all memory back and end leapd', (parser) =>
       pidArgument(parser).option('force', { type: 'boolean', describe: 'even if the memory does not seem to fit' }),
@@ -74,7 +83,7 @@ export async function parseLeapctl(args: readonly string[]): Promise<LeapctlOpti
   const argv = (await commandLine(args).parseAsync()) as Record<string, unknown>;
   if (argv['help'] === true) return undefined;
   const [command] = argv['_'] as LeapctlOptions['command'][];
-  for (const name of ['control', 'json', 'force', 'out', 'seconds', 'exact', 'record-max']) {
+  for (const name of ['control', 'json', 'force', 'log', 'out', 'seconds', 'exact', 'record-max', 'stop']) {
     if (Array.isArray(argv[name])) throw new Refusal(ExitCode.usage, `--${name} is given more than once`, 'give it once');
   }
   if (command === undefined) throw new Refusal(ExitCode.usage, 'a command is missing', 'see leapctl --help');
@@ -85,21 +94,23 @@ export async function parseLeapctl(args: readonly string[]): Promise<LeapctlOpti
     control: argv['control'] as string | undefined,
     json: argv['json'] === true,
     force: argv['force'] === true,
+    log: argv['log'] === true,
     record: command === 'record' ? recordOf(argv) : undefined,
     settings: parseSettings((argv['settings'] as string[] | undefined) ?? []),
   };
 }
 
 function recordOf(argv: Record<string, unknown>): LeapctlOptions['record'] {
-  const seconds = argv['seconds'] as string | undefined;
-  if (seconds !== undefined && !(/^\d+(\.\d+)?$/.test(seconds) && Number(seconds) > 0 && Number(seconds) <= MOST_SECONDS)) {
-    throw new Refusal(ExitCode.usage, `--seconds: "${seconds}" is no time from 0 to ${MOST_SECONDS} s`, 'see leapctl --help');
+  const text = (name: string): string | undefined => argv[name] as string | undefined;
+  const [out, seconds, max] = [text('out'), text('seconds'), text('record-max')];
+  if (argv['stop'] === true) {
+    if (out === undefined && seconds === undefined && max === undefined && argv['exact'] === undefined) return 'stop';
+    throw new Refusal(ExitCode.usage, '--stop goes with no other option', 'it ends the recording that is under way');
   }
-  const max = argv['record-max'] as string | undefined;
+  if (seconds !== undefined) parseSeconds(seconds);
   if (max !== undefined) parseValue('record-max', max);
-  const out = String(argv['out']);
-  if (out === '') throw new Refusal(ExitCode.usage, '--out needs a value', 'see leapctl --help');
-  return { out, seconds: seconds === undefined ? undefined : Number(seconds), exact: argv['exact'] === true, max };
+  if (out === undefined || out === '') throw new Refusal(ExitCode.usage, out === undefined ? '--out or --stop is missing' : '--out needs a value', 'see leapctl --help');
+  return { out, seconds, exact: argv['exact'] === true, max };
 }
 
 export function parseSettings(words: readonly string[]): Record<string, string> {

@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 /** leapctl: asks a running leapd over its control socket, and says what this machine offers (doctor). */
 import { resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { describeOrphan } from './claim.js';
 import { call } from './control-client.js';
 import { examine, type Finding } from './doctor.js';
@@ -16,7 +15,7 @@ import { judge, Registry } from './registry.js';
 const PATIENCE_MS = 30_000;
 
 /** What the doctor's first two columns take, with all borders. */
-const DOCTOR_LEFT_COLUMNS = 46;
+const DOCTOR_LEFT_COLUMNS = 36;
 
 async function main(args: readonly string[]): Promise<ExitCode> {
   const options = await parseLeapctl(args);
@@ -27,7 +26,7 @@ async function main(args: readonly string[]): Promise<ExitCode> {
     case 'status':
       return options.pid === undefined && options.control === undefined ? list(options) : show(options, await ask(options, 'status'));
     case 'stats':
-      return show(options, await ask(options, 'stats'));
+      return show(options, await ask(options, 'stats', options.log ? { log: 'yes' } : {}));
     case 'set':
       return show(options, await ask(options, 'set', options.settings));
     case 'record':
@@ -78,27 +77,31 @@ function list({ json }: LeapctlOptions): ExitCode {
   return ExitCode.ok;
 }
 
-const LOOK_MS = 500;
-
-/** Records until the time is up, Ctrl-C, or the end of the target; then the file is whole. */
+/** Follows the recording to its end: the time is up, Ctrl-C, --stop from elsewhere, or the end of the target. Then the file is whole. */
 async function record(options: LeapctlOptions): Promise<ExitCode> {
-  const { out, seconds, exact, max } = options.record ?? { out: '', seconds: undefined, exact: false, max: undefined };
-  let stopped = false;
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => (stopped = true));
-  const begin = performance.now();
-  await ask(options, 'record', { out: resolve(out), ...(exact && { exact: 'yes' }), ...(max !== undefined && { 'record-max': max }) });
-  if (!options.json) process.stderr.write(`recording into ${out}${seconds === undefined ? '; end it with Ctrl-C' : ` for ${seconds} s`}\n`);
-  const left = (): number => (seconds === undefined ? LOOK_MS : begin + seconds * 1000 - performance.now());
+  const { record: request } = options;
+  if (request === 'stop' || request === undefined) return show(options, await ask(options, 'record', { stop: 'yes' }));
+  const { out, seconds, exact, max } = request;
+  const path = resolve(out);
+  const say = (text: string): void => void (options.json || process.stderr.write(`${text}\n`));
+  const stop = (): void => void ask(options, 'record', { stop: 'yes' }).catch(() => undefined); // over already, or not yet begun
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
+  let begun = false;
   try {
-    while (!stopped && left() > 0) {
-      await sleep(Math.min(LOOK_MS, Math.max(1, left())));
-      await ask(options, 'status');
-    }
-    return show(options, await ask(options, 'record', { stop: 'yes' }));
+    const answer = await call({
+      socket: socketOf(options),
+      command: 'record',
+      arguments: { out: path, follow: 'yes', ...(seconds !== undefined && { seconds }), ...(exact && { exact: 'yes' }), ...(max !== undefined && { 'record-max': max }) },
+      onProgress: () => {
+        if (!begun) say(`recording into ${out}${seconds === undefined ? '; end it with Ctrl-C' : ` for ${seconds} s`}`);
+        begun = true;
+      },
+    });
+    return show(options, answer);
   } catch (error) {
-    if (!(error instanceof Refusal) || error.code !== ExitCode.control) throw error;
-    if (!options.json) process.stderr.write(`the process has ended, or is no longer paged; ${out} is whole\n`);
-    return show(options, { path: resolve(out), endedEarly: 'paging has ended' });
+    if (!begun || !(error instanceof Refusal) || error.code !== ExitCode.control) throw error;
+    say(`the process has ended, or is no longer paged; ${out} is whole`);
+    return show(options, { path, endedEarly: 'paging has ended' });
   }
 }
 

@@ -250,6 +250,14 @@ function describeFailure(message: string, args: readonly string[]): string {
   return message;
 }
 
+const MOST_SECONDS = 86_400;
+
+/** How long a recording is to take. @throws Refusal */
+export function parseSeconds(text: string): number {
+  const isTime = /^\d+(\.\d+)?$/.test(text) && Number(text) > 0 && Number(text) <= MOST_SECONDS;
+  return isTime ? Number(text) : wrong(`--seconds: "${text}" is no time from 0 to ${MOST_SECONDS} s`);
+}
+
 /** The text of --help; undefined when the command line does not ask for it. */
 export function helpText(args: readonly string[]): Promise<string> | undefined {
   return args.includes('--help') || args.includes('-h') ? commandLine([]).getHelp() : undefined;

@@ -1,6 +1,7 @@
 /** The main thread's side of the pager: starts the worker thread, asks it, and knows how it ended. */
 import { writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
+import type { PagerStats } from '../src/counters.js';
 import { attachRefusal } from './attach-failure.js';
 import type { Log } from './log.js';
 import { MAIL, PARTED } from './pager-messages.js';
@@ -18,6 +19,8 @@ interface Waiting {
 export class PagerClient {
   /** How paging ended; rejected when the pager failed with pages out. */
   readonly ended: Promise<Ending>;
+  /** The counters as they were then. */
+  last: PagerStats | undefined;
   private readonly worker: Worker;
   private readonly flags = new Int32Array(new SharedArrayBuffer(8));
   private readonly waiting = new Map<number, Waiting>();
@@ -112,6 +115,7 @@ export class PagerClient {
         this.log[message.level](message.facts ?? {}, message.message);
         break;
       case 'ended':
+        this.last = message.stats;
         this.finish?.resolve(message.ending);
         break;
     }

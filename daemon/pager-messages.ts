@@ -77,4 +77,4 @@ export type FromPager =
   /** Pages could not be moved: they wait for a look at these processes, and for `clearRefusals` if nothing in them has memory pinned. Asked again and again. */
   | { readonly kind: 'pages-refused'; readonly refusals: number; readonly pids: readonly number[] }
   | { readonly kind: 'log'; readonly level: LogKind; readonly message: string; readonly facts?: Readonly<Record<string, unknown>> }
-  | { readonly kind: 'ended'; readonly ending: Ending };
+  | { readonly kind: 'ended'; readonly ending: Ending; readonly stats: PagerStats };

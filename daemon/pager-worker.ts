@@ -209,10 +209,11 @@ function main(): void {
   const { engine, pager, donors } = attached;
   loop(attached, new Placer(engine, calibration));
   donors?.close();
-  const gone = pager.stats().spaces === 0;
+  const stats = pager.stats();
+  const gone = stats.spaces === 0;
   if (gone) engine.abandon();
   else leave(engine);
-  send({ kind: 'ended', ending: gone ? 'target-gone' : 'detached' });
+  send({ kind: 'ended', ending: gone ? 'target-gone' : 'detached', stats });
 }
 
 const PART_MS = 2000;

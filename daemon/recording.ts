@@ -22,6 +22,8 @@ export interface RecordingOptions {
   /** Nothing is read or mapped ahead meanwhile, so that every first touch of a page that is out is a fault. */
   readonly exact: boolean;
   readonly maxBytes: number;
+  /** Ends by itself after so long, whatever becomes of who asked for it. */
+  readonly seconds: number | undefined;
   readonly about: Readonly<Record<string, string | number>>;
 }
 
@@ -30,18 +32,22 @@ export interface Recorded {
   readonly faults: number;
   readonly lost: number;
   readonly bytes: number;
-  /** Ended before it was asked to, because the file had reached its bound or could not be written. */
+  /** Why it ended before it was asked to; empty otherwise. */
   readonly endedEarly: string;
 }
 
 export class Recording {
+  /** What was recorded, as soon as it is over, for whatever reason; the pager prefetches as before then. */
+  readonly over: Promise<Recorded>;
+  private finish: ((recorded: Recorded) => void) | undefined;
   private readonly memory = recordMemory(RING_RECORDS);
   private readonly encoder: TraceEncoder;
   private readonly timer: NodeJS.Timeout;
+  private limit: NodeJS.Timeout | undefined;
   private bytes = 0;
   private lost = 0;
-  private endedEarly = '';
   private closed = false;
+  private left: Promise<void> | undefined;
 
   private constructor(
     private readonly options: RecordingOptions,
@@ -50,6 +56,7 @@ export class Recording {
     private readonly log: Log,
     private readonly former: PrefetcherName | undefined,
   ) {
+    this.over = new Promise((resolve) => (this.finish = resolve));
     this.encoder = new TraceEncoder(options.about);
     this.timer = setInterval(() => this.drain(), DRAIN_MS);
   }
@@ -60,18 +67,22 @@ export class Recording {
     const fd = open(options.path);
     const recording = new Recording(options, fd, pager, log, options.exact ? (prefetch as PrefetcherName) : undefined);
     await pager.change({ record: recording.memory, ...(options.exact && { prefetch: 'none' }) });
+    if (options.seconds !== undefined) recording.limit = setTimeout(() => void recording.stop(), options.seconds * 1000);
     log.info({ file: options.path, exact: options.exact }, 'recording faults');
     return recording;
   }
 
-  /** Ends the recording; the file is whole then. Also when the pager has gone already. */
-  async stop(): Promise<Recorded> {
+  /** Faults written down so far. */
+  get faults(): number {
+    return this.encoder.faults;
+  }
+
+  /** Ends the recording; the file is whole then. Also when the pager has gone already. @param early why, where nobody has asked for it */
+  async stop(early = ''): Promise<Recorded> {
     await this.leave();
     this.drain();
-    this.close('');
-    const { faults } = this.encoder;
-    this.log.info({ file: this.options.path, faults, lost: this.lost, bytes: this.bytes }, 'the recording is over');
-    return { path: this.options.path, faults, lost: this.lost, bytes: this.bytes, endedEarly: this.endedEarly };
+    this.close(early);
+    return this.over;
   }
 
   private drain(): void {
@@ -79,28 +90,36 @@ export class Recording {
     this.lost = drainRecords(this.memory, this.encoder);
     const room = this.options.maxBytes - this.bytes - END_BYTES;
     const bytes = this.encoder.take();
-    if (bytes.length > room) return this.close(`the file has reached ${formatBytes(this.options.maxBytes)}`, bytes.subarray(0, Math.max(0, room)));
+    if (bytes.length > room) return this.close(this.warn(`the file has reached ${formatBytes(this.options.maxBytes)}`), bytes.subarray(0, Math.max(0, room)));
     this.write(bytes);
   }
 
   /** @param cut what still fits of records that do not all fit: such a file has no end record, and is read up to its last whole one. */
   private close(early: string, cut?: Uint8Array): void {
     if (this.closed) return;
-    clearInterval(this.timer);
     if (cut === undefined) this.encoder.end(this.lost);
     this.write(cut ?? this.encoder.take());
+    this.end(early);
+  }
+
+  private end(endedEarly: string): void {
     if (this.closed) return;
     this.closed = true;
+    clearInterval(this.timer);
+    clearTimeout(this.limit);
     closeSync(this.fd);
-    if (early === '') return;
-    this.endedEarly = early;
-    this.log.warn({ file: this.options.path }, `the recording ends: ${early}`);
-    void this.leave();
+    const { path } = this.options;
+    const { faults, lost, bytes } = this;
+    void this.leave().then(() => {
+      this.log.info({ file: path, faults, lost, bytes, endedEarly }, 'the recording is over');
+      this.finish?.({ path, faults, lost, bytes, endedEarly });
+    });
   }
 
   /** The pager records no more, and prefetches as before; if it has gone, that is as well. */
-  private async leave(): Promise<void> {
-    await this.pager.change({ record: null, ...(this.former !== undefined && { prefetch: this.former }) }).catch(() => undefined);
+  private leave(): Promise<void> {
+    this.left ??= this.pager.change({ record: null, ...(this.former !== undefined && { prefetch: this.former }) }).catch(() => undefined);
+    return this.left;
   }
 
   private write(bytes: Uint8Array): void {
@@ -108,13 +127,13 @@ export class Recording {
       for (let at = 0; at < bytes.length; ) at += writeSync(this.fd, bytes, at);
       this.bytes += bytes.length;
     } catch (error) {
-      this.closed = true;
-      clearInterval(this.timer);
-      closeSync(this.fd);
-      this.endedEarly = `it cannot be written (${errnoName(error)})`;
-      this.log.warn({ file: this.options.path }, `the recording ends: ${this.endedEarly}`);
-      void this.leave();
+      this.end(this.warn(`it cannot be written (${errnoName(error)})`));
     }
+  }
+
+  private warn(endedEarly: string): string {
+    this.log.warn({ file: this.options.path }, `the recording ends: ${endedEarly}`);
+    return endedEarly;
   }
 }
 

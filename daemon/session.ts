@@ -23,7 +23,7 @@ import type { AttachFacts, Ending } from './pager-messages.js';
 import { PinWatch } from './pin-watch.js';
 import { openProgress } from './progress.js';
 import { remoteSettings } from './remote-settings.js';
-import { checkRecordPath, Recording, type Recorded } from './recording.js';
+import { checkRecordPath, Recording, type Recorded, type RecordingOptions } from './recording.js';
 import { Registry, SIGN_OF_LIFE_MS, type Claim } from './registry.js';
 import { pagesToBytes } from './size.js';
 import { checkSwapPath, removeSwapFile } from './swap-path.js';
@@ -45,7 +45,7 @@ export class Session {
     readonly options: LeapdOptions,
     readonly target: Target,
     readonly pager: PagerClient,
-    private readonly log: Log,
+    readonly log: Log,
   ) {}
 
   /** Runs a leapd from its checks to its end. @throws Refusal before the attach, and after a failed one: the target is as it was. */
@@ -98,13 +98,13 @@ export class Session {
     if (this.early !== undefined) this.ask(this.early);
     if (options.record !== undefined) {
       const failed = (error: unknown): void => log.error(`nothing is recorded: ${error instanceof Error ? error.message : String(error)}`);
-      await this.startRecording(resolve(options.record), false, options.recordMax).catch(failed);
+      await this.startRecording(resolve(options.record), { exact: false, maxBytes: options.recordMax, seconds: undefined }).catch(failed);
     }
     try {
       const ending = await this.pager.ended;
       await this.draining; // its last word on the progress comes first
       const outcome = ending === 'detached' ? 'has all its memory back' : 'is gone';
-      log.info({ seconds: this.uptimeSeconds }, `process ${target.pid} ${outcome}`);
+      log.info({ seconds: this.uptimeSeconds, ...lastWord(this.pager.last) }, `process ${target.pid} ${outcome}`);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       log.fatal({ err: error, swapFile }, `the pager failed: process ${target.pid} waits wherever it touches a page that is out`);
@@ -113,7 +113,7 @@ export class Session {
       throw new PagerFailure(reason);
     } finally {
       timers.forEach((timer) => clearInterval(timer));
-      await this.recording?.stop();
+      await this.recording?.stop('paging has ended');
     }
     await server.close();
     removeSwapFile(swapFile);
@@ -154,19 +154,20 @@ export class Session {
   }
 
   /** @throws Refusal: a recording is under way, or the file cannot be made. */
-  async startRecording(path: string, exact: boolean, maxBytes: number): Promise<void> {
-    if (this.recording !== undefined) throw new Refusal(ExitCode.refused, 'a recording is under way', 'end it first');
+  async startRecording(path: string, how: Pick<RecordingOptions, 'exact' | 'maxBytes' | 'seconds'>): Promise<Recording> {
     const { pid, name } = this.target;
-    const about = { name, pid, startedAt: new Date().toISOString(), exact: exact || this.options.prefetch === 'none' ? 'yes' : 'no' };
-    this.recording = await Recording.start(this.pager, this.log, { path, exact, maxBytes, about });
+    if (this.recording !== undefined) throw new Refusal(ExitCode.refused, 'a recording is under way', `end it first: leapctl record ${pid} --stop`);
+    const about = { name, pid, startedAt: new Date().toISOString(), exact: how.exact || this.options.prefetch === 'none' ? 'yes' : 'no' };
+    const recording = await Recording.start(this.pager, this.log, { path, ...how, about });
+    this.recording = recording;
+    void recording.over.then(() => (this.recording = undefined));
+    return recording;
   }
 
   /** @throws Refusal: there is none. */
-  async stopRecording(): Promise<Recorded> {
-    const { recording } = this;
-    if (recording === undefined) throw new Refusal(ExitCode.refused, 'nothing is being recorded', 'begin with: leapctl record PID --out FILE');
-    this.recording = undefined;
-    return recording.stop();
+  stopRecording(): Promise<Recorded> {
+    if (this.recording !== undefined) return this.recording.stop();
+    throw new Refusal(ExitCode.refused, 'nothing is being recorded', 'begin with: leapctl record PID --out FILE');
   }
 
   private done = 0;
@@ -223,6 +224,13 @@ export class Session {
     process.on('uncaughtException', bug);
     process.on('unhandledRejection', bug);
   }
+}
+
+/** What the end of it all says of the whole. */
+function lastWord(stats: PagerStats | undefined): Partial<PagerStats> {
+  if (stats === undefined) return {};
+  const { faults, demandReads, prefetchHits, evictions, hashMismatches, lostPages } = stats;
+  return { faults, demandReads, prefetchHits, evictions, hashMismatches, lostPages };
 }
 
 class PagerFailure extends Error {}

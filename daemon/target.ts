@@ -111,17 +111,18 @@ export function anonymousPages(maps: string): number {
 /** What a size means as a limit for this target. @throws Refusal. */
 export function localLimit(size: Size, target: Target): PagerOptions['localLimit'] {
   if (size.kind === 'percent') return { share: size.percent / 100 };
-  const pages = bytesToPages(size.bytes);
+  return { pages: localPages(size.bytes, target, '--local-memory') };
+}
+
+/** @param as what the message calls it  @throws Refusal: too little to run in, or more than there is. */
+export function localPages(bytes: number, { pid, mappedPages }: Pick<Target, 'pid' | 'mappedPages'>, as: string): number {
+  const pages = bytesToPages(bytes);
   if (pages < LEAST_LOCAL_PAGES) {
-    throw new Refusal(ExitCode.usage, `--local-memory: ${formatBytes(size.bytes)} is too little`, `give at least ${formatPages(LEAST_LOCAL_PAGES)}`);
+    throw new Refusal(ExitCode.usage, `${as}: ${formatBytes(bytes)} is too little`, `give at least ${formatPages(LEAST_LOCAL_PAGES)}`);
   }
-  if (pages > target.mappedPages) {
-    throw new Refusal(
-      ExitCode.usage,
-      `--local-memory: ${formatBytes(size.bytes)} is above the size of process ${target.pid}: ` +
-        `it has ${formatPages(target.mappedPages)} that can be paged`,
-      'give less, or a share such as 50%',
-    );
+  if (pages > mappedPages) {
+    const problem = `${as}: ${formatBytes(bytes)} is above the size of process ${pid}: it has ${formatPages(mappedPages)} that can be paged`;
+    throw new Refusal(ExitCode.usage, problem, 'give less, or a share such as 50%');
   }
-  return { pages };
+  return pages;
 }

@@ -49,7 +49,7 @@ function shareOf(text: string): number {
 }
 
 function storeNamed(text: string): StoreModel {
-  const known = STORES[text];
+  const known = Object.hasOwn(STORES, text) ? STORES[text] : undefined;
   if (known !== undefined) return known;
   const [, latency, bandwidth] = /^custom:(\d+(?:\.\d+)?)(?:us)?,(\d+(?:\.\d+)?)(?:MB(?:\/s)?)?$/.exec(text) ?? [];
   if (latency === undefined || Number(bandwidth) === 0) return wrong(`--store: "${text}" is none of ${Object.keys(STORES).join(', ')}, custom:25us,2000MB`);

@@ -20,6 +20,8 @@ export interface ReplayOptions {
   readonly history?: number;
   readonly windowMax?: number;
   readonly victims?: string;
+  /** More stall than this is as bad as any: the replay ends there, and its figures are those of a part. */
+  readonly enoughNs?: number;
   /** Ask the clock how long each decision takes; the rest of the result does not depend on it. */
   readonly timed?: boolean;
 }
@@ -89,7 +91,7 @@ export function replay(workload: Workload, options: ReplayOptions): ReplayResult
   const startNs = engine.nowNs;
   engine.start();
   const mostSteps = 1000 + 200 * workload.threads.reduce((sum, { accesses }) => sum + accesses.length, 0);
-  for (let steps = 0; !engine.done; steps++) {
+  for (let steps = 0; !engine.done && engine.truth.stallNs <= (options.enoughNs ?? Infinity); steps++) {
     if (steps > mostSteps) throw new Error(`replay: ${policy} makes no progress`);
     pager.step(STEP_NS);
   }

@@ -2,46 +2,22 @@
  * Makes docs/prefetch.md's tables and figures anew: node dist/scripts/lab-report.js. Replays the fixtures in test/traces and synthetic traces under
  * every policy, at a quarter and a half of the pages local; what it writes stands between two markers in the document.
  */
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../bench/programs.js';
+import { type Compared, GOAL, LOCAL, realTraces, SYNTHETIC } from '../lab/comparison.js';
 import { scatter, stallCurves } from '../lab/figures.js';
-import { generate, type PatternName, type PatternOptions } from '../lab/patterns.js';
 import { replay, type ReplayResult } from '../lab/replay.js';
 import { STORES } from '../lab/store-model.js';
-import { readTrace } from '../lab/trace-file.js';
 import { workloadOf } from '../lab/workload.js';
 import type { PrefetcherName } from '../src/prefetch/index.js';
-import type { Trace } from '../src/trace/format.js';
 
 const POLICIES: readonly PrefetcherName[] = ['streams', 'leap', 'leap-kernel', 'readahead', 'stride', 'next-n', 'none'];
-const LOCAL = [0.25, 0.5];
-const GOAL = 1.01;
 const BEGIN = '<!-- begin: node dist/scripts/lab-report.js -->';
 const END = '<!-- end -->';
 const FIGURES = { sort: 'real', '4 streams in one thread': 'interleaved' } as const;
 
-const traces = join(root, 'test', 'traces');
-const real = readdirSync(traces)
-  .sort()
-  .map((file): readonly [string, Trace] => [file.replace('.leap.gz', ''), readTrace(join(traces, file))]);
-const made = (name: string, pattern: PatternName, options: Partial<PatternOptions> = {}): readonly [string, Trace] => [name, generate(pattern, options)];
-const synthetic = [
-  made('sequential', 'sequential'),
-  made('reverse', 'reverse'),
-  made('stride 10', 'stride'),
-  made('4 streams in one thread', 'interleaved'),
-  made('8 streams in one thread', 'interleaved', { streams: 8 }),
-  made('4 threads', 'threads'),
-  made('8 threads', 'threads', { streams: 8 }),
-  made('random', 'random'),
-  made('zipf', 'zipf'),
-  made('phases', 'phases'),
-  made('pointer chase', 'chase'),
-  made('sequential, 20 % noise', 'sequential', { noise: 0.2 }),
-  made('8 streams, 20 % noise', 'interleaved', { streams: 8, noise: 0.2 }),
-  made('8 threads, 20 % noise', 'threads', { streams: 8, noise: 0.2 }),
-];
+const real = realTraces(join(root, 'test', 'traces'));
 
 const percent = (value: number): string => `${(value * 100).toFixed(1)}`;
 const ms = (ns: number): string => (ns / 1e6).toFixed(ns < 1e8 ? 1 : 0);
@@ -54,7 +30,8 @@ interface Tally {
 }
 const tally: Tally = { lines: [], met: 0, of: 0, slowest: 0 };
 
-function study([name, trace]: readonly [string, Trace]): void {
+function study({ name, load }: Compared): void {
+  const trace = load();
   const workload = workloadOf(trace);
   const results: ReplayResult[] = [];
   for (const local of LOCAL) {
@@ -76,14 +53,14 @@ function study([name, trace]: readonly [string, Trace]): void {
   writeFileSync(join(root, 'docs', `prefetch-${figure}-stall.svg`), stallCurves(0.25, results, true));
 }
 
-function table(title: string, studied: readonly (readonly [string, Trace])[]): string {
+function table(title: string, studied: readonly Compared[]): string {
   tally.lines = [];
   studied.forEach(study);
   const head = `| ${title} | local | coverage | accuracy | ${POLICIES.join(' | ')} | ratio |`;
   return [head, `|---|---|${'---:|'.repeat(POLICIES.length + 3)}`, ...tally.lines].join('\n');
 }
 
-const tables = [table('real', real), table('synthetic', synthetic)].join('\n\n');
+const tables = [table('real', real), table('synthetic', SYNTHETIC)].join('\n\n');
 const verdict = `\`streams\` stalls at most ${GOAL} times as long as the best other policy in ${tally.met} of ${tally.of} cases.`;
 const path = join(root, 'docs', 'prefetch.md');
 const text = readFileSync(path, 'utf8');

@@ -114,11 +114,18 @@ test('leapctl says in one line what is wrong, and codes it', { skip, timeout }, 
   const where = ['--control', leapd.control];
   refused(2, /colour cannot be set/, 'set', pid, 'colour=red', ...where);
   refused(2, /history: 0 is not between/, 'set', pid, 'prefetch=none', 'history=0', ...where);
+  refused(2, /prefetch-buffer: 100000 is above the (\d+) frames .*; give at most \1, or start leapd with/, 'set', pid, 'prefetch=none', 'prefetch-buffer=100000', ...where);
+  refused(2, /local-memory: 1\.0 TiB is above the size of process \d+: it has [\d.]+ MiB that can be paged/, 'set', pid, 'prefetch=none', 'local-memory=1T', ...where);
+  refused(2, /local-memory: 4\.0 KiB is too little; give at least 64\.0 KiB/, 'set', pid, 'local-memory=4K', ...where);
   assert.equal((JSON.parse(run('stats', pid, '--json', ...where).out) as { prefetch: string }).prefetch, 'leap', 'a set with one wrong value changes nothing');
   const set = run('set', pid, 'prefetch=none', 'local-memory=1M', 'prefetch-buffer=32', '--json', ...where);
   assert.equal(set.code, 0, set.lines.join(' '));
   const { prefetch, localLimitPages, prefetchBuffer } = JSON.parse(set.out) as Record<string, unknown>;
   assert.deepEqual({ prefetch, localLimitPages, prefetchBuffer }, { prefetch: 'none', localLimitPages: 256, prefetchBuffer: 32 });
+  assert.equal(run('stats', pid, '--log', ...where).code, 0);
+  const counters = await leapd.until('log line of all counters', START_MS, () => leapd.log.find(({ msg }) => msg === 'counters'));
+  assert.deepEqual([counters['level'], counters['prefetch'], counters['localLimitPages']], [30, 'none', 256]);
+  for (const name of ['faults', 'evictions', 'hashMismatches', 'faultLatencyNs']) assert.ok(name in counters, name);
   assert.match(run('status').out, new RegExp(`\\b${pid}\\b.*active`));
   target.send('go');
   const detached = run('detach', pid, '--json', ...where);
@@ -133,5 +140,6 @@ test('leapctl doctor finds this machine fit', { skip, timeout }, () => {
   const { status, stdout } = spawnSync(process.execPath, [leapctlPath, 'doctor', '--json'], { encoding: 'utf8', timeout: START_MS });
   const { findings } = JSON.parse(stdout) as { findings: { what: string; verdict: string; found: string }[] };
   assert.equal(status, 0, stdout);
-  for (const what of ['kernel', 'rights', 'userfaultfd', 'io_uring', 'eviction', 'CPUs']) assert.ok(findings.some((finding) => finding.what === what && finding.found !== ''), what);
+  const names = ['kernel', 'rights', 'userfaultfd', '/dev/userfaultfd', 'UFFDIO_MOVE', 'io_uring', 'CPUs', 'RDMA devices', 'locked memory'];
+  for (const what of names) assert.equal(findings.filter((finding) => finding.what === what && finding.found !== '').length, 1, what);
 });

@@ -21,13 +21,17 @@ const expectedIds = [
   'record.random',
 ];
 
-test('the benchmark runs tiny and produces every row', { timeout: TIMEOUT_MS }, async () => {
+const streamIds = ['disk', 'memory'].flatMap((store) =>
+  ['50', '25'].flatMap((share) => ['interleaved', 'threads'].flatMap((pattern) => ['leap', 'readahead'].map((other) => `streams.${store}.${share}.${pattern}.${other}`))),
+);
+
+async function runsTiny(expected: readonly string[], ...options: readonly string[]): Promise<readonly Row[]> {
   const folder = mkdtempSync(join(tmpdir(), 'leap-bench-test-'));
   try {
     const json = join(folder, 'bench.json');
-    const { stdout } = await promisify(execFile)(process.execPath, [bench, '--tiny', '--json', json], { timeout: TIMEOUT_MS });
+    const { stdout } = await promisify(execFile)(process.execPath, [bench, '--tiny', '--json', json, ...options], { timeout: TIMEOUT_MS });
     const { rows, machine } = JSON.parse(readFileSync(json, 'utf8')) as { rows: Row[]; machine: Record<string, unknown> };
-    assert.deepEqual(rows.map((row) => row.id).sort(), [...expectedIds].sort());
+    assert.deepEqual(rows.map((row) => row.id).sort(), [...expected].sort());
     for (const row of rows) {
       assert.ok(stdout.includes(row.what), `the table lacks ${row.what}`);
       assert.ok(row.leap !== undefined || row.reason !== undefined, `${row.id} has neither a figure nor a reason`);
@@ -36,7 +40,18 @@ test('the benchmark runs tiny and produces every row', { timeout: TIMEOUT_MS }, 
       if (row.leap !== undefined) assert.ok(Number.isFinite(row.leap.value) && row.leap.value >= 0, `${row.id} is ${row.leap.value}`);
     }
     for (const fact of ['cpu', 'cores', 'kernel', 'disk', 'date']) assert.ok(machine[fact] !== undefined, `the machine's ${fact} is missing`);
+    return rows;
   } finally {
     rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+test('the benchmark runs tiny and produces every row', { timeout: TIMEOUT_MS }, async () => {
+  await runsTiny(expectedIds);
+});
+
+test('so does the section of the prefetchers among each other, which runs only when it is asked for', { timeout: TIMEOUT_MS }, async () => {
+  for (const row of await runsTiny(streamIds, '--only', 'streams')) {
+    if (process.getuid?.() === 0) assert.ok(row.against !== undefined, `${row.id} has nothing to compare with: ${row.reason}`);
   }
 });

@@ -86,6 +86,15 @@ export class Leapd extends Child {
     for (const file of [this.swapFile, this.control]) assert.equal(existsSync(file), false, `${file} is still there`);
   }
 
+  /** It did page, and nothing went wrong, as its last word has it. */
+  assertServed(): void {
+    const last = this.log.findLast((record) => 'evictions' in record && 'seconds' in record) as Stats | undefined;
+    assert.ok(last !== undefined, `it has said no last word${this.tail()}`);
+    assert.ok(last['faults']! > 0, 'no fault was served');
+    assert.ok(last['evictions']! > 0, 'nothing was evicted');
+    assert.deepEqual([last['hashMismatches'], last['lostPages']], [0, 0], 'wrong pages, lost pages');
+  }
+
   detach(): Promise<void> {
     this.kill('SIGTERM');
     return this.cleanEnd();
@@ -293,6 +302,7 @@ export async function paged(test: TestContext, run: Run): Promise<Leapd> {
     }
     const { rounds } = await target.finish();
     if (!detach) await leapd.cleanEnd();
+    leapd.assertServed();
     const wanted = await reference(scene, run.program, { ...options, ...(endless && { rounds }) });
     assert.deepEqual(target.output.filter((line) => /^(DONE|CHILD)/.test(line)).sort(), wanted, 'the result, and that of a run without leapd');
   } catch (error) {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { Child, describeExit, poll, sleep } from './child.js';
+import { Child, describeExit, poll } from './child.js';
 import { END_MS, Scene, START_MS, type Leapd, type Options, type Stats } from './harness.js';
 import * as proc from './proc.js';
 import { missing } from './programs.js';
@@ -33,6 +33,7 @@ for (const evict of ['move', 'discard']) {
     assert.equal(describeExit(await memtester.end(timeout)), 'code 0', memtester.tail(2).slice(-600));
     assert.ok(memtester.lines.includes('Done.'));
     await leapd.cleanEnd();
+    leapd.assertServed();
     t.diagnostic(`${stats['faults']} faults seen under way`);
   });
 }
@@ -49,6 +50,7 @@ test('stress-ng --vm --verify', { skip: missing('stress-ng'), timeout }, async (
   assert.equal(describeExit(exit), 'code 0', `how stress-ng ended${stress.tail()}`);
   assert.ok(stress.lines.some((line) => /successful run/.test(line)), stress.tail());
   await leapd.cleanEnd();
+  leapd.assertServed();
 });
 
 /** A program that prints READY, reads a line, and prints DONE with a checksum: natively, then under leapd. */
@@ -61,15 +63,16 @@ async function compare(scene: Scene, name: string, start: () => Child, options: 
 
   const child = scene.add(start());
   await child.line(/^READY/, START_MS);
+  const anonymous = proc.anonymousPages(child.pid);
   const leapd = await scene.attach(child.pid, options);
+  const { residentPages = 0, storedPages = 0, bufferedPages = 0 } = await leapd.stats();
   child.send('go');
-  await sleep(200);
-  const stats: Stats = child.exit ? {} : await leapd.stats();
   const [got] = await child.line(/^DONE \w+/, timeout);
   assert.equal(got, wanted, 'the result, and that of a run without leapd');
   assert.equal(describeExit(await child.end(END_MS)), 'code 0', `how ${name} ended${child.tail()}`);
   await leapd.cleanEnd();
-  scene.note(`${name}: ${stats['evictions']} evictions and ${stats['faults']} faults so far after 0.2 s`);
+  leapd.assertServed();
+  scene.note(`${name}: ${residentPages + storedPages + bufferedPages} of its ${anonymous} anonymous pages could be paged at the attach`);
 }
 
 const modest: Options = { 'local-memory': '40%', 'window-max': 32, 'prefetch-buffer': 2000 };

@@ -3,12 +3,13 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { readTrace } from '../../lab/trace-file.js';
 import { FaultKind } from '../../src/prefetch/prefetcher.js';
-import { poll } from './child.js';
-import { cannotRun, leapctlPath, leapdPath, Scene, tiny } from './harness.js';
+import { call } from '../../daemon/control-client.js';
+import { Child, describeExit, poll } from './child.js';
+import { cannotRun, END_MS, leapctlPath, leapdPath, Scene, START_MS, tiny, type Leapd } from './harness.js';
 
 const skip = cannotRun;
 const timeout = 60_000;
@@ -47,6 +48,64 @@ test('leapctl record writes a whole trace of the faults, exact or not, and leap-
   assert.equal(leapctl('record', String(pid), ...control, '--out', small, '--seconds', '1', '--record-max', '4K', '--json').status, 0);
   assert.ok(statSync(small).size <= 4096);
   assert.equal(readTrace(small).cutOff, true);
+});
+
+/** A mix at work under leapd, and a leapctl that records it, exactly. */
+async function recording(t: TestContext, name: string, ...options: string[]): Promise<{ scene: Scene; leapd: Leapd; out: string; recorder: Child }> {
+  const scene = new Scene(t);
+  const target = scene.target('mix', { rounds: 100_000 });
+  const leapd = await scene.attach(await target.ready(), tiny);
+  target.send('go');
+  const out = join(scene.directory, name);
+  const given = ['record', String(leapd.target), '--control', leapd.control, '--out', out, '--exact', ...options];
+  const recorder = scene.add(new Child('leapctl', process.execPath, [leapctlPath, ...given]));
+  await recorder.line(/^recording into/, START_MS);
+  assert.equal(await prefetchOf(leapd), 'none');
+  return { scene, leapd, out, recorder };
+}
+
+const prefetchOf = async (leapd: Leapd): Promise<unknown> => (await leapd.stats())['prefetch'];
+const endOfRecording = (leapd: Leapd): Promise<true> => leapd.until('end of the recording', END_MS, () => (leapd.said(/the recording is over/) ? true : undefined));
+
+test('a recording is stopped from another shell: both leapctls say what it holds', { skip, timeout }, async (t) => {
+  const { leapd, out, recorder } = await recording(t, 'stopped.leap');
+  await poll('faults', END_MS, async () => ((await leapd.stats())['faults']! > 500 ? true : undefined));
+  const stop = ['record', String(leapd.target), '--stop', '--json', '--control', leapd.control];
+  const stopped = leapctl(...stop);
+  assert.equal(stopped.status, 0, stopped.stderr);
+  assert.equal(await prefetchOf(leapd), 'leap');
+  const { path, faults, endedEarly } = JSON.parse(stopped.stdout) as Record<string, unknown>;
+  const trace = readTrace(out);
+  assert.deepEqual([path, faults, endedEarly, trace.cutOff], [out, trace.length, '', false]);
+  assert.equal(describeExit(await recorder.end(END_MS)), 'code 0', recorder.tail());
+  assert.ok(recorder.output.some((line) => line.includes(String(trace.length))), recorder.tail());
+  const again = leapctl(...stop);
+  assert.deepEqual([again.status, again.stderr.trim().split('\n').length], [9, 1]);
+  assert.match(again.stderr, /nothing is being recorded; begin with/);
+});
+
+test('a recording ends with the leapctl that was killed: the trace is whole, the prefetcher the former one', { skip, timeout }, async (t) => {
+  const { leapd, out, recorder } = await recording(t, 'orphan.leap', '--seconds', '600');
+  recorder.kill('SIGKILL');
+  await endOfRecording(leapd);
+  assert.equal(await prefetchOf(leapd), 'leap');
+  assert.equal(readTrace(out).cutOff, false);
+  assert.ok(leapd.log.some(({ endedEarly }) => endedEarly === 'who asked for it has gone'), leapd.tail());
+});
+
+test('leapd itself ends a recording when its time is up, whoever waits for it; Ctrl-C ends it earlier', { skip, timeout }, async (t) => {
+  const { scene, leapd, recorder } = await recording(t, 'interrupted.leap', '--seconds', '600');
+  recorder.kill('SIGINT');
+  assert.equal(describeExit(await recorder.end(END_MS)), 'code 0', recorder.tail());
+  assert.equal(await prefetchOf(leapd), 'leap');
+
+  const out = join(scene.directory, 'timed.leap');
+  const ask = (seconds: string): Promise<unknown> => call({ socket: leapd.control, command: 'record', arguments: { out, seconds, exact: 'yes' } });
+  await assert.rejects(ask('soon'), /--seconds: "soon" is no time/);
+  await ask('0.5'); // and leaves it at that
+  assert.equal(await prefetchOf(leapd), 'none');
+  await poll('the former prefetcher', END_MS, async () => ((await prefetchOf(leapd)) === 'leap' ? true : undefined));
+  assert.equal(readTrace(out).cutOff, false);
 });
 
 test('leapd --record records until its end, and leaves a whole file when the target is killed', { skip, timeout }, async (t) => {

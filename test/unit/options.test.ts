@@ -154,13 +154,16 @@ test('leapctl: commands, settings and what is wrong with them', async () => {
     control: undefined,
     json: true,
     force: false,
+    log: false,
     record: undefined,
     settings: { 'local-memory': '256M', prefetch: 'none' },
   });
   assert.equal((await parseLeapctl(['status']))?.pid, undefined);
   assert.equal((await parseLeapctl(words('detach 5 --force')))?.force, true);
-  assert.deepEqual((await parseLeapctl(words('record 5 --out x --seconds 1.5 --exact')))?.record, { out: 'x', seconds: 1.5, exact: true, max: undefined });
-  for (const line of ['record 5', 'record 5 --out x --seconds 0', 'record 5 --out x --seconds soon', 'record 5 --out x --record-max 1', 'record 5 --out a --out b']) {
+  assert.equal((await parseLeapctl(words('stats 5 --log')))?.log, true);
+  assert.deepEqual((await parseLeapctl(words('record 5 --out x --seconds 1.5 --exact')))?.record, { out: 'x', seconds: '1.5', exact: true, max: undefined });
+  assert.equal((await parseLeapctl(words('record 5 --stop')))?.record, 'stop');
+  for (const line of ['record 5', 'record 5 --out x --seconds 0', 'record 5 --out x --seconds soon', 'record 5 --out x --record-max 1', 'record 5 --out a --out b', 'record 5 --stop --out x', 'record 5 --stop --exact']) {
     await assert.rejects(parseLeapctl(words(line)), (error) => error instanceof Refusal && error.code === ExitCode.usage, line);
   }
   for (const line of ['', 'dance', 'stats', 'stats x', 'stats 1 2', 'set 1', 'set 1 a', 'set 1 a=', 'set 1 a=1 a=2', 'stats 1 --force', 'stats 1 --control']) {
