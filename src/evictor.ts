@@ -18,8 +18,10 @@ import type { WriteBack } from './write-back.js';
 const MARGIN_MAX = 256;
 /** Victims at once while a thread waits for a read: about as long as that read takes. */
 const HASTY_PAGES = 16;
-/** Refused pages that wait for that look, at most: then eviction waits too. */
+/** Refused pages that wait for that look, at most: then eviction waits too, and the limit gives way until somebody has looked. */
 const REFUSED_MOST = 4096;
+/** A look says nothing of what was pinned after it: so long it counts. */
+const CLEAR_NS = 100e6;
 /** A stall that comes and goes is not reported more often than this. */
 const SAY_AGAIN_NS = 60e9;
 /** After as many victims in a row as this share of the residents could not be evicted, the limit gives way until something changes. */
@@ -38,6 +40,7 @@ export class Evictor {
   private refusals = 0;
   private taken = 0;
   private clearedTo = 0;
+  private clearedAt = 0;
   private failedInARow = 0;
   private saidAt = -Infinity;
   private readonly useMove: boolean;
@@ -68,7 +71,11 @@ export class Evictor {
 
   /** Nothing had its memory pinned when somebody looked, who knew of so many refusals. */
   clear(refusals: number): void {
-    this.clearedTo = Math.max(this.clearedTo, Math.min(refusals, this.refusals));
+    const cleared = Math.min(refusals, this.refusals);
+    if (cleared <= this.taken) return;
+    this.clearedTo = Math.max(this.clearedTo, cleared);
+    this.clearedAt = this.family.now;
+    this.retry();
   }
 
   /** Commands one batch of victims, when eviction is due and frames can be had. */
@@ -86,8 +93,10 @@ export class Evictor {
     this.starved = want <= 0;
     if (this.starved) return;
     if (this.takeRefused(want)) return;
-    this.starved = this.refused.length >= Math.min(REFUSED_MOST, family.resident >> 1);
-    if (this.starved) return;
+    if (this.refused.length >= Math.min(REFUSED_MOST, 1 + (family.resident >> 1))) {
+      family.evictionStalled = true; // without a word: whoever looks has one
+      return;
+    }
     const count = this.pick(want);
     if (count > 0) this.command(this.useMove ? Command.moveOut : Command.discard, count);
     else this.failed(1);
@@ -109,6 +118,7 @@ export class Evictor {
   private takeRefused(want: number): boolean {
     const { pages, victims } = this.family;
     let count = 0;
+    if (this.family.now - this.clearedAt > CLEAR_NS) this.clearedTo = this.taken;
     while (this.taken < this.clearedTo && count < want) {
       const page = this.refused.shift();
       this.taken++;

@@ -43,6 +43,8 @@ export interface Config {
   readonly eagain: number;
   readonly partial: number;
   readonly busy: number;
+  /** How often somebody looks whether anything is pinned, while refused pages wait for that; 0: never. */
+  readonly look: number;
   readonly registerError: number;
   readonly interrupt: number;
   readonly reclaim: number;
@@ -116,6 +118,7 @@ export function drawConfig(random: Random): Config {
     eagain: sometimes(random, 0.1),
     partial: sometimes(random, 0.1),
     busy: sometimes(random, 0.1),
+    look: random.chance(0.1) ? 0 : random.pick([0.1, 0.01]),
     registerError: sometimes(random, 0.3),
     interrupt: sometimes(random, 0.05),
     reclaim: sometimes(random, 0.1),

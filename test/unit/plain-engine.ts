@@ -8,13 +8,15 @@ import { Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS, PLACE_SH
 import { vpn } from '../../src/types.js';
 
 const START = vpn(0x7f0000000);
+/** The content that stands for a page of zeros. */
+const ZEROS = 1;
 
 export class PlainEngine implements Engine {
   readonly commands = new Int32Array(1024 * COMMAND_WORDS);
   readonly events = new Int32Array(8192 * EVENT_WORDS);
   readonly clock = new Float64Array(2);
   readonly frameHashes: Int32Array;
-  readonly zeroHash = new Int32Array([1, 1, 1, 1]);
+  readonly zeroHash = new Int32Array(HASH_WORDS).fill(ZEROS);
   readonly canMove = true;
   readonly canPoison = true;
   /** 1: mapped. */
@@ -74,7 +76,10 @@ export class PlainEngine implements Engine {
     if (command === Command.moveOut && this.pinned.size > 0) return this.moveOneByOne(first, frame, count);
     for (let i = 0; i < count; i++) {
       const hash = (frame + i) * HASH_WORDS;
-      if (command === Command.map) {
+      if (command === Command.zero) {
+        this.present[first + i] = 1;
+        this.content[first + i] = ZEROS;
+      } else if (command === Command.map) {
         if (this.frameHashes[hash] !== this.content[first + i]) throw new Error(`page ${first + i} is given another page's bytes`);
         this.present[first + i] = 1;
       } else if (command === Command.moveOut || command === Command.discard) {
@@ -86,6 +91,7 @@ export class PlainEngine implements Engine {
       else throw new Error(`command ${command} was not expected`);
     }
     if (command === Command.map) this.emit(Event.mapped, first, frame, count, 0, count);
+    else if (command === Command.zero) this.emit(Event.mapped, first, -1, count, 0, count);
     else if (command === Command.moveOut || command === Command.discard) this.emit(Event.evicted, first, frame, count, 0, command);
     else this.emit(command === Command.write ? Event.writeDone : Event.readDone, first, frame, count, 0, place);
   }
