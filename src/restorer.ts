@@ -13,6 +13,8 @@ import { pageIndex } from './types.js';
 const LOOK_PAGES = 4096;
 /** Pages wanted in one turn. */
 const WANT_PAGES = 4 * BATCH_PAGES;
+/** Pages whose read fails and is tried again, at most: each may take ten seconds, and a store that is gone fails them all. */
+const FAILING_PAGES = 16384;
 
 export class Restorer {
   private regionAt = 0;
@@ -29,13 +31,19 @@ export class Restorer {
     return counts[State.evicting] + counts[State.buffered] + counts[State.fetching] + counts[State.stored];
   }
 
+  /** Whether there is something to do now. */
+  get due(): boolean {
+    const { failing, inFlight } = this.faults.fetcher;
+    return inFlight === 0 && failing < FAILING_PAGES && this.left > failing;
+  }
+
   /** Asks for the next pages, as if threads waited for them. The caller serves. */
   run(): void {
     const { family, faults } = this;
     const { pages, regions, slots } = family;
     let looked = 0;
     let wanted = faults.waiting;
-    while (looked < LOOK_PAGES && wanted < WANT_PAGES && faults.fetcher.inFlight < WANT_PAGES) {
+    while (looked < LOOK_PAGES && wanted < WANT_PAGES && faults.fetcher.inFlight < WANT_PAGES && faults.fetcher.failing < FAILING_PAGES) {
       const region = regions.all()[this.regionAt];
       if (region === undefined) {
         this.regionAt = 0;

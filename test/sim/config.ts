@@ -52,6 +52,7 @@ export interface Config {
   readonly readError: number;
   readonly writeError: number;
   readonly writeOutage: number;
+  readonly readOutage: number;
   readonly corruptRead: number;
   readonly damage: number;
   /** Slots a chunk; 0: no donors. */
@@ -126,6 +127,7 @@ export function drawConfig(random: Random): Config {
     readError: sometimes(random, 0.05),
     writeError: sometimes(random, 0.05),
     writeOutage: random.chance(0.2) ? 0.002 : 0,
+    readOutage: random.chance(0.2) ? 0.002 : 0,
     corruptRead: sometimes(random, 0.02),
     damage: random.chance(0.2) ? 0.004 : 0,
     ...drawDonors(random),

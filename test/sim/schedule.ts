@@ -74,10 +74,9 @@ export class Program {
   /** A thread whose event was read goes on within this time, however busy the machine is: what a pager may count on. */
   hasten(): void {
     const { world } = this;
-    const bound = GO_ON_NS / world.config.nsPerStep;
     for (const space of this.kernel.spaces) {
       for (const thread of space.threads) {
-        for (let i = 0; i < 3 && thread.state === ThreadState.calling && world.now - thread.readAt > bound; i++) this.calls.goOn(thread, true);
+        for (let i = 0; i < 3 && thread.state === ThreadState.calling && world.ns - thread.readAt > GO_ON_NS; i++) this.calls.goOn(thread, true);
       }
     }
   }

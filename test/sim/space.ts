@@ -74,7 +74,7 @@ export class SimThread {
   call: Call | null = null;
   /** The place that its mremap has moved pages away from. */
   moved: { start: number; count: number } | null = null;
-  /** When its event was read: a thread that may go on does so before long. */
+  /** When its event was read, ns: a thread that may go on does so before long. */
   readAt = 0;
   /** The child that its fork will start. */
   unborn: SimSpace | null = null;

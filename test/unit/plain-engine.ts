@@ -18,20 +18,28 @@ export class PlainEngine implements Engine {
   readonly frameHashes: Int32Array;
   readonly zeroHash = new Int32Array(HASH_WORDS).fill(ZEROS);
   readonly canMove = true;
-  readonly canPoison = true;
+  canPoison = true;
   /** 1: mapped. */
   readonly present: Uint8Array;
   /** What each page holds; a number that stands for its bytes. */
   readonly content: Int32Array;
   /** Pages that cannot be moved out. */
   readonly pinned = new Set<number>();
+  /** The errno of a read of this slot from this place; 0: it goes well. */
+  readErrno: (slot: number, place: number) => number = () => 0;
+  /** How long the pager would have waited, ns: the clock goes on by it when nothing happens. */
+  waited = 0;
   /** Pages that were discarded. */
   discarded = 0;
   touches = 0;
   faults = 0;
   /** What each place's slots hold: the swap file, the replicas. */
   readonly places: readonly Int32Array[];
+  /** Pages whose touch raises SIGBUS. */
+  readonly poisoned = new Set<number>();
   private words = 0;
+  /** The page that the target waits for, or -1. */
+  private awaited = -1;
   private readonly mapped: Mapping[];
 
   /** @param touch the page that the n-th touch goes to  @param writes whether a touch changes the page */
@@ -48,7 +56,7 @@ export class PlainEngine implements Engine {
     this.mapped = [{ start: START, end: vpn(START + pages), permissions: 'rw-p', inode: 0, path: '', flags: ['rd', 'wr'] }];
   }
 
-  turn(commandWords: number): number {
+  turn(commandWords: number, waitNs = 0): number {
     this.words = 0;
     for (let at = 0; at < commandWords; at += COMMAND_WORDS) {
       this.execute(this.commands[at], this.commands[at + 1], this.commands[at + 2], this.commands[at + 3]);
@@ -58,13 +66,20 @@ export class PlainEngine implements Engine {
     // The target runs until it touches a page that is out; if that page is on its way the turn brings nothing more.
     for (let steps = 0; steps < 64; steps++) {
       const page = this.touch(this.touches);
-      if (this.present[page] === 0) {
+      if (this.present[page] === 0 && !this.poisoned.has(page)) {
+        if (page === this.awaited) break;
+        this.awaited = page;
         this.faults++;
         this.emit(Event.fault, page, 7, 0, 0, 0);
         break;
       }
+      this.awaited = -1;
       if (this.writes(this.touches)) this.content[page] += this.pages;
       this.touches++;
+    }
+    if (this.words === 0) {
+      this.waited += waitNs;
+      this.clock[0] += waitNs;
     }
     return this.words;
   }
@@ -74,9 +89,12 @@ export class PlainEngine implements Engine {
     const place = word >> PLACE_SHIFT;
     const slots = this.places[place];
     if (command === Command.moveOut && this.pinned.size > 0) return this.moveOneByOne(first, frame, count);
+    let errno = 0;
+    if (command === Command.read) for (let slot = first; slot < first + count; slot++) errno ||= this.readErrno(slot, place);
     for (let i = 0; i < count; i++) {
       const hash = (frame + i) * HASH_WORDS;
-      if (command === Command.zero) {
+      if (command === Command.poison) this.poisoned.add(first + i);
+      else if (command === Command.zero) {
         this.present[first + i] = 1;
         this.content[first + i] = ZEROS;
       } else if (command === Command.map) {
@@ -91,9 +109,9 @@ export class PlainEngine implements Engine {
       else throw new Error(`command ${command} was not expected`);
     }
     if (command === Command.map) this.emit(Event.mapped, first, frame, count, 0, count);
-    else if (command === Command.zero) this.emit(Event.mapped, first, -1, count, 0, count);
+    else if (command === Command.zero || command === Command.poison) this.emit(Event.mapped, first, -1, count, 0, count);
     else if (command === Command.moveOut || command === Command.discard) this.emit(Event.evicted, first, frame, count, 0, command);
-    else this.emit(command === Command.write ? Event.writeDone : Event.readDone, first, frame, count, 0, place);
+    else this.emit(command === Command.write ? Event.writeDone : Event.readDone, first, frame, count, errno, place);
   }
 
   private moveOneByOne(first: number, frame: number, count: number): void {
