@@ -34,6 +34,8 @@ export class Evictor {
   enabled = true;
   /** No frame could be had for victims: io in flight will free some. */
   starved = false;
+  /** Nor will any: the limit gives way for one turn. */
+  private yielding = false;
   private readonly victim = new Int32Array(BATCH_PAGES);
   /** Pages that UFFDIO_MOVE refused; how many have come in and gone out so far, and up to which one they are cleared. */
   private readonly refused = new PageQueue();
@@ -80,10 +82,12 @@ export class Evictor {
 
   /** Commands one batch of victims, when eviction is due and frames can be had. */
   run(): void {
-    this.starved = false;
-    if (!this.due) return;
     const { family } = this;
     const { frames } = family;
+    this.starved = false;
+    if (this.yielding) family.evictionStalled = !this.enabled || this.writeBack.failing;
+    this.yielding = false;
+    if (!this.due) return;
     if (family.refusedLeft) this.forgetRefused();
     const most = this.fetcher.demanded > 0 ? HASTY_PAGES : BATCH_PAGES;
     let want = Math.min(most, 2 * this.margin - family.room, family.resident, family.commands.room - 2);
@@ -91,7 +95,7 @@ export class Evictor {
     if (frames.free < want + reserve) family.reclaim(want + reserve);
     want = Math.min(want, frames.free - reserve);
     this.starved = want <= 0;
-    if (this.starved) return;
+    if (this.starved) return this.yieldIfHeld();
     if (this.takeRefused(want)) return;
     if (this.refused.length >= Math.min(REFUSED_MOST, 1 + (family.resident >> 1))) {
       family.evictionStalled = true; // without a word: whoever looks has one
@@ -100,6 +104,13 @@ export class Evictor {
     const count = this.pick(want);
     if (count > 0) this.command(this.useMove ? Command.moveOut : Command.discard, count);
     else this.failed(1);
+  }
+
+  /** With no io in flight it is the pages that wait for room that hold the frames, while room waits for a frame. */
+  private yieldIfHeld(): void {
+    const { family, fetcher, writeBack } = this;
+    if (fetcher.inFlight + writeBack.inFlight + family.dirty.size > 0) return;
+    this.yielding = family.evictionStalled = true;
   }
 
   /** Asks the policy for victims, and gives back at once what a thread is waiting for or a command is touching. */
