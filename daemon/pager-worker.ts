@@ -198,7 +198,7 @@ function main(): void {
   loop(attached, new Placer(engine, calibration));
   donors?.close();
   const gone = pager.stats().spaces === 0;
-  if (gone) engine.abandon();
+  if (gone || pager.strandedPages > 0) engine.abandon(); // the target keeps its descriptor: without one a lost page would read as zeros
   else leave(engine);
   send({ kind: 'ended', ending: gone ? 'target-gone' : 'detached' });
 }

@@ -38,6 +38,8 @@ export class Family {
   /** Spaces that are alive. */
   readonly spaces: SpaceId[] = [spaceId(0)];
 
+  /** Pages that the store could not give back, as long as nobody has removed them: those with the flag `lost`. */
+  readonly lost = new Set<PageIndex>();
   /** Resident pages that count against the limit: those of spaces that can be evicted from. */
   resident = 0;
   /** Pages in map and zero commands of this step: they will be resident. */

@@ -224,7 +224,7 @@ export class FaultPath {
     pages.setState(page, State.empty);
     pages.locate(page, NONE);
     pages.lower(page, PageFlag.lost);
-    this.fetcher.forget(page);
+    this.family.lost.delete(page);
   }
 
   private faultTime(page: PageIndex, frame: FrameIndex): number {

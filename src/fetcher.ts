@@ -157,6 +157,7 @@ export class Fetcher {
   private lose(page: PageIndex, slot: SlotIndex, what: string, errno: number): void {
     this.retries.forget(page);
     this.family.pages.raise(page, PageFlag.lost);
+    this.family.lost.add(page);
     this.family.counters.lostPages++;
     this.family.notify('error', what, { page, slot, errno });
   }

@@ -274,6 +274,11 @@ export class Pager {
     return this.family.regions.indexEnd;
   }
 
+  /** After the detach: pages of the target that are registered still, since nothing else keeps them from reading as zeros. */
+  get strandedPages(): number {
+    return this.restorer.stranded;
+  }
+
   get faultCount(): number {
     return this.family.counters.faults;
   }

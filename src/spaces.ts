@@ -215,6 +215,7 @@ export class Spaces {
     const { pages, frames, slots } = this.family;
     const state = pages.state[from];
     pages.flags[to] = PageFlag.fixed | (pages.flags[from] & PageFlag.lost);
+    if (pages.has(from, PageFlag.lost)) this.family.lost.add(to);
     if (state === State.resident || state === State.empty) {
       pages.setState(to, state);
       const slot = state === State.resident ? pages.slotOf(from) : NONE;
@@ -314,6 +315,7 @@ export class Spaces {
     else if (state === State.fetching) this.fetcher.orphan(page, pages.frameOf(page));
     else if (state === State.evicting) throw new Error(`page ${page} is removed while it is EVICTING`);
     this.fetcher.forget(page);
+    if (family.lost.size > 0) family.lost.delete(page);
   }
 
   private *spansOfAll(): Generator<{ space: SpaceId; start: number; end: number }> {

@@ -92,3 +92,16 @@ test('a page that cannot be read takes no neighbour along', () => {
   assert.deepEqual([...engine.poisoned], [5]);
   assert.equal(engine.present.reduce((sum, there) => sum + there), PAGES - 1);
 });
+
+test('where no page can be made to raise SIGBUS a detach ends all the same, and the lost page reads as nothing else', () => {
+  const { engine, pager, touch } = paged();
+  engine.canPoison = false;
+  engine.readErrno = (slot) => (slot === 0 ? Errno.EIO : 0);
+  touch();
+  until(pager, engine, () => pager.stats().lostPages === 1);
+  const { turns } = until(pager, engine, () => (pager.requestDetach(), !pager.step(TURN_NS)));
+  assert.ok(turns < 1000, `${turns} turns`);
+  assert.equal(pager.strandedPages, 1);
+  assert.deepEqual([engine.present[0], engine.registered[0]], [0, 1], 'its toucher waits');
+  for (let page = 1; page < PAGES; page++) assert.deepEqual([engine.present[page], engine.registered[page]], [1, 0]);
+});

@@ -23,6 +23,8 @@ export class PlainEngine implements Engine {
   readonly present: Uint8Array;
   /** What each page holds; a number that stands for its bytes. */
   readonly content: Int32Array;
+  /** 1: a missing page is a fault; otherwise it reads as zeros. */
+  readonly registered: Uint8Array;
   /** Pages that cannot be moved out. */
   readonly pinned = new Set<number>();
   /** The errno of a read of this slot from this place; 0: it goes well. */
@@ -51,6 +53,7 @@ export class PlainEngine implements Engine {
   ) {
     this.frameHashes = new Int32Array(frames * HASH_WORDS);
     this.present = new Uint8Array(pages).fill(1);
+    this.registered = new Uint8Array(pages);
     this.content = new Int32Array(pages).map((_, i) => i + 2);
     this.places = Array.from({ length: 1 + REPLICAS }, () => new Int32Array(pages * 2));
     this.mapped = [{ start: START, end: vpn(START + pages), permissions: 'rw-p', inode: 0, path: '', flags: ['rd', 'wr'] }];
@@ -136,10 +139,12 @@ export class PlainEngine implements Engine {
     this.words = at + EVENT_WORDS;
   }
 
-  register(): number {
+  register(_space: number, start: number, count: number): number {
+    this.registered.fill(1, start - START, start - START + count);
     return 0;
   }
-  unregister(): number {
+  unregister(_space: number, start: number, count: number): number {
+    this.registered.fill(0, start - START, start - START + count);
     return 0;
   }
   protect(): number {
