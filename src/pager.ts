@@ -196,6 +196,7 @@ export class Pager {
 
   /** A fault where a mapping has grown in place: it is learnt, then served; an address that nobody knows is only woken. */
   private faultUnknown(space: SpaceId, at: number, thread: number, flags: number): void {
+    if (!this.family.spaces.includes(space)) return; // a child that cannot be followed
     this.spaces.grown(space, at);
     const region = this.family.regions.inside(space, at, at + 1)[0];
     if (region === undefined) this.engine.unbind(space, vpn(at), 1);

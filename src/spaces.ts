@@ -30,8 +30,8 @@ export function isPageable(mapping: Mapping): boolean {
 export class Spaces {
   /** What was seen of each space last; the same array means that nothing has changed. */
   private readonly seen = new Map<SpaceId, Mapping[]>();
-  /** Ranges that somebody else has registered with a userfaultfd of their own, by start. */
-  private readonly foreign = new Set<string>();
+  /** Ranges that are left alone, and that this was said of: registered by somebody else with a userfaultfd of their own, or too large. */
+  private readonly leftAlone = new Set<string>();
   /** Ranges that were removed and may have pages all the same: after MADV_FREE, or because the removal is still to take effect. */
   private rechecks: { space: SpaceId; start: number; end: number }[] = [];
   /** Moves whose second event, the end of the old place, is still to come. */
@@ -74,21 +74,15 @@ export class Spaces {
 
   private take(space: SpaceId, start: Vpn, count: number): void {
     const { family } = this;
-    const errno = family.engine.register(space, start, count);
-    if (errno !== Errno.ok) {
-      const key = `${space}:${start}:${count}`;
-      if (this.foreign.has(key)) return;
-      this.foreign.add(key);
-      const busy = errno === Errno.EBUSY;
-      family.notify(busy ? 'info' : 'warn', busy ? 'the target uses userfaultfd on a range itself: left alone' : 'a mapping could not be registered: left alone', {
-        start: `0x${(start * 4096).toString(16)}`,
-        pages: count,
-        errno,
-      });
-      return;
+    const key = `large:${space}:${start}:${count}`;
+    if (this.leftAlone.has(key)) return;
+    if (!family.makeRoom(count)) {
+      family.engine.unregister(space, start, count); // where a mapping of ours has grown in place it is registered, and has nothing of ours
+      return this.leaveAlone(key, 'warn', 'a mapping is too large to be paged: left alone', start, count);
     }
+    const errno = family.engine.register(space, start, count);
+    if (errno !== Errno.ok) return this.leaveUnregistered(space, start, count, errno);
     const region = family.regions.add(space, start, count);
-    family.reserve();
     for (let i = 0; i < count; i++) {
       const page = pageIndex(region.first + i);
       family.pages.setState(page, State.empty);
@@ -96,6 +90,19 @@ export class Spaces {
     }
     family.engine.bind(space, start, count, region.first);
     this.learn(region);
+  }
+
+  private leaveUnregistered(space: SpaceId, start: Vpn, count: number, errno: number): void {
+    const key = `${space}:${start}:${count}`;
+    if (errno === Errno.EBUSY) this.leaveAlone(key, 'info', 'the target uses userfaultfd on a range itself: left alone', start, count, errno);
+    else this.leaveAlone(key, 'warn', 'a mapping could not be registered: left alone', start, count, errno);
+  }
+
+  /** Says so, once. */
+  private leaveAlone(key: string, level: 'info' | 'warn', what: string, start: Vpn, pages: number, errno?: number): void {
+    if (this.leftAlone.has(key)) return;
+    this.leftAlone.add(key);
+    this.family.notify(level, what, { start: `0x${(start * 4096).toString(16)}`, pages, ...(errno !== undefined && { errno }) });
   }
 
   /** EMPTY pages of the region that are there all the same become RESIDENT. */
@@ -196,15 +203,15 @@ export class Spaces {
   forked(parent: SpaceId, child: SpaceId): void {
     const { family } = this;
     const { regions, engine } = family;
-    if (child < 0) {
+    const theirs = regions.of(parent);
+    if (child < 0 || !family.makeRoom(theirs.reduce((sum, { count }) => sum + count, 0))) {
       family.notify('error', 'the target has forked more children than can be followed: a child that touches a stored page waits for ever', {});
       return;
     }
     family.spaces.push(child);
     family.counters.forks++;
-    for (const region of regions.of(parent)) {
+    for (const region of theirs) {
       const copy = regions.add(child, region.start, region.count);
-      family.reserve();
       for (let i = 0; i < region.count; i++) this.inherit(pageIndex(region.first + i), pageIndex(copy.first + i));
       engine.bind(child, region.start, region.count, copy.first);
     }

@@ -42,7 +42,7 @@ export class PlainEngine implements Engine {
   private words = 0;
   /** The page that the target waits for, or -1. */
   private awaited = -1;
-  private readonly mapped: Mapping[];
+  private mapped: Mapping[];
 
   /** @param touch the page that the n-th touch goes to  @param writes whether a touch changes the page */
   constructor(
@@ -85,6 +85,12 @@ export class PlainEngine implements Engine {
       this.clock[0] += waitNs;
     }
     return this.words;
+  }
+
+  /** The target maps so many pages more, of which nothing is known here: they must not be registered. */
+  mapMore(pages: number): void {
+    const start = vpn(START + 2 * this.pages);
+    this.mapped = [...this.mapped, { ...this.mapped[0]!, start, end: vpn(start + pages) }];
   }
 
   private execute(word: number, first: number, frame: number, count: number): void {
@@ -140,6 +146,7 @@ export class PlainEngine implements Engine {
   }
 
   register(_space: number, start: number, count: number): number {
+    if (start - START + count > this.pages) throw new Error('a mapping is registered that is to be left alone');
     this.registered.fill(1, start - START, start - START + count);
     return 0;
   }
