@@ -11,7 +11,7 @@ import type { ConnectionId, Fabric, FabricEvent, RdmaReport } from '../src/fabri
 import type { Traffic } from '../src/remote/donors.js';
 import { checkLayout, Errno, MAX_SPACES } from '../src/layout.js';
 import { vpn, type FrameIndex, type PageIndex, type SpaceId, type Vpn } from '../src/types.js';
-import { processOfThread } from './family-process.js';
+import { namespaceOf, processOfThread } from './family-process.js';
 import { parseSmaps } from './smaps.js';
 
 export interface EngineOptions {
@@ -171,10 +171,14 @@ export class NativeEngine implements Engine, Fabric {
 
   private readonly seen = new Map<SpaceId, SeenMappings>();
 
+  /** Of the target and its children: it may have exited when one of them is asked about. */
+  private readonly namespace: string | undefined;
+
   private constructor(
     private readonly native: NativeHandle,
     private readonly pid: number,
   ) {
+    this.namespace = namespaceOf(pid);
     this.commands = native.commands;
     this.events = native.events;
     this.clock = native.clock;
@@ -285,7 +289,7 @@ export class NativeEngine implements Engine, Fabric {
   }
 
   adopt(space: SpaceId, thread: number): boolean {
-    const pid = processOfThread(this.pid, thread);
+    const pid = processOfThread(this.namespace, thread);
     if (pid === undefined) return false;
     try {
       this.native.adopt(space, pid);
