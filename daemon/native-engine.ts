@@ -272,13 +272,13 @@ export class NativeEngine implements Engine, Fabric {
   }
 
   /** The same array as last time when nothing seems to have changed. Our own pages in the target are left out. */
-  mappings(space: SpaceId): Mapping[] {
+  mappings(space: SpaceId, fresh = false): Mapping[] {
     const pid = this.native.viewOf(space); // the helper's /proc, which lasts when the first thread has left
     if (pid <= 0) return [];
     try {
       const maps = readFileSync(`/proc/${pid}/maps`, 'utf8');
       const before = this.seen.get(space);
-      if (before && before.maps === maps && before.reused++ < FULL_READING_EVERY) return before.parsed;
+      if (!fresh && before && before.maps === maps && before.reused++ < FULL_READING_EVERY) return before.parsed;
       const own = this.native.ownArea(space);
       const parsed = parseSmaps(readFileSync(`/proc/${pid}/smaps`, 'utf8')).filter((mapping) => mapping.end <= own.start || mapping.start >= own.end);
       this.seen.set(space, { maps, parsed, reused: 0 });

@@ -219,13 +219,14 @@ export class Fetcher {
     this.arrived(page, frameIndex(NONE));
   }
 
-  /** A place did not give back what it was given: it counts no more if another one has the slot. @returns whether one has */
+  /** A place did not give back what it was given: it counts no more if another one has the slot, and these were wrong bytes. @returns whether one has */
   private distrust(slot: SlotIndex, place: number, errno: number): boolean {
     const { chunks, slots, counters } = this.family;
     if (errno === Errno.ok) counters.hashMismatches++;
     else if (errno !== Errno.ECANCELED) counters.readErrors++;
     if (slots.state[slot] !== SlotState.valid) return true;
     if (chunks.slotsPerChunk === 0 || (chunks.places[slot] & ~place) === 0) return false;
+    if (errno !== Errno.ok) return true; // it may pass; a donor whose read fails is as good as gone, and told of
     chunks.places[slot] &= ~place;
     chunks.doubt(chunks.chunkOf(slot));
     return true;

@@ -202,7 +202,7 @@ export class Spaces {
   /** The target has forked: the child has the same regions; what is stored is shared, slot by slot. */
   forked(parent: SpaceId, child: SpaceId): void {
     const { family } = this;
-    const { regions, engine } = family;
+    const { regions } = family;
     const theirs = regions.of(parent);
     if (child < 0 || !family.makeRoom(theirs.reduce((sum, { count }) => sum + count, 0))) {
       family.notify('error', 'the target has forked more children than can be followed: a child that touches a stored page waits for ever', {});
@@ -210,12 +210,45 @@ export class Spaces {
     }
     family.spaces.push(child);
     family.counters.forks++;
+    const kept = this.keptBack(parent);
     for (const region of theirs) {
-      const copy = regions.add(child, region.start, region.count);
-      for (let i = 0; i < region.count; i++) this.inherit(pageIndex(region.first + i), pageIndex(copy.first + i));
-      engine.bind(child, region.start, region.count, copy.first);
+      let at: number = region.start;
+      for (const { start, end, flags } of kept) {
+        if (end <= at || start >= region.start + region.count) continue;
+        this.inheritRun(child, region, at, start);
+        at = Math.min(end, region.start + region.count);
+        if (flags.includes('wf')) this.inheritNothing(child, vpn(Math.max(start, region.start)), at);
+      }
+      this.inheritRun(child, region, at, region.start + region.count);
     }
     family.notify('info', 'the target has forked; the child is paged too', { spaces: family.spaces.length });
+  }
+
+  /** What a child gets nothing of (MADV_DONTFORK), or zeros (MADV_WIPEONFORK): the target may have said so since the mapping was taken. */
+  private keptBack(parent: SpaceId): Mapping[] {
+    const mappings = this.family.engine.mappings(parent, true);
+    return mappings.filter(({ flags }) => flags.includes('um') && (flags.includes('dc') || flags.includes('wf'))).sort((a, b) => a.start - b.start);
+  }
+
+  /** The part of the parent's region from `start` to `end`. */
+  private inheritRun(child: SpaceId, region: Region, start: number, end: number): void {
+    if (end <= start) return;
+    const { regions, engine } = this.family;
+    const copy = regions.add(child, vpn(start), end - start);
+    const first = region.first + (start - region.start);
+    for (let i = 0; i < copy.count; i++) this.inherit(pageIndex(first + i), pageIndex(copy.first + i));
+    engine.bind(child, copy.start, copy.count, copy.first);
+  }
+
+  /** Pages that are zeros in the child. */
+  private inheritNothing(child: SpaceId, start: Vpn, end: number): void {
+    const { regions, engine, pages } = this.family;
+    const empty = regions.add(child, start, end - start);
+    for (let i = 0; i < empty.count; i++) {
+      pages.setState(pageIndex(empty.first + i), State.empty);
+      pages.raise(pageIndex(empty.first + i), PageFlag.fixed);
+    }
+    engine.bind(child, empty.start, empty.count, empty.first);
   }
 
   private inherit(from: PageIndex, to: PageIndex): void {

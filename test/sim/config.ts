@@ -5,7 +5,7 @@ import type { Random } from './world.js';
 
 /** What a thread of the program may do besides touching memory. */
 export const CALLS = [
-  'dontneed', 'free', 'munmap', 'mmap', 'heap', 'move', 'replace', 'grow', 'shrink', 'protect', 'fork', 'exit', 'pin', 'spawn',
+  'dontneed', 'free', 'munmap', 'mmap', 'heap', 'move', 'replace', 'grow', 'shrink', 'protect', 'fork', 'exit', 'pin', 'spawn', 'onfork',
 ] as const;
 export type CallName = (typeof CALLS)[number];
 

@@ -119,6 +119,7 @@ export class SimKernel {
     else {
       event.thread.state = ThreadState.calling;
       event.thread.readAt = this.world.ns;
+      if (event.kind === 'fork') space.forkToldAt = this.world.turn;
     }
     return event;
   }

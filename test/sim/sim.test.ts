@@ -16,7 +16,7 @@ const WANTED = [
   'read:ok', 'read:EIO', 'write:ok', 'write:EIO', 'write:ENOSPC', 'store:corrupt read', 'store:read outage', 'store:damaged', 'sigbus',
   'fault:read', 'fault:write', 'fault:wp', 'fault:interrupted', 'event:faultUnknown',
   'event:remove', 'event:unmap', 'event:remap', 'event:fork', 'event:targetExit', 'event:helperLost', 'event read during a discard',
-  'call:madvise dontneed', 'call:madvise free', 'call:munmap', 'call:mmap', 'call:mmap fixed', 'call:brk', 'call:mprotect', 'call:fork', 'call:child exits',
+  'call:madvise dontneed', 'call:madvise free', 'call:munmap', 'call:mmap', 'call:mmap fixed', 'call:brk', 'call:mprotect', 'call:fork', 'call:madvise wipeonfork', 'call:madvise dontfork', 'call:child exits',
   'call:mremap moves', 'call:mremap moves and grows', 'call:mremap moves over another', 'call:mremap moves and leaves the old', 'call:mremap shrinks',
   'call:registered mapping grows in place', 'call:pin', 'touch of a page that is about to be dropped', 'lazily freed page vanishes',
   'register:ok', 'register:EBUSY', 'register:ENOMEM', 'adopt:ok', 'adopt:refused', 'drop',
