@@ -2,6 +2,7 @@
 
 #include <sys/syscall.h>
 #include <cerrno>
+#include <cstring>
 
 #ifndef __x86_64__
 #error "leap runs on x86-64 only; another processor needs its own arch file"
@@ -40,6 +41,33 @@ size_t findSyscall(const uint8_t* code, size_t size) {
     if (code[i] == 0x0f && code[i + 1] == 0x05) return i;
   }
   return size;
+}
+
+// glibc's struct pthread is aligned to 64 bytes, and all of that lies in its line at 0x2c0. (musl clears a word of its own .bss instead.)
+bool holdsThread(const uint8_t* page) {
+  struct Line {
+    uint64_t next, previous;  // of the list of stacks
+    int32_t tid, unused;
+    uint64_t robustPrevious, robustList;
+    int64_t futexOffset;  // from the links of a pthread_mutex_t to its lock: the one constant here
+    uint64_t pending;
+  };
+  constexpr size_t kLine = 64, kPage = 4096;
+  constexpr int64_t kFutexOffset = -32;
+  constexpr int32_t kMaxTid = 1 << 22;
+  static_assert(sizeof(Line) <= kLine && offsetof(Line, tid) == 0x10 && offsetof(Line, futexOffset) == 0x28);
+  const auto pointer = [](uint64_t word) { return word >> 16 != 0 && word >> 47 == 0; };
+  for (size_t at = 0; at < kPage; at += kLine) {
+    int64_t offset;
+    memcpy(&offset, page + at + offsetof(Line, futexOffset), sizeof offset);
+    if (offset != kFutexOffset) continue;
+    Line line;
+    memcpy(&line, page + at, sizeof line);
+    if (line.tid > 0 && line.tid <= kMaxTid && pointer(line.next) && pointer(line.previous) && pointer(line.robustPrevious) && pointer(line.robustList)) {
+      return true;
+    }
+  }
+  return false;
 }
 
 const uint8_t kCode[] = {

@@ -21,6 +21,10 @@ void restart(Registers& registers);
 // Offset of a syscall instruction in code[0, size), or size.
 size_t findSyscall(const uint8_t* code, size_t size);
 
+// True when the page holds what the kernel touches of a thread that exits: the number that it clears (set_tid_address), which pthread_join waits for,
+// and the list of robust mutexes. It does not wait for a page that has been taken out just then: the join would never end.
+bool holdsThread(const uint8_t* page);
+
 // A step of a program of system calls: the helper runs a table of them without coming back to us.
 struct CallStep {
   int64_t number;

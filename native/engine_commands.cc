@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "arch_x86_64.h"
 #include "engine.h"
 #include "uffd.h"
 
@@ -171,11 +172,14 @@ uint32_t Engine::evict(const int32_t* words, uint32_t left) {
   }
 
   for (uint32_t i = 0, at = 0; i < taken; at += runs[i].pages, i++) {
+    for (uint32_t page = 0; page < runs[i].pages; page++) {
+      if (status[at + page] == 0 && arch::holdsThread(runs[i].into + page * size_t{kPageSize})) status[at + page] = EPERM;
+    }
     const int32_t* command = &words[i * kCommandWords];
     for (uint32_t from = 0, to; from < runs[i].pages; from = to) {
       int result = status[at + from];
       for (to = from + 1; to < runs[i].pages && status[at + to] == result;) to++;
-      if (result == 0) {
+      if (result == 0 || result == EPERM) {
         frames_.hash(static_cast<uint32_t>(command[2]) + from, to - from);
         (moves ? counters_.pagesMoved : counters_.pagesDiscarded) += to - from;
       }

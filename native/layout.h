@@ -38,7 +38,8 @@ enum class Event : int32_t {
   kFork = 6,          // parent space, child space
   kMapped = 7,        // page, frame or -1, pages done from the front, errno that stopped it or 0, pages asked for
   kUnprotected = 8,   // page, -, count, errno
-  kEvicted = 9,       // page, frame, count, errno (0 taken; ENOENT not present; EBUSY pinned or shared; EINVAL not movable; EAGAIN; ESRCH), command
+  kEvicted = 9,       // page, frame, count, errno (0 taken; EPERM taken too, and to be put back at once: the kernel needs it when a thread exits, see
+                      // arch::holdsThread; ENOENT not present; EBUSY pinned or shared; EINVAL not movable; EAGAIN; ESRCH), command
   kReadDone = 10,     // slot, frame, count, errno (ECANCELED: the replica was unmapped), place
   kWriteDone = 11,    // slot, frame, count, errno, place
   kTargetExit = 12,   // space: the process is gone (pidfd), or its address space is

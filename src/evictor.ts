@@ -172,7 +172,8 @@ export class Evictor {
   }
 
   /** The result for a run of victims. */
-  evicted(firstPage: number, firstFrame: number, count: number, errno: number, command: number): void {
+  evicted(firstPage: number, firstFrame: number, count: number, status: number, command: number): void {
+    const errno = status === 1 ? Errno.ok : status; // EPERM, native/layout.h
     for (let i = 0; i < count; i++) this.evictedOne(pageIndex(firstPage + i), frameIndex(firstFrame + i), errno, command);
     if (errno === Errno.ok || errno === Errno.ENOENT || (errno === Errno.EBUSY && command === Command.moveOut && this.discardRefused)) this.failedInARow = 0;
     else this.failed(count);

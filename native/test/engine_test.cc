@@ -7,6 +7,7 @@
 #include <cstring>
 #include <functional>
 #include <poll.h>
+#include <pthread.h>
 #include <string>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -27,7 +28,7 @@ uint8_t pattern(uint32_t page, uint32_t byte) { return static_cast<uint8_t>(page
 
 // What the child does when told; it answers 'y' or 'n'.
 //   v verify   z verify that the first half is zeros   d MADV_DONTNEED of the first half   m munmap of the first half   f fork, the child verifies
-//   g fork, the child verifies twice, a while between   q leave
+//   g fork, the child verifies twice, a while between   t, T start a thread with its stack in the first half   j have it end, and wait for that   q leave
 bool verify(const uint8_t* memory, uint32_t from) {
   for (uint32_t page = from; page < kPages; page++) {
     for (uint32_t byte = 0; byte < kPageSize; byte += 61) {
@@ -44,9 +45,43 @@ bool zeros(const uint8_t* memory) {
   return true;
 }
 
+// A thread that waits for a word on `wake`. What glibc keeps of it lies at the top of its stack: the kernel's part in page `kThreadPage`.
+constexpr uint32_t kThreadPage = 30;
+constexpr size_t kThreadLine = 0x2c0;  // from pthread_self() to the kernel's part
+struct Waiter {
+  int wake[2];
+  pthread_t thread;
+
+  // `across`: its first page and that of the kernel's part are two.
+  bool start(uint8_t* memory, bool across) {
+    size_t top = kThreadPage * size_t{kPageSize};
+    if (pipe(wake) || !run(memory, top)) return false;
+    const size_t below = memory + top - reinterpret_cast<uint8_t*>(thread), wanted = across ? top - kThreadLine : top + 64;
+    return end() && run(memory, wanted + below) && reinterpret_cast<uint8_t*>(thread) == memory + wanted;
+  }
+  bool run(uint8_t* memory, size_t top) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstack(&attributes, memory, top);
+    return pthread_create(&thread, &attributes, wait, this) == 0;
+  }
+  static void* wait(void* self) {
+    char byte;
+    return read(static_cast<Waiter*>(self)->wake[0], &byte, 1) == 1 ? self : nullptr;
+  }
+  bool end() {
+    if (write(wake[1], "", 1) != 1) return false;
+    timespec until{};
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 2;
+    return pthread_timedjoin_np(thread, nullptr, &until) == 0;
+  }
+};
+
 [[noreturn]] void live(uint8_t* memory, int orders, int answers) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   uint32_t from = 0;
+  Waiter waiter;
   for (char order; read(orders, &order, 1) == 1;) {
     bool good = false;
     int status = 0;
@@ -81,6 +116,14 @@ bool zeros(const uint8_t* memory) {
         good = child > 0 && waitpid(child, &status, 0) == child && status == 0;
         break;
       }
+      case 't':
+      case 'T':
+        from = kPages / 2;
+        good = waiter.start(memory, order == 'T');
+        break;
+      case 'j':
+        good = waiter.end();
+        break;
       default:
         _exit(0);
     }
@@ -410,6 +453,37 @@ void adoptedChild() {
   pager.leave();
 }
 
+// Of the pages of a thread's stack, the one that the kernel clears a word in is reported by itself, while the thread lives.
+void threads(Command how, bool across) {
+  Pager pager(how == Command::kMoveOut);
+  if (how == Command::kMoveOut && !pager.engine->canMove()) return;
+  EXPECT(pager.tell(across ? 'T' : 't') == 'y');
+  uint32_t marked = 0;
+  pager.hook = [&](const int32_t* event) {
+    if (event[0] != static_cast<int32_t>(Event::kEvicted) || event[4] != EPERM) return false;
+    EXPECT(event[1] == kThreadPage && event[2] == kThreadPage && event[3] == 1);
+    marked++;
+    int32_t hash[kHashWords];
+    Frames& frames = pager.engine->frames();
+    memcpy(hash, frames.hashes() + kThreadPage * kHashWords, sizeof hash);
+    frames.hash(kThreadPage, 1);
+    EXPECT(memcmp(hash, frames.hashes() + kThreadPage * kHashWords, sizeof hash) == 0);
+    pager.command(Command::kMap, kThreadPage, kThreadPage, 1);
+    return true;
+  };
+  for (uint32_t page = 0; page < kPages; page += kBatchPages) pager.command(how, page, page, kBatchPages);
+  pager.turn(0);
+  EXPECT(marked == 1);
+  pager.turn(0);
+  EXPECT(pager.tell('j') == 'y');
+  // Its number is 0 now, as in a stack that nobody uses.
+  pager.command(how, kThreadPage, kThreadPage, 1);
+  pager.turn(0);
+  EXPECT(marked == 1);
+  pager.hook = nullptr;
+  pager.leave();
+}
+
 void exits() {
   Pager pager;
   pager.evict(Command::kDiscard, false);
@@ -500,6 +574,12 @@ int main() {
   run("engine tells of an unmap", unmapThenGone);
   run("engine serves a forked child", forkedChild);
   run("engine evicts from an adopted child", adoptedChild);
+  for (bool across : {false, true}) {
+    run(across ? "engine, moving, tells of a thread on two pages" : "engine, moving, tells of a thread",
+        [=] { threads(Command::kMoveOut, across); });
+    run(across ? "engine, discarding, tells of a thread on two pages" : "engine, discarding, tells of a thread",
+        [=] { threads(Command::kDiscard, across); });
+  }
   run("engine tells of the exit once", exits);
   run("engine wakes", wakes);
   run("engine wakes while it spins", wakesWhileSpinning);
