@@ -122,6 +122,8 @@ class Run {
     switch (random.below(5)) {
       case 0:
         this.limit = random.chance(0.5) ? random.between(4, 40) : random.between(4, 400);
+        // A much lower one with few frames and a slow store takes its time, and a fault waits as long.
+        world.excusedUntil = Math.max(world.excusedUntil, world.turn + PATIENCE);
         this.overLimitSince = -1;
         world.note('limit', this.limit);
         world.hit('control:limit');
