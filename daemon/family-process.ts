@@ -11,11 +11,12 @@ const text = (path: string): string => {
   }
 };
 
-const namespaceOf = (pid: string | number): string => {
+/** The pid namespace of a process, as a name; undefined when the process is gone. */
+export const namespaceOf = (pid: string | number): string | undefined => {
   try {
     return readlinkSync(`/proc/${pid}/ns/pid`);
   } catch {
-    return '';
+    return undefined;
   }
 };
 
@@ -26,13 +27,13 @@ function numbers(status: string, name: string): number[] {
 }
 
 /**
- * @param target a process of the family, by our number
- * @param thread a thread of the same pid namespace as the target, by that namespace's number
+ * @param namespace that of the family, asked for while its first process lived; undefined: not known, and no thread is taken for one of it
+ * @param thread a thread of that namespace, by its number there
  * @returns our number of the thread's process; undefined when there is none.
  */
-export function processOfThread(target: number, thread: number): number | undefined {
-  const namespace = namespaceOf(target);
-  if (namespace === '' || namespace === namespaceOf('self')) return numbers(text(`/proc/${thread}/status`), 'Tgid')[0];
+export function processOfThread(namespace: string | undefined, thread: number): number | undefined {
+  if (namespace === undefined) return undefined;
+  if (namespace === namespaceOf('self')) return numbers(text(`/proc/${thread}/status`), 'Tgid')[0];
   for (const entry of readdirSync('/proc')) {
     if (!/^\d+$/.test(entry) || namespaceOf(entry) !== namespace) continue;
     try {

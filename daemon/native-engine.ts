@@ -11,7 +11,7 @@ import type { ConnectionId, Fabric, FabricEvent, RdmaReport } from '../src/fabri
 import type { Traffic } from '../src/remote/donors.js';
 import { checkLayout, Errno, MAX_SPACES } from '../src/layout.js';
 import { vpn, type FrameIndex, type PageIndex, type SpaceId, type Vpn } from '../src/types.js';
-import { processOfThread } from './family-process.js';
+import { namespaceOf, processOfThread } from './family-process.js';
 import { parseSmaps } from './smaps.js';
 
 export interface EngineOptions {
@@ -173,11 +173,15 @@ export class NativeEngine implements Engine, Fabric {
 
   private readonly seen = new Map<SpaceId, SeenMappings>();
 
+  /** Of the target and its children: it may have exited when one of them is asked about. */
+  private readonly namespace: string | undefined;
+
   private constructor(
     private readonly native: NativeHandle,
     private readonly pid: number,
     overlaps: boolean,
   ) {
+    this.namespace = namespaceOf(pid);
     this.commands = native.commands;
     this.events = native.events;
     this.clock = native.clock;
@@ -277,13 +281,13 @@ export class NativeEngine implements Engine, Fabric {
   }
 
   /** The same array as last time when nothing seems to have changed. Our own pages in the target are left out. */
-  mappings(space: SpaceId): Mapping[] {
+  mappings(space: SpaceId, fresh = false): Mapping[] {
     const pid = this.native.viewOf(space); // the helper's /proc, which lasts when the first thread has left
     if (pid <= 0) return [];
     try {
       const maps = readFileSync(`/proc/${pid}/maps`, 'utf8');
       const before = this.seen.get(space);
-      if (before && before.maps === maps && before.reused++ < FULL_READING_EVERY) return before.parsed;
+      if (!fresh && before && before.maps === maps && before.reused++ < FULL_READING_EVERY) return before.parsed;
       const own = this.native.ownArea(space);
       const parsed = parseSmaps(readFileSync(`/proc/${pid}/smaps`, 'utf8')).filter((mapping) => mapping.end <= own.start || mapping.start >= own.end);
       this.seen.set(space, { maps, parsed, reused: 0 });
@@ -294,7 +298,7 @@ export class NativeEngine implements Engine, Fabric {
   }
 
   adopt(space: SpaceId, thread: number): boolean {
-    const pid = processOfThread(this.pid, thread);
+    const pid = processOfThread(this.namespace, thread);
     if (pid === undefined) return false;
     try {
       this.native.adopt(space, pid);

@@ -211,7 +211,7 @@ function main(): void {
   donors?.close();
   const stats = pager.stats();
   const gone = stats.spaces === 0;
-  if (gone) engine.abandon();
+  if (gone || pager.strandedPages > 0) engine.abandon(); // the target keeps its descriptor: without one a lost page would read as zeros
   else leave(engine);
   send({ kind: 'ended', ending: gone ? 'target-gone' : 'detached', stats });
 }

@@ -25,7 +25,7 @@ export interface Claim {
   readonly startedAt: string;
   readonly swapFile: string;
   readonly control: string;
-  /** False until the target has been attached to: a leapd that died before has left nothing behind in it. */
+  /** False until the target is to be attached to: a leapd that died before has left nothing behind in it, and has made no swap file. */
   readonly attached: boolean;
   /** Why leapd ended, when it lived to write that down. */
   readonly failure?: string;
@@ -125,12 +125,17 @@ export class Registry {
     rmSync(this.pathOf(pid), { force: true });
   }
 
-  /** Clears up after every leapd that was killed and whose target is gone too. @returns what was cleared. */
+  /**
+   * Clears up after every leapd that was killed and whose target is gone too. One that had not come to attach had made no file yet, and what has the
+   * swap file's name may be somebody's data; a socket that it may have left is cleared away by whoever needs its name. @returns what was cleared.
+   */
   sweep(): Claim[] {
     const stale = this.all().filter((claim) => judge(claim) === 'stale');
     for (const claim of stale) {
-      rmSync(claim.swapFile, { force: true });
-      rmSync(claim.control, { force: true });
+      if (claim.attached) {
+        rmSync(claim.swapFile, { force: true });
+        rmSync(claim.control, { force: true });
+      }
       this.release(claim.target.pid);
     }
     return stale;

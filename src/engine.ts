@@ -53,8 +53,8 @@ export interface Engine {
   /** Forgets the part of the range table that covers [start, start + count), and wakes whoever waits for a page of it. */
   unbind(space: SpaceId, start: Vpn, count: number): void;
 
-  /** The mappings of a space now; empty when the process is gone. */
-  mappings(space: SpaceId): Mapping[];
+  /** The mappings of a space now; empty when the process is gone. Flags may be out of date, unless `fresh`: that takes longer. */
+  mappings(space: SpaceId, fresh?: boolean): Mapping[];
   /** Writes a Residency value for each of `count` pages from `start`. @returns errno. */
   residency(space: SpaceId, start: Vpn, count: number, out: Uint8Array): number;
   /** Which of the two ways to take a page away this kernel has. */

@@ -18,8 +18,10 @@ import type { WriteBack } from './write-back.js';
 const MARGIN_MAX = 256;
 /** Victims at once while a thread waits for a read: about as long as that read takes. */
 const HASTY_PAGES = 16;
-/** Refused pages that wait for that look, at most: then eviction waits too. */
+/** Refused pages that wait for that look, at most: then eviction waits too, and the limit gives way until somebody has looked. */
 const REFUSED_MOST = 4096;
+/** A look says nothing of what was pinned after it: so long it counts. */
+const CLEAR_NS = 100e6;
 /** A stall that comes and goes is not reported more often than this. */
 const SAY_AGAIN_NS = 60e9;
 /** After as many victims in a row as this share of the residents could not be evicted, the limit gives way until something changes. */
@@ -32,12 +34,15 @@ export class Evictor {
   enabled = true;
   /** No frame could be had for victims: io in flight will free some. */
   starved = false;
+  /** Nor will any: the limit gives way for one turn. */
+  private yielding = false;
   private readonly victim = new Int32Array(BATCH_PAGES);
   /** Pages that UFFDIO_MOVE refused; how many have come in and gone out so far, and up to which one they are cleared. */
   private readonly refused = new PageQueue();
   private refusals = 0;
   private taken = 0;
   private clearedTo = 0;
+  private clearedAt = 0;
   private failedInARow = 0;
   private saidAt = -Infinity;
   private readonly useMove: boolean;
@@ -73,15 +78,21 @@ export class Evictor {
 
   /** Nothing had its memory pinned when somebody looked, who knew of so many refusals. */
   clear(refusals: number): void {
-    this.clearedTo = Math.max(this.clearedTo, Math.min(refusals, this.refusals));
+    const cleared = Math.min(refusals, this.refusals);
+    if (cleared <= this.taken) return;
+    this.clearedTo = Math.max(this.clearedTo, cleared);
+    this.clearedAt = this.family.now;
+    this.retry();
   }
 
   /** Commands one batch of victims, when eviction is due and frames can be had. */
   run(): void {
-    this.starved = false;
-    if (!this.due) return;
     const { family } = this;
     const { frames } = family;
+    this.starved = false;
+    if (this.yielding) family.evictionStalled = !this.enabled || this.writeBack.failing;
+    this.yielding = false;
+    if (!this.due) return;
     if (family.refusedLeft) this.forgetRefused();
     const most = this.isHidden ? HASTY_PAGES : BATCH_PAGES;
     let want = Math.min(most, 2 * this.margin - family.room, family.resident, family.commands.room - 2);
@@ -89,13 +100,22 @@ export class Evictor {
     family.reclaim(want + Math.max(reserve, frames.freeBelow));
     want = Math.min(want, frames.free - reserve);
     this.starved = want <= 0;
-    if (this.starved) return;
+    if (this.starved) return this.yieldIfHeld();
     if (this.takeRefused(want)) return;
-    this.starved = this.refused.length >= Math.min(REFUSED_MOST, family.resident >> 1);
-    if (this.starved) return;
+    if (this.refused.length >= Math.min(REFUSED_MOST, 1 + (family.resident >> 1))) {
+      family.evictionStalled = true; // without a word: whoever looks has one
+      return;
+    }
     const count = this.pick(want);
     if (count > 0) this.command(this.useMove ? Command.moveOut : Command.discard, count);
     else this.failed(1);
+  }
+
+  /** With no io in flight it is the pages that wait for room that hold the frames, while room waits for a frame. */
+  private yieldIfHeld(): void {
+    const { family, fetcher, writeBack } = this;
+    if (fetcher.inFlight + writeBack.inFlight + family.dirty.size > 0) return;
+    this.yielding = family.evictionStalled = true;
   }
 
   /** Asks the policy for victims, and gives back at once what a thread is waiting for or a command is touching. */
@@ -114,6 +134,7 @@ export class Evictor {
   private takeRefused(want: number): boolean {
     const { pages, victims } = this.family;
     let count = 0;
+    if (this.family.now - this.clearedAt > CLEAR_NS) this.clearedTo = this.taken;
     while (this.taken < this.clearedTo && count < want) {
       const page = this.refused.shift();
       this.taken++;

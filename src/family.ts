@@ -19,6 +19,10 @@ import type { VictimPolicy } from './victim/victim.js';
 
 /** Indices that are added at once when spare slots run out. */
 const SPARE_SLOTS = 256;
+/** The most indices: a slot has HASH_WORDS words, and an array no more than 2^32 of them. 4 TiB. */
+const INDICES_MOST = 2 ** 30 - 1;
+/** Regions leave as many of them to spare slots. */
+const REGION_INDICES_MOST = INDICES_MOST - 2 ** 24;
 
 export class Family {
   readonly pages = new PageTable();
@@ -38,6 +42,8 @@ export class Family {
   /** Spaces that are alive. */
   readonly spaces: SpaceId[] = [spaceId(0)];
 
+  /** Pages that the store could not give back, as long as nobody has removed them: those with the flag `lost`. */
+  readonly lost = new Set<PageIndex>();
   /** Resident pages that count against the limit: those of spaces that can be evicted from. */
   resident = 0;
   /** Pages in map and zero commands of this step: they will be resident. */
@@ -75,11 +81,28 @@ export class Family {
 
   /** Makes every table large enough for the indices given out so far. */
   reserve(): void {
-    if (this.regions.indexEnd <= this.pages.capacity) return;
-    const capacity = Math.ceil(this.regions.indexEnd * 1.25) + SPARE_SLOTS;
-    this.pages.reserve(capacity);
-    this.slots.reserve(capacity);
+    this.reserveTo(this.regions.indexEnd);
+  }
+
+  /** Makes room for a region of so many pages. @returns false: there are not so many indices, or not the memory to keep tables of them */
+  makeRoom(pages: number): boolean {
+    const end = this.regions.indexEnd + pages;
+    if (end > REGION_INDICES_MOST) return false;
+    try {
+      this.reserveTo(end);
+      return true;
+    } catch (error) {
+      if (error instanceof RangeError) return false; // an array cannot be had
+      throw error;
+    }
+  }
+
+  private reserveTo(end: number): void {
+    if (end <= this.pages.capacity && end <= this.slots.capacity) return;
+    const capacity = Math.min(INDICES_MOST, Math.ceil(end * 1.25) + SPARE_SLOTS);
     this.victims.reserve(capacity);
+    this.slots.reserve(capacity);
+    this.pages.reserve(capacity);
   }
 
   /** Pages that may still be mapped before the limit is reached. */

@@ -66,6 +66,7 @@ export class FaultPath {
 
   /** Serves what is in the queue now; what cannot be served goes back to its end. */
   serve(): void {
+    this.fetcher.resume();
     for (let left = this.queue.length; left > 0 && this.family.commands.room > 256; left--) {
       const page = this.queue.shift();
       this.family.pages.lower(page, PageFlag.queued);
@@ -134,6 +135,7 @@ export class FaultPath {
           family.map(page, slots.sourceOf(slot));
           return;
         }
+        if (this.fetcher.pauses(page)) return;
         if (!this.fetcher.demand(page)) break;
         const frame = pages.frameOf(page);
         family.frames.faultedAt[frame] = family.now;
@@ -211,6 +213,7 @@ export class FaultPath {
     }
     // EMPTY: zeros; STORED: copied from its slot's source, of which it keeps the slot as its copy.
     if (state === State.empty) pages.locate(page, NONE);
+    this.fetcher.forget(page);
     this.family.becomeResident(page, !waited);
   }
 
@@ -221,7 +224,7 @@ export class FaultPath {
     pages.setState(page, State.empty);
     pages.locate(page, NONE);
     pages.lower(page, PageFlag.lost);
-    this.fetcher.forget(page);
+    this.family.lost.delete(page);
   }
 
   private faultTime(page: PageIndex, frame: FrameIndex): number {

@@ -1,7 +1,7 @@
 /**
  * Fetching: reads from the store into frames, on demand and ahead, and the check that what came back is what went out.
- * A page whose hash differs, or whose read fails, is read from another place that has it; from the last one a few times. Then it is lost: a touch
- * raises SIGBUS, wrong bytes are never mapped.
+ * A page whose hash differs, or whose read fails, is read from another place that has it; from the last one again (retries.ts). Then it is lost: a
+ * touch raises SIGBUS, wrong bytes are never mapped.
  */
 import { Place, placeAt, placeIndex } from './chunks.js';
 import type { Family } from './family.js';
@@ -9,11 +9,10 @@ import { FrameState } from './frame-table.js';
 import { Command, Errno, PLACE_SHIFT } from './layout.js';
 import { DEMAND_FRAMES } from './options.js';
 import { PageFlag, State } from './page-table.js';
+import { Retries } from './retries.js';
 import { SlotState } from './slot-table.js';
-import { type FrameIndex, NONE, type PageIndex, type SlotIndex, frameIndex, slotIndex } from './types.js';
+import { type FrameIndex, NONE, type PageIndex, type SlotIndex, frameIndex, pageIndex, slotIndex } from './types.js';
 import type { WriteBack } from './write-back.js';
-
-const READ_ATTEMPTS = 4;
 
 export class Fetcher {
   /** Pages whose prefetch is in flight. */
@@ -26,8 +25,12 @@ export class Fetcher {
   }
   /** Those of the reads in flight that the repairer asked for. */
   mending = 0;
-  /** Failed attempts by page: only of pages that have failed. */
-  private readonly failures = new Map<number, number>();
+  /** Pages whose read has failed. */
+  private readonly retries = new Retries();
+  /** Slots whose read for the repairer has. */
+  readonly mends = new Retries();
+  /** The last read that was commanded. */
+  private readAlone = false;
   /** Frames that prefetch and eviction leave to demand reads. */
   readonly reserve: number;
   private run: FrameIndex = frameIndex(NONE);
@@ -63,9 +66,11 @@ export class Fetcher {
     const { family } = this;
     const { prefetched, frames } = family;
     let issued = 0;
-    for (; issued < count && family.commands.room > 2; issued++) {
-      if (this.runLeft === 0 && !this.nextRun(count - issued)) break;
-      const page = queue[issued] as PageIndex;
+    for (let at = 0; at < count && family.commands.room > 2; at++) {
+      const page = queue[at] as PageIndex;
+      if (this.pauses(page)) continue;
+      if (this.runLeft === 0 && !this.nextRun(count - at)) break;
+      issued++;
       const frame = this.run;
       this.run = frameIndex(frame + 1);
       this.runLeft--;
@@ -103,17 +108,41 @@ export class Fetcher {
     pages.setState(page, State.fetching);
     pages.locate(page, frame);
     frames.assign(frame, page, slot);
-    this.readSlot(slot, frame);
+    this.readSlot(slot, frame, this.retries.has(page));
   }
 
-  /** Commands the read of a slot that is in some place. */
-  readSlot(slot: SlotIndex, frame: FrameIndex): void {
+  /** Commands the read of a slot that is in some place. @param alone it has failed before: its neighbours are not to fail with it */
+  private readSlot(slot: SlotIndex, frame: FrameIndex, alone: boolean): void {
     const { chunks, commands } = this.family;
     const place = chunks.sourceOf(slot);
     chunks.move(place, slot, 1);
     chunks.use(slot, false);
-    commands.put(Command.read | (placeIndex(place) << PLACE_SHIFT), slot, frame, !chunks.begins(slot));
+    commands.put(Command.read | (placeIndex(place) << PLACE_SHIFT), slot, frame, !alone && !this.readAlone && !chunks.begins(slot));
+    this.readAlone = alone;
     this.inFlight++;
+  }
+
+  /** Pages whose read has failed and is to be tried again. */
+  get failing(): number {
+    return this.retries.size;
+  }
+
+  /** When the next of them may be, ns. */
+  get resumesAt(): number {
+    return this.retries.next;
+  }
+
+  /** The read of this page has failed, and is not to be tried again yet. Who waits for it is served when `resume` says so. */
+  pauses(page: PageIndex): boolean {
+    return this.retries.againAt(page) > this.family.now;
+  }
+
+  /** Once a turn: the pages whose pause is over. */
+  resume(): void {
+    const { pages, now } = this.family;
+    this.retries.resume(now, (page) => {
+      if (pages.state[page] === State.stored) this.arrived(pageIndex(page), frameIndex(NONE));
+    });
   }
 
   /** No place has the bytes of this STORED page: the donors that had them are gone. It is lost. */
@@ -126,7 +155,9 @@ export class Fetcher {
   }
 
   private lose(page: PageIndex, slot: SlotIndex, what: string, errno: number): void {
+    this.retries.forget(page);
     this.family.pages.raise(page, PageFlag.lost);
+    this.family.lost.add(page);
     this.family.counters.lostPages++;
     this.family.notify('error', what, { page, slot, errno });
   }
@@ -159,7 +190,7 @@ export class Fetcher {
     }
     if (pages.has(page, PageFlag.prefetched)) this.prefetching--;
     if (errno !== Errno.ok || !slots.matches(slot, frame)) return this.failed(page, frame, slot, errno, place);
-    if (this.failures.size > 0) this.failures.delete(page);
+    this.retries.forget(page);
     pages.setState(page, State.buffered);
     frames.state[frame] = FrameState.clean;
     this.arrived(page, frame);
@@ -176,25 +207,26 @@ export class Fetcher {
 
   private failed(page: PageIndex, frame: FrameIndex, slot: SlotIndex, errno: number, place: number): void {
     const { frames, pages } = this.family;
-    const attempts = this.distrust(slot, place, errno) ? 0 : (this.failures.get(page) ?? 0) + 1;
-    if (attempts > 0) this.failures.set(page, attempts);
+    const again = this.distrust(slot, place, errno) || this.retries.failed(page, errno, this.family.now);
     pages.lower(page, PageFlag.prefetched);
     pages.setState(page, State.stored);
     pages.locate(page, slot);
     frames.release(frame);
-    if (attempts === READ_ATTEMPTS) {
-      this.lose(page, slot, `a page of the target came back wrong from ${place === Place.swap ? 'the swap file' : 'its donor'} and is lost: a touch raises SIGBUS`, errno);
+    if (!again) {
+      const what = errno === Errno.ok ? 'came back wrong' : 'could not be read';
+      this.lose(page, slot, `a page of the target ${what} from ${place === Place.swap ? 'the swap file' : 'its donor'} and is lost: a touch raises SIGBUS`, errno);
     }
     this.arrived(page, frameIndex(NONE));
   }
 
-  /** A place did not give back what it was given: it counts no more if another one has the slot. @returns whether one has */
+  /** A place did not give back what it was given: it counts no more if another one has the slot, and these were wrong bytes. @returns whether one has */
   private distrust(slot: SlotIndex, place: number, errno: number): boolean {
     const { chunks, slots, counters } = this.family;
     if (errno === Errno.ok) counters.hashMismatches++;
     else if (errno !== Errno.ECANCELED) counters.readErrors++;
     if (slots.state[slot] !== SlotState.valid) return true;
     if (chunks.slotsPerChunk === 0 || (chunks.places[slot] & ~place) === 0) return false;
+    if (errno !== Errno.ok) return true; // it may pass; a donor whose read fails is as good as gone, and told of
     chunks.places[slot] &= ~place;
     chunks.doubt(chunks.chunkOf(slot));
     return true;
@@ -208,7 +240,7 @@ export class Fetcher {
     if (!slots.share(slot)) return false;
     frames.state[frame] = FrameState.mending;
     frames.assign(frame, NONE as PageIndex, slot);
-    this.readSlot(slot, frame);
+    this.readSlot(slot, frame, this.mends.has(slot));
     this.mending++;
     return true;
   }
@@ -219,11 +251,13 @@ export class Fetcher {
     const usable = errno === Errno.ok && slots.matches(slot, frame);
     if (usable && slots.state[slot] === SlotState.valid && slots.referencesOf(slot) > 1 && chunks.lacks(slot)) this.writeBack.spread(slot, frame);
     else frames.release(frame);
-    if (!usable) this.distrust(slot, place, errno);
+    if (usable) this.mends.forget(slot);
+    else if (!this.distrust(slot, place, errno)) this.mends.failed(slot, errno, this.family.now);
     this.writeBack.release(slot);
   }
 
+  /** Nothing is to be read of the page any more. Who waits for the next try is served at once: with zeros, or a wake. */
   forget(page: PageIndex): void {
-    if (this.failures.size > 0) this.failures.delete(page);
+    if (this.retries.forget(page) && this.family.pages.has(page, PageFlag.waiting)) this.arrived(page, frameIndex(NONE));
   }
 }

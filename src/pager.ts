@@ -79,7 +79,7 @@ export class Pager {
   step(waitNs: number): boolean {
     const { family } = this;
     if (this.ended) return false;
-    const busy = (this.evictor.due && !this.evictor.starved) || (family.detaching && this.restorer.left > 0 && this.faults.fetcher.inFlight === 0);
+    const busy = (this.evictor.due && !this.evictor.starved) || (family.detaching && this.restorer.due);
     const wait = busy || this.tickDue ? 0 : this.faults.waiting > 0 ? Math.min(waitNs, RETRY_NS) : waitNs;
     const words = this.engine.turn(family.commands.words, this.engine.clock[0] === 0 ? 0 : this.bounded(wait));
     family.commands.words = 0;
@@ -108,9 +108,11 @@ export class Pager {
     this.spaces.tick();
   }
 
-  /** With several frames short of company, the next look is soon. */
+  /** With several frames short of company, the next look is soon; and so it is when a read is to be tried again, or a chunk to be gone through. */
   private bounded(wait: number): number {
-    return this.family.dirty.size > 0 && !this.writeBack.failing ? 0 : wait;
+    const { dirty, now } = this.family;
+    if (dirty.size > 0 && !this.writeBack.failing) return 0;
+    return Math.max(0, Math.min(wait, this.faults.fetcher.resumesAt - now, this.replicas.dueAt - now));
   }
 
   private digest(words: number): void {
@@ -194,6 +196,7 @@ export class Pager {
 
   /** A fault where a mapping has grown in place: it is learnt, then served; an address that nobody knows is only woken. */
   private faultUnknown(space: SpaceId, at: number, thread: number, flags: number): void {
+    if (!this.family.spaces.includes(space)) return; // a child that cannot be followed
     this.spaces.grown(space, at);
     const region = this.family.regions.inside(space, at, at + 1)[0];
     if (region === undefined) this.engine.unbind(space, vpn(at), 1);
@@ -270,6 +273,11 @@ export class Pager {
   /** Slots that have been given out: those of the pages there are, and spare ones. */
   get usedSlots(): number {
     return this.family.regions.indexEnd;
+  }
+
+  /** After the detach: pages of the target that are registered still, since nothing else keeps them from reading as zeros. */
+  get strandedPages(): number {
+    return this.restorer.stranded;
   }
 
   get faultCount(): number {

@@ -19,8 +19,8 @@ const LOOK_SLOTS = 4096;
 /** Reads of the repairer in flight at once: for slots with too few copies, and for slots that are only to be nearer. */
 const MOST_READS = 64;
 const MOST_HASTELESS_READS = 16;
-/** A chunk that could not be repaired in one pass is gone through again after this. */
-const NEXT_PASS_NS = 20e6;
+/** When all chunks in doubt have been gone through and one could not be repaired, it begins again after this. */
+const NEXT_ROUND_NS = 20e6;
 
 /** Who wants to know what becomes of a replica. */
 export interface ReplicaOwner {
@@ -40,9 +40,13 @@ export class Replicas {
   /** The repairer's place: the chunk it goes through, and the next slot; none: -1. */
   private chunk = -1;
   private at = 0;
+  /** The chunk it went through last: none waits for one that cannot be repaired. */
+  private last = -1;
   /** Something in this pass was not as it should be: another pass is needed. */
   private unfinished = false;
-  private nextPass = 0;
+  /** No read can be asked for before one of those in flight is answered. */
+  private held = false;
+  private nextRound = 0;
 
   constructor(
     private readonly family: Family,
@@ -70,25 +74,34 @@ export class Replicas {
     if (this.chunks.stateOf(replica, chunk) !== ReplicaState.unmapped) throw new Error(`replica ${replica} of chunk ${chunk} is mapped twice`);
     this.engine.mapChunk(replica, chunk, connection, rkey, address);
     this.chunks.setState(replica, chunk, ReplicaState.mapped);
-    this.chunks.doubt(chunk);
-    if (chunk === this.chunk) this.unfinished = true;
+    this.doubt(chunk);
   }
 
   /** The memory is wanted back: nothing new goes there, and `released` is called when nothing needs it any more. */
   leave(replica: number, chunk: number): void {
     if (this.chunks.stateOf(replica, chunk) !== ReplicaState.mapped) return;
     this.chunks.setState(replica, chunk, ReplicaState.leaving);
-    this.chunks.doubt(chunk);
+    this.doubt(chunk);
     this.leavers.add(chunk * REPLICAS + replica);
-    if (chunk === this.chunk) this.unfinished = true;
   }
 
   /** The donor is gone, and what it held with it. */
   lose(replica: number, chunk: number): void {
     if (this.chunks.stateOf(replica, chunk) === ReplicaState.unmapped) return;
     this.unmap(replica, chunk);
+    this.doubt(chunk);
+  }
+
+  private doubt(chunk: number): void {
     this.chunks.doubt(chunk);
+    this.forgetFailures(chunk);
     if (chunk === this.chunk) this.unfinished = true;
+  }
+
+  /** Its slots that could not be read are tried again when it is next gone through. */
+  private forgetFailures(chunk: number): void {
+    const first = this.chunks.firstSlot(chunk);
+    this.fetcher.mends.forgetRun(first, first + this.chunks.slotsPerChunk);
   }
 
   /** A read or write of `slot` at this place has failed. */
@@ -129,33 +142,49 @@ export class Replicas {
 
   // ---- the repairer
 
+  /** When it has something to do that no event tells of, ns. */
+  get dueAt(): number {
+    if (this.chunks.suspects === 0 || this.held) return Infinity;
+    return this.chunk >= 0 || this.nextSuspect >= 0 ? 0 : this.nextRound;
+  }
+
+  private get nextSuspect(): number {
+    return this.chunks.suspect.indexOf(1, this.last + 1);
+  }
+
   private repair(): void {
     const { chunks, family } = this;
+    this.held = false;
     if (this.chunk < 0 && !this.beginPass()) return;
     const first = chunks.firstSlot(this.chunk);
     const end = Math.min(first + chunks.slotsPerChunk, family.slots.capacity);
     for (let looked = 0; looked < LOOK_SLOTS && this.at < end; looked++) {
       const slot = slotIndex(this.at);
-      if (this.lacks(slot) && !this.mend(slot)) return;
+      this.held = this.lacks(slot) && !this.mend(slot);
+      if (this.held) return;
       this.at++;
     }
     if (this.at >= end) this.endPass();
   }
 
   private beginPass(): boolean {
-    const { chunks } = this;
-    if (this.family.now < this.nextPass) return false;
-    const chunk = chunks.suspect.indexOf(1);
-    this.chunk = chunk;
-    this.at = chunks.firstSlot(chunk);
+    let chunk = this.nextSuspect;
+    if (chunk < 0) {
+      if (this.family.now < this.nextRound) return false;
+      chunk = this.chunks.suspect.indexOf(1);
+    }
+    this.chunk = this.last = chunk;
+    this.at = this.chunks.firstSlot(chunk);
     this.unfinished = false;
     return true;
   }
 
   /** A pass that found nothing amiss ends the doubt. Otherwise, and for the other chunks that are in doubt, there will be another. */
   private endPass(): void {
-    if (!this.unfinished && this.fetcher.mending === 0) this.chunks.trust(this.chunk);
-    else this.nextPass = this.family.now + NEXT_PASS_NS;
+    if (!this.unfinished && this.fetcher.mending === 0) {
+      this.chunks.trust(this.chunk);
+      this.forgetFailures(this.chunk);
+    } else this.nextRound = this.family.now + NEXT_ROUND_NS;
     this.chunk = -1;
   }
 
@@ -164,7 +193,11 @@ export class Replicas {
     const state = this.family.slots.state[slot];
     // A pending one that is nowhere yet is valid only when it is where it ought to be; one that is somewhere may at any time have to do with that.
     if (state === SlotState.pending && chunks.places[slot] !== 0) this.unfinished = true;
-    return state === SlotState.valid && chunks.lacks(slot) && chunks.sourceOf(slot) !== 0;
+    if (state !== SlotState.valid || !chunks.lacks(slot) || chunks.sourceOf(slot) === 0) return false;
+    const again = this.fetcher.mends.againAt(slot);
+    if (again <= this.family.now) return true;
+    if (again !== Infinity) this.unfinished = true;
+    return false;
   }
 
   private mend(slot: SlotIndex): boolean {

@@ -32,6 +32,7 @@ export class SlotTable {
 
   reserve(slots: number): void {
     if (slots <= this.capacity) return;
+    this.chunks.reserve(slots);
     const state = new Uint8Array(slots);
     const references = new Uint8Array(slots);
     const hashes = new Int32Array(slots * HASH_WORDS);
@@ -42,7 +43,6 @@ export class SlotTable {
     this.references = references;
     this.hashes = hashes;
     this.capacity = slots;
-    this.chunks.reserve(slots);
   }
 
   /** Another page has this slot as its copy. False when no more can be counted; then the page must be kept otherwise. */

@@ -30,8 +30,8 @@ export function isPageable(mapping: Mapping): boolean {
 export class Spaces {
   /** What was seen of each space last; the same array means that nothing has changed. */
   private readonly seen = new Map<SpaceId, Mapping[]>();
-  /** Ranges that somebody else has registered with a userfaultfd of their own, by start. */
-  private readonly foreign = new Set<string>();
+  /** Ranges that are left alone, and that this was said of: registered by somebody else with a userfaultfd of their own, or too large. */
+  private readonly leftAlone = new Set<string>();
   /** Ranges that were removed and may have pages all the same: after MADV_FREE, or because the removal is still to take effect. */
   private rechecks: { space: SpaceId; start: number; end: number }[] = [];
   /** Moves whose second event, the end of the old place, is still to come. */
@@ -74,21 +74,15 @@ export class Spaces {
 
   private take(space: SpaceId, start: Vpn, count: number): void {
     const { family } = this;
-    const errno = family.engine.register(space, start, count);
-    if (errno !== Errno.ok) {
-      const key = `${space}:${start}:${count}`;
-      if (this.foreign.has(key)) return;
-      this.foreign.add(key);
-      const busy = errno === Errno.EBUSY;
-      family.notify(busy ? 'info' : 'warn', busy ? 'the target uses userfaultfd on a range itself: left alone' : 'a mapping could not be registered: left alone', {
-        start: `0x${(start * 4096).toString(16)}`,
-        pages: count,
-        errno,
-      });
-      return;
+    const key = `large:${space}:${start}:${count}`;
+    if (this.leftAlone.has(key)) return;
+    if (!family.makeRoom(count)) {
+      family.engine.unregister(space, start, count); // where a mapping of ours has grown in place it is registered, and has nothing of ours
+      return this.leaveAlone(key, 'warn', 'a mapping is too large to be paged: left alone', start, count);
     }
+    const errno = family.engine.register(space, start, count);
+    if (errno !== Errno.ok) return this.leaveUnregistered(space, start, count, errno);
     const region = family.regions.add(space, start, count);
-    family.reserve();
     for (let i = 0; i < count; i++) {
       const page = pageIndex(region.first + i);
       family.pages.setState(page, State.empty);
@@ -96,6 +90,19 @@ export class Spaces {
     }
     family.engine.bind(space, start, count, region.first);
     this.learn(region);
+  }
+
+  private leaveUnregistered(space: SpaceId, start: Vpn, count: number, errno: number): void {
+    const key = `${space}:${start}:${count}`;
+    if (errno === Errno.EBUSY) this.leaveAlone(key, 'info', 'the target uses userfaultfd on a range itself: left alone', start, count, errno);
+    else this.leaveAlone(key, 'warn', 'a mapping could not be registered: left alone', start, count, errno);
+  }
+
+  /** Says so, once. */
+  private leaveAlone(key: string, level: 'info' | 'warn', what: string, start: Vpn, pages: number, errno?: number): void {
+    if (this.leftAlone.has(key)) return;
+    this.leftAlone.add(key);
+    this.family.notify(level, what, { start: `0x${(start * 4096).toString(16)}`, pages, ...(errno !== undefined && { errno }) });
   }
 
   /** EMPTY pages of the region that are there all the same become RESIDENT. */
@@ -195,26 +202,60 @@ export class Spaces {
   /** The target has forked: the child has the same regions; what is stored is shared, slot by slot. */
   forked(parent: SpaceId, child: SpaceId): void {
     const { family } = this;
-    const { regions, engine } = family;
-    if (child < 0) {
+    const { regions } = family;
+    const theirs = regions.of(parent);
+    if (child < 0 || !family.makeRoom(theirs.reduce((sum, { count }) => sum + count, 0))) {
       family.notify('error', 'the target has forked more children than can be followed: a child that touches a stored page waits for ever', {});
       return;
     }
     family.spaces.push(child);
     family.counters.forks++;
-    for (const region of regions.of(parent)) {
-      const copy = regions.add(child, region.start, region.count);
-      family.reserve();
-      for (let i = 0; i < region.count; i++) this.inherit(pageIndex(region.first + i), pageIndex(copy.first + i));
-      engine.bind(child, region.start, region.count, copy.first);
+    const kept = this.keptBack(parent);
+    for (const region of theirs) {
+      let at: number = region.start;
+      for (const { start, end, flags } of kept) {
+        if (end <= at || start >= region.start + region.count) continue;
+        this.inheritRun(child, region, at, start);
+        at = Math.min(end, region.start + region.count);
+        if (flags.includes('wf')) this.inheritNothing(child, vpn(Math.max(start, region.start)), at);
+      }
+      this.inheritRun(child, region, at, region.start + region.count);
     }
     family.notify('info', 'the target has forked; the child is paged too', { spaces: family.spaces.length });
+  }
+
+  /** What a child gets nothing of (MADV_DONTFORK), or zeros (MADV_WIPEONFORK): the target may have said so since the mapping was taken. */
+  private keptBack(parent: SpaceId): Mapping[] {
+    const mappings = this.family.engine.mappings(parent, true);
+    return mappings.filter(({ flags }) => flags.includes('um') && (flags.includes('dc') || flags.includes('wf'))).sort((a, b) => a.start - b.start);
+  }
+
+  /** The part of the parent's region from `start` to `end`. */
+  private inheritRun(child: SpaceId, region: Region, start: number, end: number): void {
+    if (end <= start) return;
+    const { regions, engine } = this.family;
+    const copy = regions.add(child, vpn(start), end - start);
+    const first = region.first + (start - region.start);
+    for (let i = 0; i < copy.count; i++) this.inherit(pageIndex(first + i), pageIndex(copy.first + i));
+    engine.bind(child, copy.start, copy.count, copy.first);
+  }
+
+  /** Pages that are zeros in the child. */
+  private inheritNothing(child: SpaceId, start: Vpn, end: number): void {
+    const { regions, engine, pages } = this.family;
+    const empty = regions.add(child, start, end - start);
+    for (let i = 0; i < empty.count; i++) {
+      pages.setState(pageIndex(empty.first + i), State.empty);
+      pages.raise(pageIndex(empty.first + i), PageFlag.fixed);
+    }
+    engine.bind(child, empty.start, empty.count, empty.first);
   }
 
   private inherit(from: PageIndex, to: PageIndex): void {
     const { pages, frames, slots } = this.family;
     const state = pages.state[from];
     pages.flags[to] = PageFlag.fixed | (pages.flags[from] & PageFlag.lost);
+    if (pages.has(from, PageFlag.lost)) this.family.lost.add(to);
     if (state === State.resident || state === State.empty) {
       pages.setState(to, state);
       const slot = state === State.resident ? pages.slotOf(from) : NONE;
@@ -314,6 +355,7 @@ export class Spaces {
     else if (state === State.fetching) this.fetcher.orphan(page, pages.frameOf(page));
     else if (state === State.evicting) throw new Error(`page ${page} is removed while it is EVICTING`);
     this.fetcher.forget(page);
+    if (family.lost.size > 0) family.lost.delete(page);
   }
 
   private *spansOfAll(): Generator<{ space: SpaceId; start: number; end: number }> {

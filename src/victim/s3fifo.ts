@@ -53,7 +53,9 @@ export class S3FifoPolicy implements VictimPolicy {
     return count;
   }
 
+  /** As a new page: in the main queue those that cannot be taken would keep the small one from ever being large enough to be taken from. */
   restored(page: PageIndex): void {
+    this.ghost[page] = 0;
     this.inserted(page);
   }
 

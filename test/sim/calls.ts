@@ -3,7 +3,7 @@
  * a call that raises an event stops there, and its thread goes on some time after the event has been read.
  */
 import type { SimKernel } from './sim-kernel.js';
-import { Access, Bit, SimSpace, SimThread, ThreadState, WINDOW } from './space.js';
+import { Access, Bit, OnFork, SimSpace, SimThread, ThreadState, WINDOW } from './space.js';
 
 export class Calls {
   private nextThread = 100;
@@ -135,9 +135,10 @@ export class Calls {
     const { space } = thread;
     const registered = space.has(start, Bit.registered);
     const over = this.anyRegistered(space, to, newCount);
-    const [tag, access] = [space.tag[start], space.access[start]];
+    const [tag, access, onFork] = [space.tag[start], space.access[start], space.onFork[start]];
     this.cut(space, to, newCount);
     space.map(to, newCount, tag, access);
+    space.onFork.fill(onFork, to, to + newCount);
     for (let i = 0; i < newCount; i++) {
       if (i < count) {
         space.bits[to + i] = space.bits[start + i];
@@ -185,6 +186,7 @@ export class Calls {
     this.kernel.world.note('mremap grows in place', space.id, last + 1, more);
     this.kernel.world.hit(registered ? 'call:registered mapping grows in place' : 'call:mapping grows in place');
     space.map(last + 1, more, space.tag[last], space.access[last]);
+    space.onFork.fill(space.onFork[last], last + 1, last + 1 + more);
     if (registered) for (let at = last + 1; at <= last + more; at++) space.bits[at] = Bit.registered;
     area.count += more;
   }
@@ -195,12 +197,20 @@ export class Calls {
     space.access.fill(access, start, start + count);
   }
 
+  /** madvise of what a forked child is to get of it. */
+  adviseFork(space: SimSpace, start: number, count: number, onFork: number): void {
+    this.kernel.world.note('madvise on fork', space.id, start, count, onFork);
+    this.kernel.world.hit(['call:madvise dofork', 'call:madvise wipeonfork', 'call:madvise dontfork'][onFork]);
+    for (let at = start; at < start + count; at++) if (space.tag[at] !== 0) space.onFork[at] = onFork;
+  }
+
   /** The child exists when the call has gone on; its userfaultfd comes with the event. */
   fork(thread: SimThread): void {
     const { space } = thread;
     const { world } = this.kernel;
     const child = new SimSpace(world);
     space.copyTo(child);
+    for (let at = 0; at < WINDOW; at++) if (space.onFork[at] === OnFork.none) this.cut(child, at, 1);
     this.enter(thread, 'fork', 0, 0, () => {
       this.kernel.spaces.push(child);
       this.spawn(child);

@@ -5,7 +5,7 @@ import type { Random } from './world.js';
 
 /** What a thread of the program may do besides touching memory. */
 export const CALLS = [
-  'dontneed', 'free', 'munmap', 'mmap', 'heap', 'move', 'replace', 'grow', 'shrink', 'protect', 'fork', 'exit', 'pin', 'spawn',
+  'dontneed', 'free', 'munmap', 'mmap', 'heap', 'move', 'replace', 'grow', 'shrink', 'protect', 'fork', 'exit', 'pin', 'spawn', 'onfork',
 ] as const;
 export type CallName = (typeof CALLS)[number];
 
@@ -43,6 +43,8 @@ export interface Config {
   readonly eagain: number;
   readonly partial: number;
   readonly busy: number;
+  /** How often somebody looks whether anything is pinned, while refused pages wait for that; 0: never. */
+  readonly look: number;
   readonly registerError: number;
   readonly interrupt: number;
   readonly reclaim: number;
@@ -50,6 +52,7 @@ export interface Config {
   readonly readError: number;
   readonly writeError: number;
   readonly writeOutage: number;
+  readonly readOutage: number;
   readonly corruptRead: number;
   readonly damage: number;
   /** Slots a chunk; 0: no donors. */
@@ -116,6 +119,7 @@ export function drawConfig(random: Random): Config {
     eagain: sometimes(random, 0.1),
     partial: sometimes(random, 0.1),
     busy: sometimes(random, 0.1),
+    look: random.chance(0.1) ? 0 : random.pick([0.1, 0.01]),
     registerError: sometimes(random, 0.3),
     interrupt: sometimes(random, 0.05),
     reclaim: sometimes(random, 0.1),
@@ -123,6 +127,7 @@ export function drawConfig(random: Random): Config {
     readError: sometimes(random, 0.05),
     writeError: sometimes(random, 0.05),
     writeOutage: random.chance(0.2) ? 0.002 : 0,
+    readOutage: random.chance(0.2) ? 0.002 : 0,
     corruptRead: sometimes(random, 0.02),
     damage: random.chance(0.2) ? 0.004 : 0,
     ...drawDonors(random),

@@ -41,6 +41,7 @@ const sent = new WeakMap<Engine, Map<number, Int32Array>>();
 export const MUTANTS: readonly Mutant[] = [
   {
     name: 'loses a fault now and then',
+    change: (config) => ({ ...config, pace: 1, interrupt: 0 }),
     event: (events, at, _engine, world) => events[at] !== Event.fault || !world.random.chance(0.02),
   },
   {

@@ -117,11 +117,13 @@ class Run {
     const { random, config } = world;
     this.donors.act();
     if (pager.wantsTick ? random.chance(0.3) : random.chance(0.01)) pager.tick();
-    if (pager.refusalsToClear > 0 && random.chance(0.1)) pager.clearRefusals(pager.refusalsToClear);
+    if (pager.refusalsToClear > 0 && random.chance(config.look)) pager.clearRefusals(pager.refusalsToClear);
     if (!random.chance(0.003)) return;
     switch (random.below(5)) {
       case 0:
         this.limit = random.chance(0.5) ? random.between(4, 40) : random.between(4, 400);
+        // A much lower one with few frames and a slow store takes its time, and a fault waits as long.
+        world.excusedUntil = Math.max(world.excusedUntil, world.turn + PATIENCE);
         this.overLimitSince = -1;
         world.note('limit', this.limit);
         world.hit('control:limit');
@@ -147,7 +149,7 @@ class Run {
     this.program.checkLiveness(PATIENCE);
     const resident = this.kernel.evictable(world.config.weights.pin === 0);
     const pausing = (world.now - this.store.writeFailedAt) * world.config.nsPerStep < WRITE_PAUSE_NS;
-    if (resident <= this.limit || pausing || world.turn < world.excusedUntil) this.overLimitSince = -1;
+    if (resident <= this.limit || world.config.look === 0 || pausing || world.turn < world.excusedUntil) this.overLimitSince = -1;
     else if (this.overLimitSince < 0) this.overLimitSince = world.turn;
     else if (world.turn - this.overLimitSince > OVER_LIMIT_PATIENCE) {
       const { evictionStalled, residentPages, framesFree } = pager.stats();

@@ -1,5 +1,5 @@
 /** The schedule of a run: the program that lives in the simulated target, and what it does next. */
-import { Access, ANONYMOUS, APART, Bit, HEAP, KINDS, ThreadState, WINDOW, type Area, type SimSpace, type SimThread } from './space.js';
+import { Access, ANONYMOUS, APART, Bit, HEAP, KINDS, OnFork, ThreadState, WINDOW, type Area, type SimSpace, type SimThread } from './space.js';
 import { CALLS, type CallName } from './config.js';
 import type { Calls } from './calls.js';
 import type { SimKernel } from './sim-kernel.js';
@@ -74,10 +74,9 @@ export class Program {
   /** A thread whose event was read goes on within this time, however busy the machine is: what a pager may count on. */
   hasten(): void {
     const { world } = this;
-    const bound = GO_ON_NS / world.config.nsPerStep;
     for (const space of this.kernel.spaces) {
       for (const thread of space.threads) {
-        for (let i = 0; i < 3 && thread.state === ThreadState.calling && world.now - thread.readAt > bound; i++) this.calls.goOn(thread, true);
+        for (let i = 0; i < 3 && thread.state === ThreadState.calling && world.ns - thread.readAt > GO_ON_NS; i++) this.calls.goOn(thread, true);
       }
     }
   }
@@ -176,6 +175,11 @@ export class Program {
         if (!space.isUnpinned(start, count) || isForeign || !this.mayDiscard(space, part)) return false;
         this.calls.discard(thread, start, count, name === 'free');
         return true;
+      case 'onfork': {
+        if (isForeign || this.isForking(space)) return false;
+        this.calls.adviseFork(space, start, count, random.pick([OnFork.copy, OnFork.wipe, OnFork.none]));
+        return true;
+      }
       case 'pin':
         return this.pin(space, start, Math.min(count, 6));
       case 'heap':
@@ -183,6 +187,11 @@ export class Program {
       default:
         return !isForeign && this.changeLayout(thread, name, area, part);
     }
+  }
+
+  /** A fork is being told of: a pager could not know whether it came before or after a change of what a child gets. */
+  private isForking(space: SimSpace): boolean {
+    return space.forkToldAt === this.world.turn || space.threads.some((thread) => thread.unborn !== null);
   }
 
   /** madvise on a range that another thread's layout call is at work on would be an error of the program; two of them at once are not. */
@@ -195,6 +204,7 @@ export class Program {
     const { space } = thread;
     const { start, count } = part;
     const end = area.start + area.count;
+    if (this.isForking(space) && space.onFork.subarray(area.start, end).some((onFork) => onFork !== OnFork.copy)) return false;
     if (name === 'grow') {
       const more = random.between(1, 20);
       for (let at = end; at < end + more; at++) if (at >= WINDOW || space.tag[at] !== 0) return false;

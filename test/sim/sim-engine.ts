@@ -18,6 +18,8 @@ import type { World } from './world.js';
 const ERRNO_NAMES = new Map<number, string>(Object.entries(Errno).map(([name, value]) => [value, name]));
 const COMMAND_NAMES = new Map<number, string>(Object.entries(Command).map(([name, value]) => [value, name]));
 const EVENT_CAPACITY = 1 << 16;
+/** A turn takes so long while the pager may be waiting to try a read again: it does so for seconds, and a run has thousands of turns. */
+const LEAP_NS = 20e6;
 
 export class SimEngine implements Engine {
   readonly commands: Int32Array;
@@ -64,6 +66,7 @@ export class SimEngine implements Engine {
     if (commandWords < 0 || commandWords > this.commands.length || commandWords % COMMAND_WORDS !== 0) {
       world.fail(`turn is given ${commandWords} words of commands`);
     }
+    if (world.turn < this.store.pausesUntil) world.leapt += LEAP_NS;
     this.program.hasten();
     this.program.steps(world.config.pace);
     for (let at = 0; at < commandWords; at += COMMAND_WORDS) {
@@ -72,10 +75,10 @@ export class SimEngine implements Engine {
     }
     // Stale commands must not be executed again by accident.
     this.commands.fill(0, 0, commandWords);
-    this.clock[1] = world.now * world.config.nsPerStep;
+    this.clock[1] = world.ns;
     this.harvest();
     this.wait(waitNs);
-    this.clock[0] = world.now * world.config.nsPerStep;
+    this.clock[0] = world.ns;
     return this.out * EVENT_WORDS;
   }
 

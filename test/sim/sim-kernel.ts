@@ -118,7 +118,8 @@ export class SimKernel {
     if (event.thread === null) space.changing--;
     else {
       event.thread.state = ThreadState.calling;
-      event.thread.readAt = this.world.now;
+      event.thread.readAt = this.world.ns;
+      if (event.kind === 'fork') space.forkToldAt = this.world.turn;
     }
     return event;
   }

@@ -22,6 +22,11 @@ export interface Transfer {
   readonly contents: readonly number[];
 }
 
+/** A pager that is told of an error tries again within so many turns of LEAP_NS. */
+const PAUSE_TURNS = 300;
+/** Shorter than it tries. */
+const READ_OUTAGE_NS = [50e6, 2.5e9] as const;
+
 /** A chunk's memory on a donor. */
 export interface SimReplica {
   readonly replica: number;
@@ -49,6 +54,9 @@ export class SimStore {
   private readonly flight: Transfer[] = [];
   private nextGarbage = -2;
   private outageUntil = 0;
+  /** The turn until which a read that has failed may be waiting to be tried again. */
+  pausesUntil = 0;
+  private readOutageUntil = 0;
 
   constructor(
     private readonly world: World,
@@ -227,16 +235,28 @@ export class SimStore {
     return random.chance(config.writeError) ? Errno.EIO : 0;
   }
 
+  /** Every read of the swap file fails for a while, once in a run. */
+  private isReadOutage(): boolean {
+    const { random, config, ns } = this.world;
+    if (this.calm) return false;
+    if (this.readOutageUntil === 0 && random.chance(config.readOutage)) {
+      this.world.hit('store:read outage');
+      this.readOutageUntil = ns + random.between(...READ_OUTAGE_NS);
+    }
+    return ns < this.readOutageUntil;
+  }
+
   private completeRead({ slot, frame, count }: Transfer): number {
     const { random, config } = this.world;
     let repeats = 0;
     for (let i = 0; i < count; i++) repeats = Math.max(repeats, this.failures.get(slot + i) ?? 0);
-    let errno = 0;
+    let errno = this.isReadOutage() ? Errno.EIO : 0;
     // At most twice in a row for one slot: what goes on for ever is a loss, and is declared as one.
-    if (!this.calm && repeats < 2 && random.chance(config.readError)) {
+    if (errno === 0 && !this.calm && repeats < 2 && random.chance(config.readError)) {
       errno = Errno.EIO;
       for (let i = 0; i < count; i++) this.failures.set(slot + i, repeats + 1);
     }
+    if (errno !== 0) this.pausesUntil = this.world.turn + PAUSE_TURNS;
     const whole = errno === 0 ? count : random.below(count + 1);
     for (let i = 0; i < count; i++) {
       this.reading[frame + i] = 0;

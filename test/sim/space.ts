@@ -26,6 +26,10 @@ export const PAGE_BITS = Bit.present | Bit.protected | Bit.shared | Bit.lazy | B
 
 export const Access = { none: 0, read: 1, write: 3 } as const;
 
+/** What a forked child gets of a page: a copy, zeros (MADV_WIPEONFORK), or no mapping (MADV_DONTFORK). */
+export const OnFork = { copy: 0, wipe: 1, none: 2 } as const;
+const ON_FORK_FLAGS = [[], ['wf'], ['dc']];
+
 /** Kinds of mappings; a page's tag is an index into this list. Only `paged` ones may be registered. */
 export interface Kind {
   readonly name: string;
@@ -74,7 +78,7 @@ export class SimThread {
   call: Call | null = null;
   /** The place that its mremap has moved pages away from. */
   moved: { start: number; count: number } | null = null;
-  /** When its event was read: a thread that may go on does so before long. */
+  /** When its event was read, ns: a thread that may go on does so before long. */
   readAt = 0;
   /** The child that its fork will start. */
   unborn: SimSpace | null = null;
@@ -130,6 +134,7 @@ export class SimSpace {
   readonly access = new Uint8Array(WINDOW);
   readonly tag = new Uint8Array(WINDOW);
   readonly content = new Int32Array(WINDOW);
+  readonly onFork = new Uint8Array(WINDOW);
   /** Given to MADV_FREE and still there: a pager cannot see whether it is in use again. */
   readonly unaccountable = new Uint8Array(WINDOW);
   readonly oracle: Oracle;
@@ -140,6 +145,8 @@ export class SimSpace {
   events: EventMessage[] = [];
   /** mmap_changing: calls that have raised an event and have not gone on. */
   changing = 0;
+  /** The turn in which a fork was last told of: until it is over the pager has not looked at what the child gets. */
+  forkToldAt = -1;
 
   constructor(world: World) {
     this.oracle = new Oracle(world, () => this.id, WINDOW);
@@ -165,12 +172,13 @@ export class SimSpace {
     this.unaccountable.fill(0, start, start + count);
     this.content.fill(0, start, start + count);
     this.tag.fill(tag, start, start + count);
+    this.onFork.fill(OnFork.copy, start, start + count);
     this.access.fill(access, start, start + count);
     this.oracle.clear(start, count);
   }
 
   private sameMapping(a: number, b: number): boolean {
-    return this.tag[a] === this.tag[b] && this.access[a] === this.access[b] && this.has(a, Bit.registered) === this.has(b, Bit.registered);
+    return this.tag[a] === this.tag[b] && this.onFork[a] === this.onFork[b] && this.access[a] === this.access[b] && this.has(a, Bit.registered) === this.has(b, Bit.registered);
   }
 
   /** The end of the mapping that holds the page, in the kernel's sense: neighbours that differ in nothing are one. */
@@ -188,7 +196,7 @@ export class SimSpace {
       if (this.tag[at] !== 0) {
         const access = this.access[at];
         const letters = `${access & 1 ? 'r' : '-'}${access & 2 ? 'w' : '-'}-${kind.shared ? 's' : 'p'}`;
-        const flags = [...(access & 1 ? ['rd'] : []), ...(access & 2 ? ['wr'] : []), 'mr', 'mw', 'me', ...kind.flags];
+        const flags = [...(access & 1 ? ['rd'] : []), ...(access & 2 ? ['wr'] : []), 'mr', 'mw', 'me', ...kind.flags, ...ON_FORK_FLAGS[this.onFork[at]]];
         if (this.has(at, Bit.registered)) flags.push('um', 'uw');
         found.push({ start: vpn(BASE + at), end: vpn(BASE + end), permissions: letters, inode: kind.inode, path: kind.path, flags });
       }
@@ -228,7 +236,7 @@ export class SimSpace {
     child.access.set(this.access);
     for (let i = 0; i < WINDOW; i++) {
       let bits = this.bits[i];
-      if (bits & Bit.present) {
+      if (bits & Bit.present && this.onFork[i] === OnFork.copy) {
         // A pinned page is copied at once and stays the parent's own.
         if (!(bits & (Bit.pinned | Bit.zeroPage))) this.bits[i] = bits |= Bit.shared;
       }
@@ -238,5 +246,13 @@ export class SimSpace {
     }
     for (const area of this.areas) child.areas.push({ ...area });
     this.oracle.copyTo(child.oracle);
+    child.onFork.set(this.onFork);
+    for (let i = 0; i < WINDOW; i++) {
+      if (this.onFork[i] === OnFork.none) child.map(i, 1, 0, Access.none);
+      else if (this.onFork[i] === OnFork.wipe) {
+        child.drop(i);
+        child.oracle.clear(i, 1);
+      }
+    }
   }
 }

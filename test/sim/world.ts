@@ -106,6 +106,8 @@ export class World {
   step = 0;
   now = 0;
   turn = 0;
+  /** Simulated time that has passed besides the steps', ns. */
+  leapt = 0;
   /** Until this turn threads may have to wait: the store is failing, or the schedule has asked for the impossible. */
   excusedUntil = 0;
 
@@ -116,6 +118,11 @@ export class World {
     random: Random,
   ) {
     this.random = random;
+  }
+
+  /** The simulated clock. */
+  get ns(): number {
+    return this.now * this.config.nsPerStep + this.leapt;
   }
 
   hit(what: string, times = 1): void {

@@ -6,9 +6,12 @@ import { PlainEngine } from './plain-engine.js';
 
 const PAGES = 1000;
 
-function paged(): { readonly engine: PlainEngine; readonly pager: Pager; readonly rest: () => void } {
-  const engine = new PlainEngine(PAGES, 256, () => PAGES - 1, () => false);
-  for (let page = 0; page < 500; page++) engine.pinned.add(page);
+/** The last page is all that the target touches. */
+function paged(pinned = 500, there = true): { readonly engine: PlainEngine; readonly pager: Pager; readonly rest: (turns?: number) => void } {
+  let touched = 0;
+  const engine = new PlainEngine(PAGES, 256, () => touched, () => false);
+  for (let page = 0; page < pinned; page++) engine.pinned.add(page);
+  if (!there) engine.present[PAGES - 1] = 0;
   const pager = new Pager(engine, {
     localLimit: { pages: 200 },
     frames: 256,
@@ -21,9 +24,10 @@ function paged(): { readonly engine: PlainEngine; readonly pager: Pager; readonl
     copies: 2,
   });
   pager.attach();
-  const rest = (): void => {
-    for (let turn = 0; turn < 2000; turn++) pager.step(0);
+  const rest = (turns = 2000): void => {
+    for (let turn = 0; turn < turns; turn++) pager.step(0);
     pager.checkInvariants();
+    touched = PAGES - 1;
   };
   return { engine, pager, rest };
 }
@@ -51,4 +55,39 @@ test('memory that is known to be pinned is never discarded', () => {
   pager.clearRefusals(1_000_000);
   rest();
   assert.equal(engine.discarded, 0);
+});
+
+test('a fault does not wait for a look at refused pages: the limit gives way until there has been one', () => {
+  const { engine, pager, rest } = paged(PAGES, false);
+  rest();
+  assert.ok(pager.refusalsToClear > 0);
+  for (let tick = 0; tick < 5; tick++) {
+    pager.tick(); // eviction is tried again
+    rest(1);
+  }
+  rest(20);
+  assert.equal(engine.present[PAGES - 1], 1, 'nobody has looked, and the page is there');
+  pager.clearRefusals(pager.refusalsToClear);
+  engine.pinned.clear();
+  rest();
+  assert.ok(pager.stats().residentPages <= 200, 'after the look the limit holds again');
+});
+
+test('a look counts for a moment only: what was cleared and not needed then is looked at again', () => {
+  const { engine, pager, rest } = paged();
+  rest();
+  const refusals = pager.refusalsToClear;
+  pager.setLocalLimit(700);
+  pager.clearRefusals(refusals);
+  rest(100);
+  const before = engine.discarded;
+  assert.ok(before > 0 && before < refusals, `${before} of ${refusals} discarded`);
+  engine.clock[0] += 1e9;
+  pager.setLocalLimit(200);
+  rest();
+  assert.equal(engine.discarded, before, 'a device may have been given the others meanwhile');
+  assert.ok(pager.refusalsToClear > 0);
+  pager.clearRefusals(pager.refusalsToClear);
+  rest();
+  assert.ok(pager.stats().residentPages <= 200);
 });

@@ -107,9 +107,13 @@ test('the sweep clears up after the dead, and only after them', (context) => {
   writeFileSync(kept, '');
   registry.claim(claimOf({ pid: 4194303, startTime: 5 }, dead, { swapFile }));
   registry.claim(claimOf(self, dead, { swapFile: kept }));
+  const data = join(directory, 'data');
+  writeFileSync(data, 'of somebody who gave its name by mistake');
+  registry.claim(claimOf({ pid: 4194302, startTime: 5 }, dead, { swapFile: data, control: data, attached: false }));
   writeFileSync(join(directory, 'run', '12.json'), 'half a reco');
-  assert.deepEqual(registry.sweep().map((claim) => claim.target.pid), [4194303]);
+  assert.deepEqual(registry.sweep().map((claim) => claim.target.pid).sort(), [4194302, 4194303]);
   assert.equal(existsSync(swapFile), false);
   assert.equal(existsSync(kept), true, 'its process waits for it');
+  assert.equal(existsSync(data), true, 'killed before it had made sure that nothing stood there');
   assert.deepEqual(readdirSync(join(directory, 'run')).sort(), ['12.json', `${self.pid}.json`].sort());
 });

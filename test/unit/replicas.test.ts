@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Copies } from '../../src/chunks.js';
+import { Errno } from '../../src/layout.js';
 import { Pager } from '../../src/pager.js';
 import { PlainEngine } from './plain-engine.js';
 
@@ -10,9 +11,9 @@ const LIMIT = 200;
 /** Turns in which the target rests. */
 const REST = 50_000; // 50 ms: two passes of the repairer
 
-function paged(copies: Copies): { readonly engine: PlainEngine; readonly pager: Pager; readonly rest: () => void } {
+function paged(copies: Copies, pages = PAGES): { readonly engine: PlainEngine; readonly pager: Pager; readonly rest: () => void } {
   let touched = 0;
-  const engine = new PlainEngine(PAGES, 256, () => touched, () => false);
+  const engine = new PlainEngine(pages, 256, () => touched, () => false);
   const pager = new Pager(engine, {
     localLimit: { pages: LIMIT },
     frames: 256,
@@ -65,4 +66,41 @@ test('with two copies and one donor after the other, each replica gets every pag
   pager.replicas.lose(0, 0);
   rest();
   assert.equal(held(engine, 2), out);
+});
+
+test('a chunk of 1 GiB is gone through at once when the target rests', () => {
+  const slotsPerChunk = 2 ** 18;
+  const { engine, pager } = paged(1, slotsPerChunk);
+  pager.replicas.setSize(slotsPerChunk);
+  pager.replicas.map(0, 0, 1, 0, 0n);
+  engine.waited = 0;
+  for (let turns = 0; pager.chunks.suspects > 0; turns++) {
+    assert.ok(turns < 1_000_000);
+    pager.step(250e6);
+  }
+  assert.equal(pager.stats().copiesPending, 0);
+  assert.ok(engine.waited < 1e9, `${engine.waited / 1e9} s of waiting`);
+});
+
+test('a slot that cannot be read does not keep the other chunks from being repaired, nor its own for ever', () => {
+  const { engine, pager, rest } = paged(1);
+  const out = held(engine, 0);
+  const bad = 3;
+  let reads = 0;
+  engine.readErrno = (slot, place) => (place === 0 && slot === bad ? (reads++, Errno.EIO) : 0);
+  pager.replicas.setSize(256);
+  for (let chunk = 0; chunk < 4; chunk++) pager.replicas.map(0, chunk, 1, 0, 0n);
+  rest();
+  assert.equal(held(engine, 1), out - 1);
+  for (let turns = 0; pager.chunks.suspects > 0; turns++) {
+    assert.ok(turns < 100_000, 'it is tried for ever');
+    pager.step(250e6);
+  }
+  assert.ok(reads > 1 && reads < 15, `${reads} reads`);
+  // Doubted anew it is tried anew.
+  engine.readErrno = () => 0;
+  pager.replicas.leave(0, 0);
+  pager.replicas.map(1, 0, 2, 0, 0n);
+  rest();
+  assert.equal(engine.places[2]![bad], engine.content[bad]);
 });
