@@ -8,7 +8,7 @@ import { Program } from './schedule.js';
 import { SimEngine } from './sim-engine.js';
 import { SimKernel } from './sim-kernel.js';
 import { SimStore } from './sim-store.js';
-import { Bit, SimSpace, WINDOW } from './space.js';
+import { Bit, SimSpace, ThreadState, WINDOW } from './space.js';
 import { Random, SimFailure, World } from './world.js';
 
 /** Turns that a thread may wait for its page or its event. Time is not counted: a turn is when the pager can act. */
@@ -107,6 +107,7 @@ class Run {
       this.check(CHECK_EVERY);
     }
     this.check(0);
+    this.serveAll();
     if (world.config.endsWithExit) this.exit();
     else this.detach();
   }
@@ -157,6 +158,21 @@ class Run {
         `${resident} evictable pages are resident since turn ${this.overLimitSince}, over the limit of ${this.limit}; ` +
           `the pager counts ${residentPages}, stalled: ${evictionStalled}, free frames: ${framesFree}`,
       );
+    }
+  }
+
+  /** Whoever waits for a page now gets it, without the detach that would bring it anyway. */
+  private serveAll(): void {
+    const { program, kernel, pager, world } = this;
+    const waiting = kernel.spaces.flatMap((space) => space.threads).filter((thread) => thread.state === ThreadState.faulting);
+    const since = waiting.map((thread) => thread.since);
+    const waits = (): boolean => waiting.some((thread, i) => thread.state === ThreadState.faulting && thread.since === since[i] && thread.space.isAlive);
+    for (let turns = 0; waits() && turns < 2 * PATIENCE; turns++) {
+      this.donors.act();
+      if (!pager.step(0)) world.fail('the pager has stopped while the target lives');
+      if (pager.wantsTick || turns % CHECK_EVERY === 0) pager.tick();
+      if (pager.refusalsToClear > 0) pager.clearRefusals(pager.refusalsToClear);
+      if (turns % CHECK_EVERY === 0) program.checkLiveness(PATIENCE);
     }
   }
 
