@@ -200,7 +200,8 @@ void SwapFile::finish(Operation* operation, int64_t result, Sink& sink) {
   for (uint32_t i = 0; i < operation->partCount; i++) {
     const Request& part = operation->parts[i];
     covered += static_cast<int64_t>(part.count) * kPageSize;
-    int error = result < 0 ? static_cast<int>(-result) : covered <= result ? 0 : EIO;
+    // A write that ends early has met the end of its room, and the next one would say so.
+    int error = result < 0 ? static_cast<int>(-result) : covered <= result ? 0 : part.write ? ENOSPC : EIO;
     if (error == 0) error = injected(part);
     if (error == 0) (part.write ? counters_.pagesWritten : counters_.pagesRead) += part.count;
     sink.done(part, error);

@@ -133,6 +133,7 @@ export class FaultPath {
         if (slots.state[slot] === SlotState.pending) {
           if (!family.mayMap(page)) break;
           family.map(page, slots.sourceOf(slot));
+          if (thread !== SEEN) this.prefetch.fault(page, thread, FaultKind.evictedHit, (flags & FAULT_WRITE) !== 0);
           return;
         }
         if (this.fetcher.pauses(page)) return;
