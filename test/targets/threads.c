@@ -1,5 +1,5 @@
 // Several threads fault at once: on the same page (all walk one area in step), on pages of their own, on words of one page (atomic counters), and on
-// their stacks.
+// their stacks. mode=churn: threads in thousands, short lives, each joined.
 #include "target.h"
 
 #include <pthread.h>
@@ -58,8 +58,43 @@ static void *work(void *arg) {
   }
 }
 
+static struct rng lives[THREADS];
+
+static void *live(void *arg) {
+  uint32_t id = (uintptr_t)arg;
+  area_churn(&own[id], &lives[id], 1 + rng_below(&lives[id], 8));
+  return NULL;
+}
+
+static void churn(void) {
+  enum { LIVES = 500 };
+  for (uint32_t t = 0; t < THREADS; t++) {
+    own[t] = area_make(opt.pages / THREADS, t * 100000);
+    area_fill(&own[t]);
+    lives[t] = rng_make(t);
+  }
+  ready();
+  uint32_t round = 0;
+  for (; more(round); round++) {
+    for (uint32_t n = 0; n < LIVES; n++) {
+      pthread_t thread[THREADS];
+      for (uintptr_t t = 0; t < THREADS; t++)
+        if (pthread_create(&thread[t], NULL, live, (void *)t)) fail_errno("pthread_create");
+      for (uint32_t t = 0; t < THREADS; t++) pthread_join(thread[t], NULL);
+    }
+  }
+  hold();
+  uint64_t sum = 0;
+  for (uint32_t t = 0; t < THREADS; t++) sum = area_sum(sum, &own[t]);
+  done(sum, round);
+}
+
 int main(int argc, char **argv) {
   parse_options(argc, argv);
+  if (mode_is("churn")) {
+    churn();
+    return 0;
+  }
   shared = area_make(opt.pages / 4, 0);
   counters = area_make(opt.pages / 4, 1000000);
   area_fill(&shared);
