@@ -64,6 +64,7 @@ export class Calls {
           if (!space.has(at, Bit.shared)) space.bits[at] |= Bit.lazy;
         }
       }
+      space.needed.fill(0, from, to); // it may have been taken since the event was raised
       space.oracle.endDrop(from, to - from, lazily);
     };
     const next = (): boolean => {
