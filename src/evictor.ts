@@ -2,6 +2,8 @@
  * Eviction: keeps the resident pages at or below the limit, ahead of need. It starts when fewer than `margin` pages are left below the limit and
  * stops at twice that, so that in the steady state a fault finds room and never waits for it.
  *
+ * A page that the kernel needs when a thread exits is known only when it is out: it goes back at once, and stays.
+ *
  * Two ways out of the target (native/helper.h): *move* takes a page away at once and refuses one that is pinned or shared since a fork; *discard*
  * write-protects, copies and drops it. A page that the first refuses is shared, or pinned for DMA, and the kernel does not tell which. It goes the second
  * way when somebody has looked, after the refusal, that nothing in the family has its memory pinned: a device would go on writing to the old page.
@@ -51,6 +53,8 @@ export class Evictor {
     private readonly family: Family,
     private readonly writeBack: WriteBack,
     private readonly fetcher: Fetcher,
+    /** The page is to go back into the target, as if a thread waited for it. */
+    private readonly restore: (page: PageIndex) => void,
   ) {
     const { evict } = family.options;
     this.useMove = evict !== 'discard' && family.engine.canMove;
@@ -107,7 +111,8 @@ export class Evictor {
       return;
     }
     const count = this.pick(want);
-    if (count > 0) this.command(this.useMove ? Command.moveOut : Command.discard, count);
+    if (count < 0) this.failed(Infinity); // all that are resident are kept
+    else if (count > 0) this.command(this.useMove ? Command.moveOut : Command.discard, count);
     else this.failed(1);
   }
 
@@ -118,10 +123,11 @@ export class Evictor {
     this.yielding = family.evictionStalled = true;
   }
 
-  /** Asks the policy for victims, and gives back at once what a thread is waiting for or a command is touching. */
+  /** Asks the policy for victims, and gives back at once what a thread is waiting for or a command is touching. @returns how many; -1: it has none */
   private pick(want: number): number {
     const { pages, victims } = this.family;
     const offered = victims.next(want, this.victim);
+    if (offered === 0) return -1;
     let count = 0;
     for (let i = 0; i < offered; i++) {
       const page = pageIndex(this.victim[i]);
@@ -177,10 +183,9 @@ export class Evictor {
   }
 
   /** The result for a run of victims. */
-  evicted(firstPage: number, firstFrame: number, count: number, status: number, command: number): void {
-    const errno = status === 1 ? Errno.ok : status; // EPERM, native/layout.h
+  evicted(firstPage: number, firstFrame: number, count: number, errno: number, command: number): void {
     for (let i = 0; i < count; i++) this.evictedOne(pageIndex(firstPage + i), frameIndex(firstFrame + i), errno, command);
-    if (errno === Errno.ok || errno === Errno.ENOENT || (errno === Errno.EBUSY && command === Command.moveOut && this.discardRefused)) this.failedInARow = 0;
+    if (errno === Errno.ok || errno === Errno.EPERM || errno === Errno.ENOENT || (errno === Errno.EBUSY && command === Command.moveOut && this.discardRefused)) this.failedInARow = 0;
     else this.failed(count);
   }
 
@@ -188,6 +193,13 @@ export class Evictor {
     const { family } = this;
     const { pages, frames, victims, counters, engine } = family;
     const slot = frames.slotOf(frame);
+    if (errno === Errno.EPERM) {
+      pages.setState(page, State.buffered);
+      family.resident--;
+      this.writeBack.keep(page, frame);
+      pages.raise(page, PageFlag.kept);
+      return this.restore(page);
+    }
     if (errno === Errno.ok && !isZero(engine.frameHashes, engine.zeroHash, frame)) {
       pages.setState(page, State.buffered);
       family.resident--;

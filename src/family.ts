@@ -112,7 +112,7 @@ export class Family {
 
   /** Whether this page may be mapped now; while it may not, the evictor makes room. */
   mayMap(page: PageIndex): boolean {
-    return this.room > 0 || this.evictionStalled || this.detaching || this.pages.has(page, PageFlag.fixed);
+    return this.room > 0 || this.evictionStalled || this.detaching || this.pages.has(page, PageFlag.fixed | PageFlag.kept);
   }
 
   /** Writes a command for one page; joined with the record before it except across the edge of a region. */
@@ -136,8 +136,13 @@ export class Family {
   becomeResident(page: PageIndex, ahead: boolean): void {
     this.pages.setState(page, State.resident);
     if (this.pages.has(page, PageFlag.fixed)) return;
+    this.count(page, ahead);
+  }
+
+  /** A RESIDENT page that is not `fixed`, or no longer, counts and may be a victim. */
+  count(page: PageIndex, ahead: boolean): void {
     this.resident++;
-    this.victims.inserted(page, ahead);
+    if (!this.pages.has(page, PageFlag.kept)) this.victims.inserted(page, ahead);
   }
 
   /** RESIDENT -> EMPTY or UNUSED follows; takes the page off the count and out of the victim policy. */

@@ -48,6 +48,7 @@ export const FAULT_WP = 2;
 /** The errno values that the pager tells apart (Linux, asm-generic). */
 export const Errno = {
   ok: 0,
+  EPERM: 1,
   ENOENT: 2,
   ESRCH: 3,
   EIO: 5,

@@ -56,6 +56,8 @@ export const PageFlag = {
   lost: 32,
   /** It could not be moved away, and waits to be discarded (evictor.ts). */
   refused: 64,
+  /** The kernel needs it when a thread exits, and does not wait for it then: it is resident, counts, and is not in the victim policy. */
+  kept: 128,
 } as const;
 
 export class PageTable {

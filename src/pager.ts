@@ -59,7 +59,7 @@ export class Pager {
     this.writeBack = new WriteBack(this.family, replicaFailed);
     this.faults = new FaultPath(this.family, this.writeBack, replicaFailed);
     this.replicas = new Replicas(this.family, this.faults.fetcher);
-    this.evictor = new Evictor(this.family, this.writeBack, this.faults.fetcher);
+    this.evictor = new Evictor(this.family, this.writeBack, this.faults.fetcher, (page) => this.faults.restore(page));
     this.spaces = new Spaces(this.family, this.faults.fetcher, this.writeBack);
     this.restorer = new Restorer(this.family, this.faults);
   }

@@ -281,8 +281,7 @@ export class Spaces {
         if (!family.pages.has(page, PageFlag.fixed)) continue; // counted: the loss of the helper before this one has not been told yet
         family.pages.lower(page, PageFlag.fixed);
         if (family.pages.state[page] !== State.resident) continue;
-        family.resident++;
-        family.victims.inserted(page, true);
+        family.count(page, true);
       }
     }
   }
@@ -332,7 +331,7 @@ export class Spaces {
     this.dropCopies(page, state);
     pages.setState(page, State.empty);
     pages.locate(page, NONE);
-    pages.lower(page, PageFlag.prefetched | PageFlag.lost);
+    pages.lower(page, PageFlag.prefetched | PageFlag.lost | PageFlag.kept);
   }
 
   private forget(page: PageIndex): void {

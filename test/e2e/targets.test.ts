@@ -25,6 +25,7 @@ for (const evict of evictWays) {
   core.forEach(([program, options], i) => {
     runs(`${program}, evict ${evict}`, { program, options, leapd: { evict }, end: i % 2 === 0 ? 'exit' : 'detach' });
   });
+  runs(`threads in thousands, evict ${evict}`, { program: 'threads', options: { mode: 'churn', rounds: 2, pages: 1536 }, leapd: { evict, 'local-memory': '128K' } });
 }
 
 // Attached in the middle of the work, which ends after leapd has gone.
@@ -35,6 +36,7 @@ for (const program of ['threads', 'grow', 'unmap', 'advise', 'forker', 'spawner'
 runs('unmap with MREMAP_DONTUNMAP', { program: 'unmap', options: { mode: 'dontunmap', rounds: 4, seed: 3 } });
 runs('advise with mlock and MADV_POPULATE', { program: 'advise', options: { mode: 'lock', rounds: 4 }, end: 'detach' });
 runs('forker with areas wiped and kept back', { program: 'forker', options: { mode: 'wipe', rounds: 2, pages: 512 }, end: 'detach' });
+runs('forker with areas marked so after the attach', { program: 'forker', options: { mode: 'wipe-late', rounds: 2, pages: 512 }, end: 'detach' });
 runs('forker with many children at once', { program: 'forker', options: { mode: 'many', rounds: 3, pages: 512 } });
 runs('a child that outlives its parent', { program: 'forker', options: { mode: 'outlive', rounds: 3, pages: 512 } });
 runs('a child that outlives its parent, evict discard', {

@@ -64,6 +64,7 @@ export class Calls {
           if (!space.has(at, Bit.shared)) space.bits[at] |= Bit.lazy;
         }
       }
+      space.needed.fill(0, from, to); // it may have been taken since the event was raised
       space.oracle.endDrop(from, to - from, lazily);
     };
     const next = (): boolean => {
@@ -72,6 +73,7 @@ export class Calls {
         to = Math.min(end, space.mappingEnd(from));
         if (space.tag[from] === 0) continue;
         space.oracle.beginDrop(from, to - from);
+        space.needed.fill(0, from, to);
         if (space.has(from, Bit.registered)) {
           this.kernel.raise(thread, 'remove', from, to - from);
           return false;
@@ -144,6 +146,7 @@ export class Calls {
         space.bits[to + i] = space.bits[start + i];
         space.content[to + i] = space.content[start + i];
         space.unaccountable[to + i] = space.unaccountable[start + i];
+        space.needed[to + i] = space.needed[start + i];
       } else if (registered) {
         space.bits[to + i] = Bit.registered;
       }

@@ -45,6 +45,8 @@ export interface Config {
   readonly busy: number;
   /** How often somebody looks whether anything is pinned, while refused pages wait for that; 0: never. */
   readonly look: number;
+  /** One in so many contents is that of a page that the kernel needs when a thread exits; 0: none. */
+  readonly needed: number;
   readonly registerError: number;
   readonly interrupt: number;
   readonly reclaim: number;
@@ -120,6 +122,7 @@ export function drawConfig(random: Random): Config {
     partial: sometimes(random, 0.1),
     busy: sometimes(random, 0.1),
     look: random.chance(0.1) ? 0 : random.pick([0.1, 0.01]),
+    needed: random.pick([0, 0, 10, 50]),
     registerError: sometimes(random, 0.3),
     interrupt: sometimes(random, 0.05),
     reclaim: sometimes(random, 0.1),

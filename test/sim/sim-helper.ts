@@ -44,7 +44,9 @@ export class SimHelper {
       if (this.world.random.chance(0.05)) this.program.steps(2);
       const content = this.kernel.move(space, place + i);
       status[i] = this.kernel.errno;
-      if (status[i] === 0) this.keep(frame + i, content);
+      if (status[i] !== 0) continue;
+      this.keep(frame + i, content);
+      status[i] = this.kernel.taken(space, place + i, content);
     }
   }
 
@@ -81,7 +83,12 @@ export class SimHelper {
         else if (!space.has(at, Bit.present)) status[i] = Errno.ENOENT;
         else if (!kernel.calm && world.random.chance(world.config.busy)) status[i] = Errno.EAGAIN;
         else if (store.frames[frame + i] !== space.content[at]) world.fail(`page +${at} changed under its write protection`);
-        else space.drop(at);
+        else {
+          const content = space.content[at];
+          space.drop(at);
+          status[i] = kernel.taken(space, at, content);
+          continue;
+        }
         if (status[i] !== 0) store.frames[frame + i] = GARBAGE;
       }
       from = to;

@@ -210,6 +210,16 @@ export class SimKernel {
     return content;
   }
 
+  /** A page has just been taken out. @returns the status of that: EPERM when the kernel needs it, and it must come back */
+  taken(space: SimSpace, page: number, content: number): number {
+    const { needed } = this.world.config;
+    if (space.needed[page]) this.world.fail(`space ${space.id} page +${page} is taken again, which the kernel needs when a thread exits`);
+    if (needed === 0 || content === 0 || content % needed !== 0) return 0;
+    this.world.hit('needed page taken');
+    space.needed[page] = 1;
+    return Errno.EPERM;
+  }
+
   // ---- the control plane ----
 
   register(space: SimSpace, page: number, count: number): number {
@@ -271,7 +281,7 @@ export class SimKernel {
       if (!space.isAlive || !space.hasHelper || space.id < 0) continue;
       for (let at = 0; at < WINDOW; at++) {
         const bits = space.bits[at];
-        if (space.unaccountable[at]) continue;
+        if (space.unaccountable[at] || space.needed[at]) continue;
         if ((bits & (there | Bit.pinned | refused)) === there && space.access[at] === Access.write) count++;
       }
     }

@@ -12,7 +12,7 @@ const WANTED = [
   'map:ok', 'map:EAGAIN', 'map:ENOENT', 'map:ESRCH', 'partial map',
   'zero:ok', 'zero:EAGAIN', 'zero:EEXIST', 'wake:ok', 'unprotect:ok', 'unprotect:EAGAIN', 'poison:ok',
   'moveOut:ok', 'moveOut:EBUSY', 'moveOut:EINVAL', 'moveOut:ENOENT', 'moveOut:EAGAIN',
-  'discard:ok', 'discard:EINVAL', 'discard:ENOENT', 'discard:EAGAIN',
+  'needed page taken', 'discard:ok', 'discard:EINVAL', 'discard:ENOENT', 'discard:EAGAIN',
   'read:ok', 'read:EIO', 'write:ok', 'write:EIO', 'write:ENOSPC', 'store:corrupt read', 'store:read outage', 'store:damaged', 'sigbus',
   'fault:read', 'fault:write', 'fault:wp', 'fault:interrupted', 'event:faultUnknown',
   'event:remove', 'event:unmap', 'event:remap', 'event:fork', 'event:targetExit', 'event:helperLost', 'event read during a discard',

@@ -134,6 +134,8 @@ export class SimSpace {
   readonly access = new Uint8Array(WINDOW);
   readonly tag = new Uint8Array(WINDOW);
   readonly content = new Int32Array(WINDOW);
+  /** 1: the pager has been told that the kernel needs this page when a thread exits. */
+  readonly needed = new Uint8Array(WINDOW);
   readonly onFork = new Uint8Array(WINDOW);
   /** Given to MADV_FREE and still there: a pager cannot see whether it is in use again. */
   readonly unaccountable = new Uint8Array(WINDOW);
@@ -172,6 +174,7 @@ export class SimSpace {
     this.unaccountable.fill(0, start, start + count);
     this.content.fill(0, start, start + count);
     this.tag.fill(tag, start, start + count);
+    this.needed.fill(0, start, start + count);
     this.onFork.fill(OnFork.copy, start, start + count);
     this.access.fill(access, start, start + count);
     this.oracle.clear(start, count);

@@ -1,11 +1,19 @@
 // fork: parent and children read and write the same stored pages afterwards, each its own copy, and check them; children fork again.
 // mode=outlive: the parent exits at once and the child goes on alone.   mode=wipe: areas under MADV_WIPEONFORK and MADV_DONTFORK as well.
+// mode=wipe-late: the same, marked so only when the work begins.
 // mode=many: children in numbers, short lives.
 #include "target.h"
 
 #include <sys/wait.h>
 
 static struct area a, wiped, kept_back;
+
+static bool wipes(void) { return mode_is("wipe") || mode_is("wipe-late"); }
+
+static void mark(void) {
+  MUST(madvise(wiped.base, (size_t)wiped.pages * PAGE, MADV_WIPEONFORK));
+  MUST(madvise(kept_back.base, (size_t)kept_back.pages * PAGE, MADV_DONTFORK));
+}
 
 static uint64_t child_work(uint64_t stream, int depth);
 
@@ -39,7 +47,7 @@ static uint64_t finish(struct child c) {
 
 static uint64_t child_work(uint64_t stream, int depth) {
   struct rng r = rng_make(stream);
-  if (mode_is("wipe")) {
+  if (wipes()) {
     for (uint32_t i = 0; i < wiped.pages; i++) wiped.model[i].generation = wiped.model[i].stamp = 0;
     area_check("wiped on fork", &wiped);
     area_churn(&wiped, &r, wiped.pages);
@@ -65,7 +73,7 @@ static uint64_t round_of_forks(struct rng *r, uint32_t round) {
   area_churn(&a, r, opt.pages / 2);
   struct child second = start(stream + 1, 0);
   area_churn(&a, r, opt.pages / 2);
-  if (mode_is("wipe")) {
+  if (wipes()) {
     area_churn(&wiped, r, wiped.pages);
     area_churn(&kept_back, r, kept_back.pages);
   }
@@ -92,23 +100,23 @@ int main(int argc, char **argv) {
   parse_options(argc, argv);
   a = area_make(opt.pages, 0);
   area_fill(&a);
-  if (mode_is("wipe")) {
+  if (wipes()) {
     wiped = area_make(opt.pages / 4, 1000000);
     kept_back = area_make(opt.pages / 4, 2000000);
     area_fill(&wiped);
     area_fill(&kept_back);
-    MUST(madvise(wiped.base, (size_t)wiped.pages * PAGE, MADV_WIPEONFORK));
-    MUST(madvise(kept_back.base, (size_t)kept_back.pages * PAGE, MADV_DONTFORK));
   }
+  if (mode_is("wipe")) mark();
   struct rng r = rng_make(0);
   ready();
+  if (mode_is("wipe-late")) mark();
   if (mode_is("outlive")) outlive();
   uint32_t round = 0;
   uint64_t sum = 0;
   for (; more(round); round++) sum = fold(sum, round_of_forks(&r, round));
   hold();
   sum = area_sum(sum, &a);
-  if (mode_is("wipe")) sum = area_sum(area_sum(sum, &wiped), &kept_back);
+  if (wipes()) sum = area_sum(area_sum(sum, &wiped), &kept_back);
   done(sum, round);
   return 0;
 }

@@ -1,8 +1,9 @@
 // Several threads fault at once: on the same page (all walk one area in step), on pages of their own, on words of one page (atomic counters), and on
-// their stacks.
+// their stacks. mode=churn: threads in thousands, short lives, each joined; half of them end without a last look at their own memory.
 #include "target.h"
 
 #include <pthread.h>
+#include <sys/syscall.h>
 
 enum { THREADS = 6, COUNTERS = 8, STACK_PAGES = 12 };
 
@@ -58,8 +59,58 @@ static void *work(void *arg) {
   }
 }
 
+static struct rng lives[THREADS];
+
+// Nothing of the thread's is touched between the two calls: by the second its control block, which pthread_join waits for, may have been paged out.
+static _Noreturn void sleep_and_exit(void) {
+  struct timespec t = {.tv_nsec = 2000000};
+  __asm__ volatile("syscall; mov %[exit], %%eax; xor %%edi, %%edi; syscall" ::"a"(SYS_nanosleep), "D"(&t), "S"(0), [exit] "i"(SYS_exit) : "rcx", "r11", "memory");
+  __builtin_unreachable();
+}
+
+static void *live(void *arg) {
+  uint32_t id = (uintptr_t)arg;
+  area_churn(&own[id], &lives[id], 1 + rng_below(&lives[id], 8));
+  if (id % 2 == 1) sleep_and_exit();
+  return NULL;
+}
+
+static void churn(void) {
+  enum { LIVES = 200, STACK = 128 << 10 };  // small ones are used again, so that they are known to whoever pages us
+  pthread_attr_t small;
+  pthread_attr_init(&small);
+  pthread_attr_setstacksize(&small, STACK);
+  shared = area_make(opt.pages / 4, 9000000);
+  area_fill(&shared);
+  struct rng r = rng_make(THREADS);
+  for (uint32_t t = 0; t < THREADS; t++) {
+    own[t] = area_make(opt.pages / THREADS, t * 100000);
+    area_fill(&own[t]);
+    lives[t] = rng_make(t);
+  }
+  ready();
+  uint32_t round = 0;
+  for (; more(round); round++) {
+    for (uint32_t n = 0; n < LIVES; n++) {
+      pthread_t thread[THREADS];
+      for (uintptr_t t = 0; t < THREADS; t++)
+        if (pthread_create(&thread[t], &small, live, (void *)t)) fail_errno("pthread_create");
+      area_churn(&shared, &r, 256);
+      for (uint32_t t = 0; t < THREADS; t++) pthread_join(thread[t], NULL);
+    }
+  }
+  hold();
+  uint64_t sum = area_sum(0, &shared);
+  for (uint32_t t = 0; t < THREADS; t++) sum = area_sum(sum, &own[t]);
+  done(sum, round);
+}
+
 int main(int argc, char **argv) {
   parse_options(argc, argv);
+  if (mode_is("churn")) {
+    churn();
+    return 0;
+  }
   shared = area_make(opt.pages / 4, 0);
   counters = area_make(opt.pages / 4, 1000000);
   area_fill(&shared);

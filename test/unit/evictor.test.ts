@@ -7,10 +7,11 @@ import { PlainEngine } from './plain-engine.js';
 const PAGES = 1000;
 
 /** The last page is all that the target touches. */
-function paged(pinned = 500, there = true): { readonly engine: PlainEngine; readonly pager: Pager; readonly rest: (turns?: number) => void } {
+function paged(pinned = 500, there = true, needed = 0): { readonly engine: PlainEngine; readonly pager: Pager; readonly rest: (turns?: number) => void } {
   let touched = 0;
   const engine = new PlainEngine(PAGES, 256, () => touched, () => false);
   for (let page = 0; page < pinned; page++) engine.pinned.add(page);
+  for (let page = 0; page < needed; page++) engine.needed.set(page, 0);
   if (!there) engine.present[PAGES - 1] = 0;
   const pager = new Pager(engine, {
     localLimit: { pages: 200 },
@@ -90,4 +91,27 @@ test('a look counts for a moment only: what was cleared and not needed then is l
   pager.clearRefusals(pager.refusalsToClear);
   rest();
   assert.ok(pager.stats().residentPages <= 200);
+});
+
+test('a page that the kernel needs when a thread exits goes back at once and is not taken again; the others leave as ever', () => {
+  const { engine, pager, rest } = paged(0, true, 50);
+  let out = 0;
+  for (let turn = 0; turn < 2000; turn++) {
+    pager.step(0);
+    let absent = 0;
+    for (let page = 0; page < 50; page++) absent += Number(engine.present[page] === 0);
+    out = absent === 0 ? 0 : out + 1;
+    assert.ok(out <= 2, 'in the turn after the one that told of it');
+  }
+  rest();
+  assert.deepEqual([...engine.needed.values()], new Array(50).fill(1));
+  assert.ok(pager.stats().residentPages <= 200 && pager.stats().residentPages > 100);
+});
+
+test('where more is kept than the limit is, a fault does not wait for room that cannot be had', () => {
+  const { engine, pager, rest } = paged(0, false, PAGES);
+  rest();
+  rest(20);
+  assert.equal(engine.present[PAGES - 1], 1);
+  assert.equal(pager.stats().evictionStalled, true);
 });

@@ -28,6 +28,8 @@ export class PlainEngine implements Engine {
   readonly registered: Uint8Array;
   /** Pages that cannot be moved out. */
   readonly pinned = new Set<number>();
+  /** Pages that the kernel needs when a thread exits, and how often each was taken. */
+  readonly needed = new Map<number, number>();
   /** The errno of a read of this slot from this place; 0: it goes well. */
   readErrno: (slot: number, place: number) => number = () => 0;
   /** How long the pager would have waited, ns: the clock goes on by it when nothing happens. */
@@ -98,7 +100,7 @@ export class PlainEngine implements Engine {
     const command = word & ((1 << PLACE_SHIFT) - 1);
     const place = word >> PLACE_SHIFT;
     const slots = this.places[place];
-    if (command === Command.moveOut && this.pinned.size > 0) return this.moveOneByOne(first, frame, count);
+    if (command === Command.moveOut && this.pinned.size + this.needed.size > 0) return this.moveOneByOne(first, frame, count);
     let errno = 0;
     if (command === Command.read) for (let slot = first; slot < first + count; slot++) errno ||= this.readErrno(slot, place);
     for (let i = 0; i < count; i++) {
@@ -126,8 +128,10 @@ export class PlainEngine implements Engine {
 
   private moveOneByOne(first: number, frame: number, count: number): void {
     for (let page = first; page < first + count; page++, frame++) {
-      const errno = this.pinned.has(page) ? Errno.EBUSY : 0;
-      if (errno === 0) {
+      const taken = this.needed.get(page);
+      const errno = this.pinned.has(page) ? Errno.EBUSY : taken !== undefined ? Errno.EPERM : 0;
+      if (taken !== undefined) this.needed.set(page, taken + 1);
+      if (errno !== Errno.EBUSY) {
         this.present[page] = 0;
         this.frameHashes.fill(this.content[page], frame * HASH_WORDS, (frame + 1) * HASH_WORDS);
       }
