@@ -170,7 +170,7 @@ class Run {
     for (let turns = 0; waits() && turns < 2 * PATIENCE; turns++) {
       this.donors.act();
       if (!pager.step(0)) world.fail('the pager has stopped while the target lives');
-      if (pager.wantsTick || turns % CHECK_EVERY === 0) pager.tick();
+      if (pager.wantsTick ? world.random.chance(0.3) : world.random.chance(0.01)) pager.tick();
       if (pager.refusalsToClear > 0) pager.clearRefusals(pager.refusalsToClear);
       if (turns % CHECK_EVERY === 0) program.checkLiveness(PATIENCE);
     }
