@@ -27,6 +27,7 @@ const explanations: Readonly<Record<string, Explanation>> = {
   rdma: { code: ExitCode.system, remedy: 'see what this machine has with: leapctl doctor; without --portal, or with --rdma off, leapd pages to the swap file alone' },
   memlock: { code: ExitCode.system, remedy: 'raise it with: ulimit -l unlimited' },
   timeout: { code: ExitCode.attach, remedy: 'try again' },
+  frozen: { code: ExitCode.attach, remedy: 'thaw its control group first' },
   limit: { code: ExitCode.attach, remedy: 'raise the limits of the process: prlimit --nofile and --as' },
 };
 

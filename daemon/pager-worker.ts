@@ -187,11 +187,16 @@ const LEAVE_PAUSE_MS = 200;
 /** All pages are back and no range is registered. What is left is to stop a thread for a moment, and to close what we opened in the target. */
 function leave(engine: NativeEngine): void {
   const never = new Int32Array(new SharedArrayBuffer(4));
-  for (let attempt = 1; ; attempt++) {
+  for (let attempt = 1, frozen = false; ; attempt++) {
     try {
       return engine.detach();
     } catch (error) {
       if (!isNativeError(error)) throw error;
+      if (error.kind === 'frozen') {
+        if (!frozen) send({ kind: 'log', level: 'warn', message: `${error.message}; it has all its memory back, and is let go of when it is thawed` });
+        frozen = true;
+        attempt = 0;
+      }
       if (attempt === LEAVE_TRIES) {
         send({ kind: 'log', level: 'warn', message: `${error.message}; it has all its memory back, and keeps one descriptor of ours open` });
         return engine.abandon();

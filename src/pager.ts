@@ -15,7 +15,7 @@ import type { Engine } from './engine.js';
 import { Evictor } from './evictor.js';
 import { Family } from './family.js';
 import { FaultPath } from './fault-path.js';
-import { Event, EVENT_WORDS, joinVpn } from './layout.js';
+import { Errno, Event, EVENT_WORDS, joinVpn } from './layout.js';
 import type { PagerOptions } from './options.js';
 import { checkFamily } from './invariants.js';
 import { PAGE_SIZE, type SlotIndex, type SpaceId, pageIndex, spaceId, vpn } from './types.js';
@@ -179,7 +179,8 @@ export class Pager {
           this.spaces.moved(space, vpn(from), vpn(to), events[at + 6]);
           break;
         case Event.fork:
-          this.spaces.forked(space, spaceId(events[at + 2]));
+          if (events[at + 3] !== Errno.ok) this.spaces.forkWaits(events[at + 3]);
+          else this.spaces.forked(space, spaceId(events[at + 2]));
           break;
         case Event.targetExit:
           this.spaces.gone(space);

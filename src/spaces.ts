@@ -20,9 +20,14 @@ const RECHECK_MAX = 1024;
 const ADOPT_TRIES = 10;
 const ADOPT_AGAIN_NS = 1e9;
 
+/** Private memory with no file behind it, in pages of the usual size: another kind must never stay registered. */
+function isAnonymous({ inode, permissions, flags }: Mapping): boolean {
+  return inode === 0 && permissions[3] === 'p' && !flags.includes('ht');
+}
+
 /** Whether a mapping is private anonymous memory that can be paged: heap, mmap, thread stacks. */
 export function isPageable(mapping: Mapping): boolean {
-  if (mapping.inode !== 0 || mapping.permissions[1] !== 'w' || mapping.permissions[3] !== 'p') return false;
+  if (!isAnonymous(mapping) || mapping.permissions[1] !== 'w') return false;
   if (mapping.path !== '' && mapping.path !== '[heap]' && !mapping.path.startsWith('[anon:') && !mapping.path.startsWith('[stack:')) return false;
   return !SKIPPED_FLAGS.some((flag) => mapping.flags.includes(flag));
 }
@@ -58,7 +63,9 @@ export class Spaces {
     for (const mapping of mappings) {
       // A fault of ours, or a region of ours in it, says that it is we who have registered it.
       const touched = faultAt >= mapping.start && faultAt < mapping.end;
-      const ours = mapping.flags.includes('um') && (touched || regions.inside(space, mapping.start, mapping.end).length > 0);
+      // Of another kind: it appeared beside one of ours while that was being registered, and was caught with it.
+      if (touched && !isAnonymous(mapping)) engine.unregister(space, mapping.start, mapping.end - mapping.start);
+      const ours = isAnonymous(mapping) && mapping.flags.includes('um') && (touched || regions.inside(space, mapping.start, mapping.end).length > 0);
       if (!isPageable(mapping) && !ours) continue;
       for (const [start, end] of regions.gaps(space, mapping.start, mapping.end)) this.take(space, vpn(start), end - start);
     }
@@ -197,6 +204,11 @@ export class Spaces {
       family.engine.bind(space, vpn(to + (part.start - from)), part.count, part.first);
     }
     family.rescan = true;
+  }
+
+  /** The target has called fork, which waits: there is no descriptor for the child. */
+  forkWaits(errno: number): void {
+    this.family.notify('error', 'leapd has no descriptor left for a forked child, and the fork waits until there is one: raise its limit (ulimit -n) next time', { errno });
   }
 
   /** The target has forked: the child has the same regions; what is stored is shared, slot by slot. */

@@ -139,7 +139,7 @@ export class PlainEngine implements Engine {
     }
   }
 
-  private emit(kind: number, a: number, b: number, c: number, d: number, e: number): void {
+  protected emit(kind: number, a: number, b: number, c: number, d: number, e: number): number {
     const at = this.words;
     this.events[at] = kind;
     this.events[at + 1] = a;
@@ -148,6 +148,7 @@ export class PlainEngine implements Engine {
     this.events[at + 4] = d;
     this.events[at + 5] = e;
     this.words = at + EVENT_WORDS;
+    return this.words;
   }
 
   register(_space: number, start: number, count: number): number {
