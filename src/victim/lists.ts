@@ -64,6 +64,16 @@ export class PageLists {
     this.tags[entry] = OUT;
   }
 
+  /** The oldest page, or something below 0. */
+  oldest(list: number): number {
+    return this.newer[list] - this.lists;
+  }
+
+  /** The newest page, or something below 0. */
+  newest(list: number): number {
+    return this.older[list] - this.lists;
+  }
+
   /** Takes the oldest page out. @returns it, or -1 */
   shift(list: number): number {
     return this.take(list, this.newer[list]);

@@ -10,7 +10,7 @@
  *    end first keeps a part of a loop that is larger than memory.
  * 3. For each arm it is measured how many of its victims come back within a horizon of R/16 evictions. That is long enough to tell hot from cold,
  *    and short enough for most returns to be cheap: the victim is still in a frame.
- * 4. Victims come, a few at a time, from an arm drawn at random, with weight  residents of the class / (return rate + DOUBT)^3.
+ * 4. Each victim, with its neighbours, comes from an arm drawn at random, with weight  residents of the class / (return rate + DOUBT)^3.
  *
  * Where the arms do as well as each other, this is FIFO and random replacement mixed. Where one class returns ten times as often, it is evicted
  * from hundreds of times more seldom, but never left alone: what was hot once shows that it is cold now. A page that has just arrived waits in a
@@ -40,8 +40,8 @@ const HORIZON_MIN = 32;
 const SAMPLES = 2048;
 /** Weight of the newest observation in an arm's return rate. */
 const LEARNING = 1 / 64;
-/** Victims that one draw takes: neighbours that came together leave together, in one move and one write. */
-const CLUSTER = 8;
+/** The most victims that one draw takes: neighbours in memory that came one after the other leave together, in one move and one write. */
+const CLUSTER = 16;
 /** Added to each rate, so that differences within the noise of so few observations do not count. */
 const DOUBT = 0.01;
 /** What to believe before anything was seen: a page that came back after d evictions will be back within the horizon h with a chance of h / d. */
@@ -102,7 +102,7 @@ export class ReturnsPolicy implements VictimPolicy {
     let arm = 0;
     let left = 0;
     for (let i = 0; i < count; i++) {
-      if (left === 0 || this.lists.size(arm < CLASSES ? arm : arm - CLASSES) === 0) {
+      if (left === 0 || !this.isNeighbour(arm, out[i - 1])) {
         arm = this.draw();
         left = CLUSTER;
       }
@@ -132,6 +132,12 @@ export class ReturnsPolicy implements VictimPolicy {
   private graduate(): void {
     const page = this.lists.shift(NURSERY);
     this.lists.push(this.classes[page], page);
+  }
+
+  /** Whether the arm's next victim stands beside this page in memory. */
+  private isNeighbour(arm: number, page: number): boolean {
+    const next = arm < CLASSES ? this.lists.oldest(arm) : this.lists.newest(arm - CLASSES);
+    return next >= 0 && (next === page + 1 || next === page - 1);
   }
 
   /** Sets the arms' weights; all are 0 when the residents are in the nursery. */
