@@ -4,14 +4,22 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { PAGE_BYTES, TouchProgram } from '../../bench/touch-program.js';
+import { PAGE_BYTES, type Pattern, TouchProgram } from '../../bench/touch-program.js';
 import { UndoStack } from '../../bench/undo.js';
 import { calibrate } from '../../daemon/native-engine.js';
-import { Scene } from '../e2e/harness.js';
+import { Scene, type Stats } from '../e2e/harness.js';
 import { addressOf, Donor, mapped, portal, until } from './donors.js';
 import { notInVm, rates } from './harness.js';
 
 const MIB = 16;
+/** Of the pages: so many at least must come from the donor for a rate to be one of RDMA. The rest is in the frames that what is evicted passes through. */
+const REMOTE_SHARE = 0.85;
+/**
+ * Twice the worst that was seen, for a machine that is busy with other things besides: 11 where an idle one has 3 to 4 (the bare fault varies), 6 where it
+ * has 4, 0.12 where it has 0.29.
+ */
+const bounds = { demand: 20, read: 12, stream: 0.06 };
+
 interface Quantiles {
   readonly p50: number;
   readonly p99: number;
@@ -21,37 +29,53 @@ const us = (ns: number): string => (ns / 1000).toFixed(0);
 
 test('demand reads and streams of leapd against ib_read_lat and ib_read_bw', { skip: notInVm, timeout: 400_000 }, async (t) => {
   const tools = await rates();
+  assert.ok(tools.latencyUs.p50 > 0 && tools.latencyUs.p99 >= tools.latencyUs.p50 && tools.bandwidth > 0, JSON.stringify(tools));
   const floor = calibrate().sameCpuBlocking / 1000;
   const scene = new Scene(t);
-  await Donor.start(scene, addressOf(2), { memory: '128M', chunk: '16M' });
+  await Donor.start(scene, addressOf(2), { memory: '32M', chunk: '32M' }); // one chunk holds all
   const undo = new UndoStack();
   await undo.within(async () => {
     const program = await TouchProgram.start(undo, MIB);
-    const small = '2M';
-    const leapd = await scene.attach(program.pid, { portal: portal(scene, [addressOf(2)]), copies: 1, 'local-memory': small, 'prefetch-buffer': 256 });
-    // Everything goes out; then the limit is lifted, so that nothing is evicted while pages come in: reads alone, as the tools do.
-    const out = (): Promise<unknown> => until(leapd, 'the chunk, and all pages out', (now) => mapped(now) > 0 && now['residentPages']! <= now['localLimitPages']!);
-    await out();
-    await leapd.set({ prefetch: 'none', 'local-memory': '1G' });
-    await program.run('random');
-    const { faultLatencyNs, donors } = (await leapd.stats()) as unknown as { faultLatencyNs: Quantiles; donors: { readLatencyNs: Quantiles }[] };
+    const small = '256K';
+    const leapd = await scene.attach(program.pid, { portal: portal(scene, [addressOf(2)]), copies: 1, 'local-memory': small, 'prefetch-buffer': 96 });
+    // All that has left the process is on the donor, what left it before the chunk was mapped too.
+    const out = (): Promise<Stats> =>
+      until(leapd, 'all pages on the donor', (now) => {
+        const left = now['evictions']! - now['cleanEvictions']! - now['zeroPages']!;
+        return mapped(now) > 0 && now['residentPages']! <= now['localLimitPages']! && now['remoteWrites']! >= left && now['copiesPending'] === 0;
+      });
+    /** Runs a pattern with the limit lifted: nothing is evicted while pages come in, reads alone as the tools do. */
+    const pass = async (pattern: Pattern): Promise<{ remote: number; us: number; stats: Stats }> => {
+      const before = await out();
+      await leapd.set({ 'local-memory': '1G' });
+      const perTouch = await program.run(pattern);
+      const came = (now: Stats, name: string): number => now[name]! - before[name]!;
+      const stats = await until(leapd, 'every read from the donor', (now) => came(now, 'remoteReads') === came(now, 'demandReads') + came(now, 'prefetchIssued'));
+      for (const none of ['swapReads', 'swapWrites', 'evictions']) assert.equal(came(stats, none), 0, `${none} during a pass`);
+      for (const bad of ['hashMismatches', 'lostPages', 'readErrors', 'writeErrors']) assert.equal(stats[bad], 0, bad);
+      return { remote: came(stats, 'remoteReads'), us: perTouch * program.pages, stats };
+    };
+
+    await leapd.set({ prefetch: 'none' });
+    const demand = await pass('random');
+    const { faults, demandReads, faultLatencyNs, donors } = demand.stats as unknown as { faults: number; demandReads: number; faultLatencyNs: Quantiles; donors: { readLatencyNs: Quantiles }[] };
+    assert.equal(demand.remote, demandReads);
+    assert.ok(demandReads > REMOTE_SHARE * faults, `${demandReads} of ${faults} faults were reads`);
     const read = donors[0]!.readLatencyNs;
     const ratio = faultLatencyNs.p50 / 1000 / (tools.latencyUs.p50 + floor);
     t.diagnostic(`4 KiB: ib_read_lat p50 ${tools.latencyUs.p50} p99 ${tools.latencyUs.p99} us; a bare userfaultfd fault p50 ${floor.toFixed(0)} us`);
     t.diagnostic(`4 KiB: leapd's reads p50 ${us(read.p50)} p99 ${us(read.p99)} us; its faults p50 ${us(faultLatencyNs.p50)} p99 ${us(faultLatencyNs.p99)} us`);
-    t.diagnostic(`demand fault p50 / (ib_read_lat p50 + bare fault): ${ratio.toFixed(2)} (goal 1.2)`);
-    assert.ok(Number.isFinite(ratio) && ratio < 50, String(ratio));
+    t.diagnostic(`demand fault p50 / (ib_read_lat p50 + bare fault): ${ratio.toFixed(2)} (goal 1.2); ${demandReads} of ${faults} faults read from the donor`);
+    assert.ok(ratio < bounds.demand, String(ratio));
+    assert.ok(read.p50 / 1000 / tools.latencyUs.p50 < bounds.read, `${read.p50} ns a read`);
 
     await leapd.set({ prefetch: 'leap', 'window-max': '32', 'local-memory': small });
-    await out();
-    await leapd.set({ 'local-memory': '1G' });
-    const before = await leapd.stats();
-    const perTouch = await program.run('seq');
-    const after = await leapd.stats();
-    const remote = (after['remoteReads']! - before['remoteReads']!) * PAGE_BYTES;
-    const rate = remote / (perTouch * program.pages);
+    const stream = await pass('seq');
+    assert.ok(stream.remote > REMOTE_SHARE * program.pages, `${stream.remote} of ${program.pages} pages came from the donor`);
+    const rate = (stream.remote * PAGE_BYTES) / stream.us;
     t.diagnostic(`128 KiB: ib_read_bw ${tools.bandwidth.toFixed(1)} MB/s; a sequential pass under leapd reads ${rate.toFixed(1)} MB/s: ${(rate / tools.bandwidth).toFixed(2)} (goal 0.9)`);
-    assert.ok(remote > 0 && after['lostPages'] === 0 && after['hashMismatches'] === 0);
+    t.diagnostic(`of its ${program.pages} pages ${stream.remote} came from the donor`);
+    assert.ok(rate / tools.bandwidth > bounds.stream, String(rate / tools.bandwidth));
     await program.check();
     await leapd.detach();
   });
