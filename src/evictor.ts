@@ -184,7 +184,9 @@ export class Evictor {
 
   /** The result for a run of victims. */
   evicted(firstPage: number, firstFrame: number, count: number, errno: number, command: number): void {
+    const before = this.family.resident;
     for (let i = 0; i < count; i++) this.evictedOne(pageIndex(firstPage + i), frameIndex(firstFrame + i), errno, command);
+    this.family.lowerCeiling(before - this.family.resident);
     if (errno === Errno.ok || errno === Errno.EPERM || errno === Errno.ENOENT || (errno === Errno.EBUSY && command === Command.moveOut && this.discardRefused)) this.failedInARow = 0;
     else this.failed(count);
   }

@@ -49,6 +49,11 @@ export class Family {
   /** Pages in map and zero commands of this step: they will be resident. */
   mapping = 0;
   limit = Number.MAX_SAFE_INTEGER;
+  /**
+   * What a fault may bring `resident` to. The limit; but where that has been lowered, or has only begun to hold, far more is resident, and a fault must not
+   * wait until all of that has left: then the ceiling comes down from there by half of what is evicted, and the other half is for faults.
+   */
+  private ceiling = Number.MAX_SAFE_INTEGER;
   /** When the events now being digested were harvested, ns. */
   now = 0;
   detaching = false;
@@ -105,6 +110,22 @@ export class Family {
     this.pages.reserve(capacity);
   }
 
+  setLimit(pages: number): void {
+    this.limit = pages;
+    this.ceiling = pages;
+    this.raiseCeiling();
+  }
+
+  /** Pages have become resident by other ways than faults. */
+  raiseCeiling(): void {
+    this.ceiling = Math.max(this.ceiling, this.resident + this.mapping);
+  }
+
+  /** Pages have been evicted. */
+  lowerCeiling(evicted: number): void {
+    if (this.ceiling > this.limit) this.ceiling = Math.max(this.limit, this.ceiling - evicted / 2);
+  }
+
   /** Pages that may still be mapped before the limit is reached. */
   get room(): number {
     return this.limit - this.resident - this.mapping;
@@ -112,7 +133,7 @@ export class Family {
 
   /** Whether this page may be mapped now; while it may not, the evictor makes room. */
   mayMap(page: PageIndex): boolean {
-    return this.room > 0 || this.evictionStalled || this.detaching || this.pages.has(page, PageFlag.fixed | PageFlag.kept);
+    return this.resident + this.mapping < this.ceiling || this.evictionStalled || this.detaching || this.pages.has(page, PageFlag.fixed | PageFlag.kept);
   }
 
   /** Writes a command for one page; joined with the record before it except across the edge of a region. */

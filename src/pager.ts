@@ -219,7 +219,7 @@ export class Pager {
   }
 
   setLocalLimit(pages: number): void {
-    this.family.limit = pages;
+    this.family.setLimit(pages);
     this.evictor.retry();
   }
 

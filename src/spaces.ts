@@ -123,6 +123,7 @@ export class Spaces {
       family.pages.locate(page, NONE);
       family.becomeResident(page, true);
     }
+    family.raiseCeiling();
   }
 
   /**
@@ -296,6 +297,7 @@ export class Spaces {
         family.count(page, true);
       }
     }
+    family.raiseCeiling();
   }
 
   /** The space has lost its helper: its pages cannot be taken away any more, and no longer count. */

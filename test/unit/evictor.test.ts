@@ -115,3 +115,37 @@ test('where more is kept than the limit is, a fault does not wait for room that 
   assert.equal(engine.present[PAGES - 1], 1);
   assert.equal(pager.stats().evictionStalled, true);
 });
+
+test('while a limit that was lowered is still to be reached, faults do not wait for that', () => {
+  let touched = 0;
+  const engine = new PlainEngine(8000, 256, () => touched, () => false);
+  const pager = new Pager(engine, {
+    localLimit: { pages: 7900 },
+    frames: 256,
+    prefetchBuffer: 64,
+    prefetch: 'none',
+    history: 32,
+    windowMax: 8,
+    victims: 'fifo',
+    evict: 'auto',
+    copies: 2,
+  });
+  pager.attach();
+  for (let turn = 0; turn < 50; turn++) pager.step(0);
+  pager.setLocalLimit(100);
+  let longest = 0;
+  let waited = 0;
+  let served = 0;
+  for (let turn = 0; pager.stats().residentPages > 150; turn++) {
+    assert.ok(turn < 5000, 'the limit is reached');
+    pager.step(0);
+    if (engine.present[touched] === 0) longest = Math.max(longest, ++waited);
+    else {
+      waited = 0;
+      served++;
+      touched = engine.present.indexOf(0);
+    }
+  }
+  pager.checkInvariants();
+  assert.ok(served > 50 && longest <= 5, `${served} faults were served meanwhile, the slowest in ${longest} turns`);
+});
