@@ -111,7 +111,7 @@ function attach(): Running | undefined {
   const begin = performance.now();
   let engine: NativeEngine;
   try {
-    engine = NativeEngine.attach({ pid, frames, swapFile, allowMove: evict === 'auto' || evict === 'move', allowVector: evict !== 'discard-single', rdma: remote?.on ?? false });
+    engine = NativeEngine.attach({ pid, frames, swapFile, allowMove: evict === 'auto' || evict === 'move', allowVector: evict === 'discard', rdma: remote?.on ?? false });
   } catch (error) {
     if (!isNativeError(error)) throw error; // a bug, not a refusal
     refused(error.kind, error.message);

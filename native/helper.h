@@ -109,6 +109,7 @@ class Helper {
   void readVictims(const Piece* pieces, size_t count, uint8_t* const* into, int* status);
   bool drop(const Piece* pieces, size_t count, Sink& sink);
   bool finishReading(RemoveFilter& filter, Sink& sink);
+  void callOff();
   bool readMessages(RemoveFilter* filter, Sink& sink) const;
 
   Parts parts_;

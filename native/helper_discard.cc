@@ -168,13 +168,27 @@ bool Helper::drop(const Piece* pieces, size_t count, Sink& sink) {
   return std::all_of(program_, program_ + count, [](const Step& step) { return step.call.result == 0; });
 }
 
+// The target has changed its mappings, and goes on now that its event has been read: what is still to be dropped may soon be other memory at the same
+// addresses. The steps that the helper has not come to become calls that there are not. (One call for many ranges cannot be called off.)
+void Helper::callOff() {
+  static const int64_t none = -1;
+  iovec local[kMaxSteps], remote[kMaxSteps];
+  size_t count = 0;
+  for (size_t i = 0; i < steps_; i++) {
+    if (program_[i].call.number != SYS_madvise) continue;
+    local[count] = {const_cast<int64_t*>(&none), sizeof none};
+    remote[count++] = {reinterpret_cast<void*>(parts_.area.requests + i * sizeof(Step) + offsetof(Step, call.number)), sizeof none};
+  }
+  if (count > 0) (void)!process_vm_writev(parts_.pid, local, count, remote, count, 0);
+}
+
 // Each call of the helper returns only after its event has been read, so the events are watched together with an eventfd that the program's last step
 // writes to. (Nothing else tells poll of a ptrace stop.)
 bool Helper::finishReading(RemoveFilter& filter, Sink& sink) {
   for (int quiet = 0; quiet < kQuietMilliseconds;) {
     pollfd waits[] = {{parts_.uffd, POLLIN, 0}, {done_, POLLIN, 0}, {exit_, POLLIN, 0}};
     const int ready = poll(waits, 3, kLookMilliseconds);
-    if (waits[0].revents & POLLIN) readMessages(&filter, sink);
+    if (waits[0].revents & POLLIN && readMessages(&filter, sink)) callOff();
     uint64_t count;
     if (waits[1].revents & POLLIN && ::read(done_, &count, sizeof count) == sizeof count) return finish();
     if (waits[2].revents) return finish();

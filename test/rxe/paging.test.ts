@@ -36,7 +36,7 @@ test('two copies on two donors', { ...options, concurrency: 2 }, async (t) => {
   await Promise.all(two.map((address) => Donor.start(scene, address, { memory: '64M' })));
   const leapd: Options = { portal: portal(scene, two) };
 
-  const programs = ['mix', 'threads', 'forker', 'syscalls', 'grow', 'unmap', 'advise', 'spawner', 'exiter', 'unprivileged', 'seccomp'];
+  const programs = ['mix', 'threads', 'forker', 'syscalls', 'grow', 'advise', 'spawner', 'exiter', 'unprivileged', 'seccomp'];
   const all = programs.map((program) =>
     t.test(program, { timeout }, async (each) => {
       let stats: Stats = {};
