@@ -2,6 +2,11 @@
 import * as hdr from 'hdr-histogram-js';
 import type { Histogram } from 'hdr-histogram-js';
 
+/** ns: 2.1 s; longer ones are counted as that. */
+const LATENCY_MOST = 2 ** 31 - 1;
+/** Two values in one bucket differ by less than 1/128. */
+const BUCKET_BITS = 7;
+
 export class Counters {
   faults = 0;
   demandReads = 0;
@@ -33,29 +38,31 @@ export class Counters {
   private readonly histogram: Histogram = hdr.build({
     bitBucketSize: 32,
     lowestDiscernibleValue: 1,
-    highestTrackableValue: 2 ** 31 - 1, // ns: 2.1 s; longer ones are counted as that
+    highestTrackableValue: LATENCY_MOST,
     numberOfSignificantValueDigits: 2,
     useWebAssembly: false,
   });
 
-  /** Latencies not yet in the histogram: it takes logarithms, which a fault need not wait for. */
-  private readonly latencies = new Int32Array(1024);
-  private latencyCount = 0;
+  /** Latencies not yet in the histogram, counted by their leading BUCKET_BITS bits: it takes logarithms, which no fault has to wait for. */
+  private readonly buckets = new Int32Array(32 << BUCKET_BITS);
 
   recordLatency(ns: number): void {
-    if (this.latencyCount === this.latencies.length) this.settle();
-    this.latencies[this.latencyCount++] = ns < 1 ? 1 : ns > 2147483647 ? 2147483647 : ns;
+    const value = ns < 1 ? 1 : ns > LATENCY_MOST ? LATENCY_MOST : ns | 0;
+    const shift = Math.max(0, 31 - BUCKET_BITS - Math.clz32(value));
+    this.buckets[(shift << BUCKET_BITS) + (value >>> shift)]++;
   }
 
   /** The latency of the faults served so far, ns. */
   get faultLatency(): Histogram {
-    this.settle();
-    return this.histogram;
-  }
-
-  private settle(): void {
-    for (let i = 0; i < this.latencyCount; i++) this.histogram.recordValue(this.latencies[i]);
-    this.latencyCount = 0;
+    const { buckets, histogram } = this;
+    for (let at = 0; at < buckets.length; at++) {
+      if (buckets[at] === 0) continue;
+      // The inverse of the above: the first two rows are the values themselves, each later one is an octave.
+      const shift = Math.max(0, (at >> BUCKET_BITS) - 1);
+      histogram.recordValueWithCount((at - (shift << BUCKET_BITS)) * 2 ** shift, buckets[at]);
+      buckets[at] = 0;
+    }
+    return histogram;
   }
 }
 
