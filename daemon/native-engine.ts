@@ -10,7 +10,7 @@ import type { Engine, Mapping } from '../src/engine.js';
 import type { ConnectionId, Fabric, FabricEvent, RdmaReport } from '../src/fabric.js';
 import type { Traffic } from '../src/remote/donors.js';
 import { checkLayout, Errno, MAX_SPACES } from '../src/layout.js';
-import { vpn, type FrameIndex, type PageIndex, type SpaceId, type Vpn } from '../src/types.js';
+import { vpn, type PageIndex, type SpaceId, type Vpn } from '../src/types.js';
 import { namespaceOf, processOfThread } from './family-process.js';
 import { parseSmaps } from './smaps.js';
 
@@ -54,26 +54,10 @@ export interface Calibration {
   readonly otherCpuBlocking: number;
 }
 
-export interface Mechanism {
+interface Mechanism {
   readonly vector: boolean;
   readonly ring: boolean;
   readonly direct: boolean;
-}
-
-export interface EngineStats {
-  readonly turns: number;
-  readonly waits: number;
-  readonly spins: number;
-  readonly helperBatches: number;
-  readonly pagesMoved: number;
-  readonly pagesDiscarded: number;
-  /** Maps that were refused because the target had discarded the page meanwhile. */
-  readonly staleMaps: number;
-  readonly ioOperations: number;
-  readonly ioRequests: number;
-  readonly pagesRead: number;
-  readonly pagesWritten: number;
-  readonly ioBacklogPeak: number;
 }
 
 /** An error of the addon: `kind` is a stable word, `code` an errno or 0. */
@@ -104,8 +88,6 @@ interface NativeHandle extends Omit<Engine, 'adopt' | 'mappings'>, NativeRemote 
   ownArea(space: number): { readonly start: number; readonly end: number };
   place(cpu: number): number;
   setSpin(ns: number): void;
-  wake(): void;
-  stats(): EngineStats;
   mechanism(): Mechanism;
 }
 
@@ -276,9 +258,6 @@ export class NativeEngine implements Engine, Fabric {
   traffic(connection: ConnectionId): Traffic {
     return this.native.traffic(connection);
   }
-  peekFrame(frame: FrameIndex, out: Uint8Array): void {
-    this.native.peekFrame(frame, out);
-  }
 
   /** The same array as last time when nothing seems to have changed. Our own pages in the target are left out. */
   mappings(space: SpaceId, fresh = false): Mapping[] {
@@ -341,14 +320,5 @@ export class NativeEngine implements Engine, Fabric {
   sampleCpu(thread: number): number {
     const cpu = addon().cpuOfThread(this.pid, thread);
     return cpu >= 0 ? cpu : addon().cpuOfThread(this.pid, this.pid);
-  }
-  wake(): void {
-    this.native.wake();
-  }
-  stats(): EngineStats {
-    return this.native.stats();
-  }
-  mechanism(): Mechanism {
-    return this.native.mechanism();
   }
 }

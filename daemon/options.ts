@@ -12,7 +12,7 @@ import { DEFAULT_VICTIM_POLICY, VICTIM_POLICIES, type VictimPolicyName } from '.
 import { ExitCode, exitCodeTable, Refusal } from './exit-codes.js';
 import { parseSize, type Size } from './size.js';
 
-export const evictNames = ['auto', 'move', 'discard', 'discard-single'] as const;
+const evictNames = ['auto', 'move', 'discard', 'discard-single'] as const;
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 
 export type EvictName = (typeof evictNames)[number];

@@ -12,7 +12,7 @@ import { linkSync, mkdirSync, readdirSync, rmSync, statSync, unlinkSync, utimesS
 import { join } from 'node:path';
 import { isSame, readText, type ProcessId } from './process-info.js';
 
-export const RUN_DIRECTORY = '/run/leap';
+const RUN_DIRECTORY = '/run/leap';
 export const RECORD_VERSION = 1;
 
 /** How often a living leapd touches its record, so that a later one can say when it was last seen. */

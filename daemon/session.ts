@@ -236,7 +236,7 @@ function lastWord(stats: PagerStats | undefined): Partial<PagerStats> {
 class PagerFailure extends Error {}
 
 /** Pages that have to go back, wherever they are. */
-export const pagesOut = (stats: PagerStats): number => stats.storedPages + stats.bufferedPages;
+const pagesOut = (stats: PagerStats): number => stats.storedPages + stats.bufferedPages;
 
 function settingsOf({ pid, prefetch, history, windowMax, prefetchBuffer, evict, victims, allowPinned, remote }: LeapdOptions) {
   return { pid, prefetch, history, windowMax, prefetchBuffer, evict, victims, allowPinned, copies: remote?.copies ?? 2 };

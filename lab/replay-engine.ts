@@ -27,7 +27,7 @@ export interface Costs {
   readonly submit: number;
 }
 
-export const COSTS: Costs = { fault: 3_500, wake: 3_500, turn: 2_000, mapRun: 900, mapPage: 400, moveRun: 3_000, movePage: 600, submit: 600 };
+const COSTS: Costs = { fault: 3_500, wake: 3_500, turn: 2_000, mapRun: 900, mapPage: 400, moveRun: 3_000, movePage: 600, submit: 600 };
 
 /** Where regions are placed: far enough apart that none touches another. */
 const FIRST_VPN = 0x7f0000000;
@@ -382,7 +382,6 @@ export class ReplayEngine implements Engine {
   drop(): void {}
   mapChunk(): void {}
   unmapChunk(): void {}
-  peekFrame(): void {}
 }
 
 const flagsOf = (advice: number): string[] => ['rd', 'wr', ...(advice === Advice.sequential ? ['sr'] : advice === Advice.random ? ['rr'] : [])];

@@ -61,7 +61,7 @@ const SETTLE_STEPS = 100_000;
 const POINTS = 400;
 
 /** What a trace of this size may have as a buffer: one that held all that is out would leave nothing to prefetch. */
-export const bufferFor = (touchedPages: number, asked = DEFAULT_PREFETCH_BUFFER): number => Math.max(64, Math.min(asked, touchedPages >> 3));
+const bufferFor = (touchedPages: number, asked = DEFAULT_PREFETCH_BUFFER): number => Math.max(64, Math.min(asked, touchedPages >> 3));
 
 export function replay(workload: Workload, options: ReplayOptions): ReplayResult {
   const { policy, local, store = STORES['rdma'], history = DEFAULT_HISTORY, windowMax = DEFAULT_WINDOW_MAX, victims = DEFAULT_VICTIM_POLICY } = options;

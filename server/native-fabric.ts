@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { ProbeFabric, RdmaReport, ServerFabric } from '../src/fabric.js';
+import type { ProbeFabric, ServerFabric } from '../src/fabric.js';
 
 export interface FabricOptions {
   /** The longest message; 4096 when left out. */
@@ -16,7 +16,6 @@ export interface FabricOptions {
 
 interface Addon {
   createFabric(options: FabricOptions & { readonly arenaBytes?: number }): ProbeFabric;
-  rdma(): RdmaReport;
 }
 
 let loaded: Addon | undefined;
@@ -32,4 +31,3 @@ function addon(): Addon {
 /** @throws an error of the addon, of kind `rdma`, when there is none here. */
 export const createFabric = (options: FabricOptions = {}): ServerFabric => addon().createFabric(options);
 export const createProbe = (arenaBytes: number, options: FabricOptions = {}): ProbeFabric => addon().createFabric({ ...options, arenaBytes });
-export const rdma = (): RdmaReport => addon().rdma();

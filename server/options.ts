@@ -7,7 +7,7 @@ import { logLevels, parseValue, refuseCommandLine, type LogLevel } from '../daem
 import { formatBytes, parseSize } from '../daemon/size.js';
 import { LEGACY_CHUNK_BYTES } from '../src/wire/legacy.js';
 
-export const STATUS_SOCKET = '/run/leap/memserver.sock';
+const STATUS_SOCKET = '/run/leap/memserver.sock';
 const LEAST_CHUNK = 4 * 2 ** 20;
 
 export interface Listen {

@@ -19,7 +19,7 @@ export type Copies = 1 | 2 | 3;
 
 export const REPLICAS = 2;
 export const Place = { swap: 1, first: 2, second: 4 } as const;
-export const placeOfReplica = (replica: number): number => Place.first << replica;
+const placeOfReplica = (replica: number): number => Place.first << replica;
 
 export const ReplicaState = { unmapped: 0, mapped: 1, leaving: 2 } as const;
 

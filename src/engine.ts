@@ -6,7 +6,7 @@
  * Everything else here is the control plane: rare, synchronous, free to allocate.
  */
 import type { ConnectionId } from './fabric.js';
-import type { FrameIndex, PageIndex, SpaceId, Vpn } from './types.js';
+import type { PageIndex, SpaceId, Vpn } from './types.js';
 
 /** One line of /proc/PID/smaps, as far as the pager needs it. */
 export interface Mapping {
@@ -78,6 +78,4 @@ export interface Engine {
   mapChunk(replica: number, chunk: number, connection: ConnectionId, rkey: number, address: bigint): void;
   /** Forgets the replica: reads and writes of it that are still on their way are answered with ECANCELED, also those that may have arrived. */
   unmapChunk(replica: number, chunk: number): void;
-  /** Copies one frame's bytes: for tools and tests, never the hot path. */
-  peekFrame(frame: FrameIndex, out: Uint8Array): void;
 }

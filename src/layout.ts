@@ -67,7 +67,7 @@ export const vpnHigh = (vpn: number): number => Math.floor(vpn / VPN_LOW_SPAN);
 export const joinVpn = (low: number, high: number): number => high * VPN_LOW_SPAN + low;
 
 /** The layout as one flat object; native/addon.cc exports the same keys from native/layout.h. */
-export function layoutOfTypescript(): Record<string, number> {
+function layoutOfTypescript(): Record<string, number> {
   const flat: Record<string, number> = {
     commandWords: COMMAND_WORDS,
     eventWords: EVENT_WORDS,

@@ -26,7 +26,7 @@ function isAnonymous({ inode, permissions, flags }: Mapping): boolean {
 }
 
 /** Whether a mapping is private anonymous memory that can be paged: heap, mmap, thread stacks. */
-export function isPageable(mapping: Mapping): boolean {
+function isPageable(mapping: Mapping): boolean {
   if (!isAnonymous(mapping) || mapping.permissions[1] !== 'w') return false;
   if (mapping.path !== '' && mapping.path !== '[heap]' && !mapping.path.startsWith('[anon:') && !mapping.path.startsWith('[stack:')) return false;
   return !SKIPPED_FLAGS.some((flag) => mapping.flags.includes(flag));

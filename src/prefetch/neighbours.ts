@@ -5,7 +5,7 @@
  * The faults that no stream explains are bits, 32 pages a word, in a direct-mapped table. The counts are kept per row (a region) and halved now and
  * then, so that what was true once is forgotten.
  */
-export const REACH = 8;
+const REACH = 8;
 /** A neighbour that followed at least this often is worth its read. */
 const WORTH = 0.3;
 const WORDS = 2048;

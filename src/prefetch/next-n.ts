@@ -3,7 +3,7 @@ import type { PageIndex } from '../types.js';
 import type { Plan, PrefetchCounters, Prefetcher, PrefetchOptions } from './prefetcher.js';
 
 /** More than this, prefetched blindly, would hurt any other pattern too much to be a fair baseline. */
-export const NEXT_MAX = 8;
+const NEXT_MAX = 8;
 
 export class NextNPrefetcher implements Prefetcher {
   readonly name = 'next-n';

@@ -4,8 +4,8 @@
  */
 import type { RecordSink } from './ring.js';
 
-export const TRACE_MAGIC = 'leaptrc';
-export const TRACE_VERSION = 1;
+const TRACE_MAGIC = 'leaptrc';
+const TRACE_VERSION = 1;
 /** Times are kept in steps of 100 ns. */
 export const TICK_NS = 100;
 const HEAD_BYTES = 8;
@@ -72,11 +72,6 @@ export class TraceEncoder implements RecordSink {
     this.byte(Tag.end);
     this.varint(this.faults);
     this.varint(lost);
-  }
-
-  /** Bytes that `take` would give now. */
-  get pending(): number {
-    return this.length;
   }
 
   take(): Uint8Array {

@@ -10,11 +10,11 @@
 import type { RegionTable } from '../regions.js';
 import { vpnHigh, vpnLow } from '../layout.js';
 
-export const RECORD_WORDS = 6;
-export const RecordTag = { fault: 1, regions: 2, region: 3 } as const;
+const RECORD_WORDS = 6;
+const RecordTag = { fault: 1, regions: 2, region: 3 } as const;
 /** Where the bits of the first word begin: below them the tag, above them what is said of the record. */
 export const TAG_BITS = 4;
-export const WRITE_BIT = 4; // above the two bits of the fault's kind
+const WRITE_BIT = 4; // above the two bits of the fault's kind
 const ADVICE_BITS = 2;
 
 /** Words of the shared state: how many records were written, how many were drained (both modulo 2^32), how many were lost. */

@@ -20,6 +20,6 @@ export function createVictimPolicy(name: string = DEFAULT_VICTIM_POLICY): Victim
   return MAKERS[name]();
 }
 
-export function isVictimPolicyName(name: string): name is VictimPolicyName {
+function isVictimPolicyName(name: string): name is VictimPolicyName {
   return (VICTIM_POLICIES as readonly string[]).includes(name);
 }

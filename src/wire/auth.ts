@@ -6,7 +6,7 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { NONCE_BYTES } from './handshake.js';
 import { MAC_BYTES } from './messages.js';
 
-export const LEAST_TOKEN_BYTES = 16;
+const LEAST_TOKEN_BYTES = 16;
 
 export type Role = 'client' | 'donor';
 

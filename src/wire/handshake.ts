@@ -16,7 +16,7 @@ export const MAX_REFUSAL_BYTES = 148;
 const MAGIC = 0x5041454c;
 const REFUSAL_HEAD_BYTES = 10;
 /** A message must hold at least the longest one of fixed size. */
-export const LEAST_MESSAGE_BYTES = 64;
+const LEAST_MESSAGE_BYTES = 64;
 
 export interface Hello {
   /** I have a token, and can prove it. */
@@ -120,7 +120,7 @@ function flag(reader: Reader, what: string): boolean {
   return flags === 1;
 }
 
-export const isChunkSize = (bytes: bigint): boolean => bytes >= 4096n && bytes <= 1n << 40n && (bytes & (bytes - 1n)) === 0n;
+const isChunkSize = (bytes: bigint): boolean => bytes >= 4096n && bytes <= 1n << 40n && (bytes & (bytes - 1n)) === 0n;
 
 function chunkSize(bytes: bigint, what: string, mayBeAny: boolean): bigint {
   if ((mayBeAny && bytes === 0n) || isChunkSize(bytes)) return bytes;

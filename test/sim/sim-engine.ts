@@ -6,7 +6,7 @@ import type { Engine, Mapping } from '../../src/engine.js';
 import {
   BATCH_PAGES, Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS, MAX_SPACES, PLACE_SHIFT, vpnHigh, vpnLow,
 } from '../../src/layout.js';
-import { type FrameIndex, type PageIndex, type SpaceId, type Vpn } from '../../src/types.js';
+import type { PageIndex, SpaceId, Vpn } from '../../src/types.js';
 import { BASE, Bit, SimSpace, WINDOW, type EventMessage, type FaultMessage } from './space.js';
 import type { Program } from './schedule.js';
 import type { SimKernel } from './sim-kernel.js';
@@ -381,11 +381,6 @@ export class SimEngine implements Engine {
     this.spaces[id] = null;
     const at = this.kernel.spaces.indexOf(space);
     if (at >= 0) this.kernel.spaces.splice(at, 1);
-  }
-
-  peekFrame(frame: FrameIndex, out: Uint8Array): void {
-    out.fill(0);
-    new DataView(out.buffer, out.byteOffset).setInt32(0, this.store.frames[frame], true);
   }
 }
 

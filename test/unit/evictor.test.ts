@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Pager } from '../../src/pager.js';
+import { FRAMES, pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 
 const PAGES = 1000;
@@ -9,21 +10,11 @@ const PAGES = 1000;
 /** The last page is all that the target touches. */
 function paged(pinned = 500, there = true, needed = 0): { readonly engine: PlainEngine; readonly pager: Pager; readonly rest: (turns?: number) => void } {
   let touched = 0;
-  const engine = new PlainEngine(PAGES, 256, () => touched, () => false);
+  const engine = new PlainEngine(PAGES, FRAMES, () => touched, () => false);
   for (let page = 0; page < pinned; page++) engine.pinned.add(page);
   for (let page = 0; page < needed; page++) engine.needed.set(page, 0);
   if (!there) engine.present[PAGES - 1] = 0;
-  const pager = new Pager(engine, {
-    localLimit: { pages: 200 },
-    frames: 256,
-    prefetchBuffer: 64,
-    prefetch: 'none',
-    history: 32,
-    windowMax: 8,
-    victims: 'fifo',
-    evict: 'auto',
-    copies: 2,
-  });
+  const pager = new Pager(engine, pagerOptions());
   pager.attach();
   const rest = (turns = 2000): void => {
     for (let turn = 0; turn < turns; turn++) pager.step(0);
@@ -118,18 +109,8 @@ test('where more is kept than the limit is, a fault does not wait for room that 
 
 test('while a limit that was lowered is still to be reached, faults do not wait for that', () => {
   let touched = 0;
-  const engine = new PlainEngine(8000, 256, () => touched, () => false);
-  const pager = new Pager(engine, {
-    localLimit: { pages: 7900 },
-    frames: 256,
-    prefetchBuffer: 64,
-    prefetch: 'none',
-    history: 32,
-    windowMax: 8,
-    victims: 'fifo',
-    evict: 'auto',
-    copies: 2,
-  });
+  const engine = new PlainEngine(8000, FRAMES, () => touched, () => false);
+  const pager = new Pager(engine, pagerOptions({ localLimit: { pages: 7900 } }));
   pager.attach();
   for (let turn = 0; turn < 50; turn++) pager.step(0);
   pager.setLocalLimit(100);

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Errno } from '../../src/layout.js';
 import { Pager } from '../../src/pager.js';
+import { FRAMES, pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 
 const PAGES = 1000;
@@ -12,18 +13,8 @@ const TURN_NS = 250e6;
 /** A target at rest, most of it in the swap file; `touch` lets it go on to a page that is out. */
 function paged(): { readonly engine: PlainEngine; readonly pager: Pager; readonly touch: () => number } {
   let touched = PAGES - 1;
-  const engine = new PlainEngine(PAGES, 256, () => touched, () => false);
-  const pager = new Pager(engine, {
-    localLimit: { pages: LIMIT },
-    frames: 256,
-    prefetchBuffer: 64,
-    prefetch: 'none',
-    history: 32,
-    windowMax: 8,
-    victims: 'fifo',
-    evict: 'auto',
-    copies: 2,
-  });
+  const engine = new PlainEngine(PAGES, FRAMES, () => touched, () => false);
+  const pager = new Pager(engine, pagerOptions({ localLimit: { pages: LIMIT } }));
   pager.attach();
   for (let turn = 0; turn < 1000; turn++) pager.step(0);
   const touch = (): number => (touched = 0); // long in the swap file only

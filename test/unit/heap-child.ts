@@ -1,5 +1,6 @@
 /** Run by heap.test.ts with --expose-gc and a young generation so large that nothing is collected: prints bytes allocated a fault, for each pattern. */
 import { Pager } from '../../src/pager.js';
+import { pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 
 const PAGES = 4090;
@@ -14,17 +15,17 @@ const patterns: Record<string, (n: number) => number> = {
 
 for (const [name, touch] of Object.entries(patterns)) {
   const engine = new PlainEngine(PAGES, FRAMES, touch, (n) => n % 3 === 0);
-  const pager = new Pager(engine, {
-    localLimit: { share: 0.5 },
-    frames: FRAMES,
-    prefetchBuffer: 256,
-    prefetch: process.argv[2] ?? 'leap',
-    history: 32,
-    windowMax: 32,
-    victims: 's3fifo',
-    evict: 'auto',
-    copies: 2,
-  });
+  const pager = new Pager(
+    engine,
+    pagerOptions({
+      localLimit: { share: 0.5 },
+      frames: FRAMES,
+      prefetchBuffer: 256,
+      prefetch: process.argv[2] ?? 'leap',
+      windowMax: 32,
+      victims: 's3fifo',
+    }),
+  );
   pager.attach();
   const run = (faults: number): void => {
     const end = engine.faults + faults;

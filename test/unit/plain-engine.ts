@@ -184,5 +184,4 @@ export class PlainEngine implements Engine {
   drop(): void {}
   mapChunk(): void {}
   unmapChunk(): void {}
-  peekFrame(): void {}
 }

@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import type { Copies } from '../../src/chunks.js';
 import { Errno } from '../../src/layout.js';
 import { Pager } from '../../src/pager.js';
+import { FRAMES, pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 
 const PAGES = 1000;
@@ -13,18 +14,8 @@ const REST = 50_000; // 50 ms: two passes of the repairer
 
 function paged(copies: Copies, pages = PAGES): { readonly engine: PlainEngine; readonly pager: Pager; readonly rest: () => void } {
   let touched = 0;
-  const engine = new PlainEngine(pages, 256, () => touched, () => false);
-  const pager = new Pager(engine, {
-    localLimit: { pages: LIMIT },
-    frames: 256,
-    prefetchBuffer: 64,
-    prefetch: 'none',
-    history: 32,
-    windowMax: 8,
-    victims: 'fifo',
-    evict: 'auto',
-    copies,
-  });
+  const engine = new PlainEngine(pages, FRAMES, () => touched, () => false);
+  const pager = new Pager(engine, pagerOptions({ localLimit: { pages: LIMIT }, copies }));
   pager.attach();
   const rest = (): void => {
     touched = engine.present.indexOf(1);

@@ -5,6 +5,7 @@ import type { Mapping } from '../../src/engine.js';
 import { Event, vpnHigh, vpnLow } from '../../src/layout.js';
 import { Pager } from '../../src/pager.js';
 import { vpn } from '../../src/types.js';
+import { pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 
 const PAGES = 100;
@@ -35,17 +36,7 @@ class CaughtEngine extends PlainEngine {
 
 test('a mapping of another kind that was registered by mistake is let go of when it is touched', () => {
   const engine = new CaughtEngine(PAGES, 64, () => 0, () => false);
-  const pager = new Pager(engine, {
-    localLimit: { pages: 50 },
-    frames: 64,
-    prefetchBuffer: 16,
-    prefetch: 'none',
-    history: 32,
-    windowMax: 8,
-    victims: 'fifo',
-    evict: 'auto',
-    copies: 2,
-  });
+  const pager = new Pager(engine, pagerOptions({ localLimit: { pages: 50 }, frames: 64, prefetchBuffer: 16 }));
   pager.attach();
   const { registeredPages } = pager.stats();
   for (let turn = 0; turn < 10; turn++) pager.step(0);
