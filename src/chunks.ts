@@ -23,6 +23,9 @@ const placeOfReplica = (replica: number): number => Place.first << replica;
 
 export const ReplicaState = { unmapped: 0, mapped: 1, leaving: 2 } as const;
 
+/** Whether all slots of a chunk have the copies they ought to have: yes; perhaps not; perhaps not, and the repairer is at it. */
+export const Suspect = { no: 0, yes: 1, examined: 2 } as const;
+
 /** Slots in a run that one donor is read for: 2 to this power, no less than a window. */
 const TURN_SHIFT = 6;
 
@@ -41,7 +44,7 @@ export class Chunks {
   /** Reads and writes of each chunk, in pages, since the activity was last taken. */
   reads: Int32Array = new Int32Array(0);
   writes: Int32Array = new Int32Array(0);
-  /** 1: the repairer is to go through this chunk. */
+  /** Which chunks the repairer is to go through: see Suspect. */
   suspect: Uint8Array = new Uint8Array(0);
   suspects = 0;
   private shift = 0;
@@ -182,15 +185,24 @@ export class Chunks {
     for (let slot = first; slot < end; slot++) this.places[slot] &= keep;
   }
 
+  /** One that is being gone through is to be gone through once more: what gave rise to the doubt may lie behind. */
   doubt(chunk: number): void {
-    if (chunk >= this.count || this.suspect[chunk] === 1) return;
-    this.suspect[chunk] = 1;
-    this.suspects++;
+    if (chunk >= this.count) return;
+    if (this.suspect[chunk] === Suspect.no) this.suspects++;
+    this.suspect[chunk] = Suspect.yes;
   }
 
-  trust(chunk: number): void {
-    this.suspects -= this.suspect[chunk];
-    this.suspect[chunk] = 0;
+  /** The repairer begins to go through a chunk that is in doubt. */
+  examine(chunk: number): void {
+    this.suspect[chunk] = Suspect.examined;
+  }
+
+  /** It has found nothing amiss. @returns false: there are new doubts meanwhile */
+  trust(chunk: number): boolean {
+    if (this.suspect[chunk] !== Suspect.examined) return false;
+    this.suspects--;
+    this.suspect[chunk] = Suspect.no;
+    return true;
   }
 
   firstSlot(chunk: number): SlotIndex {

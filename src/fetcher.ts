@@ -137,11 +137,13 @@ export class Fetcher {
     return this.retries.againAt(page) > this.family.now;
   }
 
-  /** Once a turn: the pages whose pause is over. */
+  /** Once a turn: the pages whose pause is over. Those that were only to be read ahead are forgotten: who waits for one later waits as long as any. */
   resume(): void {
     const { pages, now } = this.family;
     this.retries.resume(now, (page) => {
-      if (pages.state[page] === State.stored) this.arrived(pageIndex(page), frameIndex(NONE));
+      if (pages.state[page] !== State.stored) return;
+      if (pages.has(pageIndex(page), PageFlag.waiting)) this.arrived(pageIndex(page), frameIndex(NONE));
+      else this.retries.forget(page);
     });
   }
 
@@ -256,8 +258,10 @@ export class Fetcher {
     this.writeBack.release(slot);
   }
 
-  /** Nothing is to be read of the page any more. Who waits for the next try is served at once: with zeros, or a wake. */
+  /** Nothing is to be read of the page any more. Who waits for the next try, or because it is lost, is served at once: with zeros, or a wake. */
   forget(page: PageIndex): void {
-    if (this.retries.forget(page) && this.family.pages.has(page, PageFlag.waiting)) this.arrived(page, frameIndex(NONE));
+    const { lost, pages } = this.family;
+    const failed = this.retries.forget(page);
+    if (((lost.size > 0 && lost.delete(page)) || failed) && pages.has(page, PageFlag.waiting)) this.arrived(page, frameIndex(NONE));
   }
 }

@@ -5,7 +5,7 @@
  *
  * Nothing here acts while events are digested: a failure that comes among them is noted, and acted on when all results of the turn are known.
  */
-import { type Chunks, REPLICAS, ReplicaState, placeIndex } from './chunks.js';
+import { type Chunks, REPLICAS, ReplicaState, Suspect, placeIndex } from './chunks.js';
 import type { Engine } from './engine.js';
 import type { ConnectionId } from './fabric.js';
 import type { Family } from './family.js';
@@ -95,7 +95,6 @@ export class Replicas {
   private doubt(chunk: number): void {
     this.chunks.doubt(chunk);
     this.forgetFailures(chunk);
-    if (chunk === this.chunk) this.unfinished = true;
   }
 
   /** Its slots that could not be read are tried again when it is next gone through. */
@@ -134,7 +133,7 @@ export class Replicas {
     for (const at of this.leavers) {
       const replica = at % REPLICAS;
       const chunk = (at - replica) / REPLICAS;
-      if (this.chunks.suspect[chunk] === 1 || !this.chunks.isQuiet(replica, chunk)) continue;
+      if (this.chunks.suspect[chunk] !== Suspect.no || !this.chunks.isQuiet(replica, chunk)) continue;
       this.unmap(replica, chunk);
       this.owner?.released(replica, chunk);
     }
@@ -149,7 +148,7 @@ export class Replicas {
   }
 
   private get nextSuspect(): number {
-    return this.chunks.suspect.indexOf(1, this.last + 1);
+    return this.chunks.suspect.indexOf(Suspect.yes, this.last + 1);
   }
 
   private repair(): void {
@@ -171,9 +170,10 @@ export class Replicas {
     let chunk = this.nextSuspect;
     if (chunk < 0) {
       if (this.family.now < this.nextRound) return false;
-      chunk = this.chunks.suspect.indexOf(1);
+      chunk = this.chunks.suspect.indexOf(Suspect.yes);
     }
     this.chunk = this.last = chunk;
+    this.chunks.examine(chunk);
     this.at = this.chunks.firstSlot(chunk);
     this.unfinished = false;
     return true;
@@ -181,10 +181,12 @@ export class Replicas {
 
   /** A pass that found nothing amiss ends the doubt. Otherwise, and for the other chunks that are in doubt, there will be another. */
   private endPass(): void {
-    if (!this.unfinished && this.fetcher.mending === 0) {
-      this.chunks.trust(this.chunk);
-      this.forgetFailures(this.chunk);
-    } else this.nextRound = this.family.now + NEXT_ROUND_NS;
+    const { chunks, chunk } = this;
+    if (!this.unfinished && this.fetcher.mending === 0 && chunks.trust(chunk)) this.forgetFailures(chunk);
+    else {
+      chunks.doubt(chunk);
+      this.nextRound = this.family.now + NEXT_ROUND_NS;
+    }
     this.chunk = -1;
   }
 
@@ -221,7 +223,7 @@ export class Replicas {
     const { chunks, family } = this;
     let endangered = 0;
     for (let chunk = 0; chunks.suspects > 0 && chunk < chunks.count; chunk++) {
-      if (chunks.suspect[chunk] === 0) continue;
+      if (chunks.suspect[chunk] === Suspect.no) continue;
       const first = chunks.firstSlot(chunk);
       const end = Math.min(first + chunks.slotsPerChunk, family.slots.capacity);
       for (let s = first as number; s < end; s++) {

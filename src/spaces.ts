@@ -368,7 +368,6 @@ export class Spaces {
     else if (state === State.fetching) this.fetcher.orphan(page, pages.frameOf(page));
     else if (state === State.evicting) throw new Error(`page ${page} is removed while it is EVICTING`);
     this.fetcher.forget(page);
-    if (family.lost.size > 0) family.lost.delete(page);
   }
 
   private *spansOfAll(): Generator<{ space: SpaceId; start: number; end: number }> {

@@ -22,6 +22,8 @@ const FLUSH_FRAMES = 64;
 const BATCH_FRAMES = 256;
 /** After a failed write nothing is evicted and nothing written for this long. */
 const RETRY_NS = 1e9;
+/** A swap file that fails now and then is not reported more often than this. */
+const SAY_AGAIN_NS = 60e9;
 
 export class WriteBack {
   /** Frames whose write is in flight. */
@@ -30,6 +32,7 @@ export class WriteBack {
   private failed = false;
   /** Nothing is written before this time, and eviction waits for it. */
   private retryAt = 0;
+  private saidAt = -Infinity;
   private readonly batch = new Int32Array(BATCH_FRAMES);
 
   /** @param replicaFailed a write to a replica (its place) came back with an error: its donor is as good as gone */
@@ -155,7 +158,8 @@ export class WriteBack {
     if (errno === Errno.ok) {
       if (place === Place.swap) {
         counters.swapWrites += count;
-        this.failed = false;
+        // In a full file what it has already can still be written over, in the same turn: that says nothing of new pages.
+        if (!this.failing) this.failed = false;
       } else counters.remoteWrites += count;
     } else if (place === Place.swap) this.fail(errno);
     else if (errno !== Errno.ECANCELED) this.replicaFailed(place, slotIndex(firstSlot));
@@ -187,7 +191,8 @@ export class WriteBack {
 
   private fail(errno: number): void {
     this.family.counters.writeErrors++;
-    if (!this.failed) {
+    if (!this.failed && this.family.now - this.saidAt >= SAY_AGAIN_NS) {
+      this.saidAt = this.family.now;
       const full = errno === Errno.ENOSPC;
       this.family.notify('warn', full ? 'the swap file is full: eviction stops, the limit may be exceeded, no page is lost' : 'a write to the swap file failed', {
         errno,

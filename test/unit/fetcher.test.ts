@@ -11,13 +11,13 @@ const LIMIT = 200;
 const TURN_NS = 250e6;
 
 /** A target at rest, most of it in the swap file; `touch` lets it go on to a page that is out. */
-function paged(): { readonly engine: PlainEngine; readonly pager: Pager; readonly touch: () => number } {
+function paged(prefetch = 'none'): { readonly engine: PlainEngine; readonly pager: Pager; readonly touch: (page?: number) => number } {
   let touched = PAGES - 1;
   const engine = new PlainEngine(PAGES, FRAMES, () => touched, () => false);
-  const pager = new Pager(engine, pagerOptions({ localLimit: { pages: LIMIT } }));
+  const pager = new Pager(engine, pagerOptions({ localLimit: { pages: LIMIT }, prefetch }));
   pager.attach();
   for (let turn = 0; turn < 1000; turn++) pager.step(0);
-  const touch = (): number => (touched = 0); // long in the swap file only
+  const touch = (page = 0): number => (touched = page); // long in the swap file only
   return { engine, pager, touch };
 }
 
@@ -95,4 +95,34 @@ test('where no page can be made to raise SIGBUS a detach ends all the same, and 
   assert.equal(pager.strandedPages, 1);
   assert.deepEqual([engine.present[0], engine.registered[0]], [0, 1], 'its toucher waits');
   for (let page = 1; page < PAGES; page++) assert.deepEqual([engine.present[page], engine.registered[page]], [1, 0]);
+});
+
+test('a thread that waits for a lost page is served when somebody removes that', () => {
+  const { engine, pager, touch } = paged();
+  engine.canPoison = false;
+  engine.readErrno = (slot) => (slot === 0 ? Errno.EIO : 0);
+  const page = touch();
+  until(pager, engine, () => pager.stats().lostPages === 1);
+  engine.remove(page);
+  until(pager, engine, () => engine.present[page] === 1);
+});
+
+test('what failed when nobody waited for it is forgotten: who waits later waits as long as ever', () => {
+  const { engine, pager, touch } = paged('next-n');
+  const ahead = 8;
+  let well = 0;
+  engine.readErrno = () => (engine.clock[0]! < well ? Errno.EIO : 0);
+  const touchIn = (page: number, outageNs: number): void => {
+    well = engine.clock[0]! + outageNs;
+    touch(page);
+    until(pager, engine, () => engine.present[page] === 1);
+  };
+  for (let page = 0; page < ahead; page++) {
+    touchIn(page, 5e6); // one read of each of the next pages fails
+    const rested = engine.clock[0]! + 6e9;
+    until(pager, engine, () => engine.clock[0]! > rested);
+  }
+  assert.ok(pager.stats().readErrors > ahead);
+  touchIn(ahead, 9e9);
+  assert.equal(pager.stats().lostPages, 0);
 });

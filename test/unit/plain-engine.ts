@@ -4,7 +4,7 @@
  */
 import { REPLICAS } from '../../src/chunks.js';
 import type { Engine, Mapping } from '../../src/engine.js';
-import { Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS, PLACE_SHIFT } from '../../src/layout.js';
+import { Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS, PLACE_SHIFT, vpnHigh, vpnLow } from '../../src/layout.js';
 import { vpn } from '../../src/types.js';
 
 const START = vpn(0x7f0000000);
@@ -32,6 +32,8 @@ export class PlainEngine implements Engine {
   readonly needed = new Map<number, number>();
   /** The errno of a read of this slot from this place; 0: it goes well. */
   readErrno: (slot: number, place: number) => number = () => 0;
+  /** The same of a write. */
+  writeErrno: (slot: number, place: number) => number = () => 0;
   /** How long the pager would have waited, ns: the clock goes on by it when nothing happens. */
   waited = 0;
   /** Pages that were discarded. */
@@ -46,6 +48,8 @@ export class PlainEngine implements Engine {
   /** The page that the target waits for, or -1. */
   private awaited = -1;
   private mapped: Mapping[];
+  /** A page that the target gives up (MADV_DONTNEED) in the next turn, or -1. */
+  private removed = -1;
 
   /** @param touch the page that the n-th touch goes to  @param writes whether a touch changes the page */
   constructor(
@@ -69,6 +73,11 @@ export class PlainEngine implements Engine {
     }
     this.clock[0] += 1000;
     this.clock[1] = this.clock[0];
+    if (this.removed >= 0) {
+      const [start, end] = [START + this.removed, START + this.removed + 1];
+      this.emit(Event.remove, 0, vpnLow(start), vpnHigh(start), vpnLow(end), vpnHigh(end));
+      this.removed = -1;
+    }
     // The target runs until it touches a page that is out; if that page is on its way the turn brings nothing more.
     for (let steps = 0; steps < 64; steps++) {
       const page = this.touch(this.touches);
@@ -90,6 +99,11 @@ export class PlainEngine implements Engine {
     return this.words;
   }
 
+  /** A thread of the target gives up a page that is out. */
+  remove(page: number): void {
+    this.removed = page;
+  }
+
   /** The target maps so many pages more, of which nothing is known here: they must not be registered. */
   mapMore(pages: number): void {
     const start = vpn(START + 2 * this.pages);
@@ -102,7 +116,8 @@ export class PlainEngine implements Engine {
     const slots = this.places[place];
     if (command === Command.moveOut && this.pinned.size + this.needed.size > 0) return this.moveOneByOne(first, frame, count);
     let errno = 0;
-    if (command === Command.read) for (let slot = first; slot < first + count; slot++) errno ||= this.readErrno(slot, place);
+    const transfer = command === Command.read ? this.readErrno : command === Command.write ? this.writeErrno : undefined;
+    for (let slot = first; transfer && slot < first + count; slot++) errno ||= transfer(slot, place);
     for (let i = 0; i < count; i++) {
       const hash = (frame + i) * HASH_WORDS;
       if (command === Command.poison) this.poisoned.add(first + i);
@@ -116,7 +131,7 @@ export class PlainEngine implements Engine {
         if (command === Command.discard) this.discarded++;
         this.present[first + i] = 0;
         this.frameHashes.fill(this.content[first + i], hash, hash + HASH_WORDS);
-      } else if (command === Command.write) slots[first + i] = this.frameHashes[hash];
+      } else if (command === Command.write) slots[first + i] = errno === 0 ? this.frameHashes[hash] : 0;
       else if (command === Command.read) this.frameHashes.fill(slots[first + i], hash, hash + HASH_WORDS);
       else throw new Error(`command ${command} was not expected`);
     }

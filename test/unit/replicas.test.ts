@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import type { Copies } from '../../src/chunks.js';
 import { Errno } from '../../src/layout.js';
 import { Pager } from '../../src/pager.js';
+import { slotIndex } from '../../src/types.js';
 import { FRAMES, pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 
@@ -12,18 +13,32 @@ const LIMIT = 200;
 /** Turns in which the target rests. */
 const REST = 50_000; // 50 ms: two passes of the repairer
 
-function paged(copies: Copies, pages = PAGES): { readonly engine: PlainEngine; readonly pager: Pager; readonly rest: () => void } {
+interface Paged {
+  readonly engine: PlainEngine;
+  readonly pager: Pager;
+  readonly rest: () => void;
+  /** The target goes on to this page, for so many turns. */
+  readonly touch: (page: number, turns: number) => void;
+}
+
+/** @param donors what there is of them before anything is evicted */
+function paged(copies: Copies, pages = PAGES, prefetch = 'none', donors: (pager: Pager) => void = () => {}): Paged {
   let touched = 0;
   const engine = new PlainEngine(pages, FRAMES, () => touched, () => false);
-  const pager = new Pager(engine, pagerOptions({ localLimit: { pages: LIMIT }, copies }));
+  const pager = new Pager(engine, pagerOptions({ localLimit: { pages: LIMIT }, copies, prefetch }));
   pager.attach();
+  donors(pager);
   const rest = (): void => {
     touched = engine.present.indexOf(1);
     for (let turn = 0; turn < REST; turn++) pager.step(0);
     pager.checkInvariants();
   };
+  const touch = (page: number, turns: number): void => {
+    touched = page;
+    for (let turn = 0; turn < turns; turn++) pager.step(0);
+  };
   rest();
-  return { engine, pager, rest };
+  return { engine, pager, rest, touch };
 }
 
 /** How many of the pages that are out a place has. */
@@ -94,4 +109,25 @@ test('a slot that cannot be read does not keep the other chunks from being repai
   pager.replicas.map(1, 0, 2, 0, 0n);
   rest();
   assert.equal(engine.places[2]![bad], engine.content[bad]);
+});
+
+test('wrong bytes from a slot that the repairer has just been at are made up for in another pass', () => {
+  const slotsPerChunk = 2 ** 15; // eight turns of looking
+  const { engine, pager, rest, touch } = paged(2, slotsPerChunk, 'next-n', ({ replicas }) => {
+    replicas.setSize(slotsPerChunk);
+    for (const replica of [0, 1]) replicas.map(replica, 0, replica + 1, 0, 0n);
+  });
+  assert.equal(pager.stats().copiesPending, 0);
+  const bad = slotIndex(5);
+  const rotten = [1, 2].find((place) => pager.chunks.sourceOf(bad) === 1 << place)!;
+  engine.places[rotten]![bad] = -7;
+  pager.chunks.doubt(0);
+  pager.step(0);
+  touch(bad - 1, 5); // reads it ahead
+  assert.deepEqual([engine.present[bad], pager.stats().hashMismatches, pager.chunks.suspects], [0, 1, 1], 'the pass goes on while they come');
+  rest();
+  assert.ok(pager.chunks.isSafe(bad), 'there are two copies again');
+  pager.replicas.lose(2 - rotten, 0); // the donor that had the good one
+  touch(bad, 10);
+  assert.deepEqual([engine.present[bad], pager.stats().lostPages], [1, 0]);
 });
