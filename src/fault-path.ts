@@ -26,13 +26,15 @@ export class FaultPath {
   readonly fetcher: Fetcher;
   readonly prefetch: PrefetchPath;
   private readonly queue = new FaultQueue();
+  /** When the fault of a page came that has waited since with no frame to keep that in, ns. */
+  private readonly since = new Map<number, number>();
 
   constructor(
     private readonly family: Family,
     private readonly writeBack: WriteBack,
     replicaFailed: (place: number, slot: SlotIndex) => void,
   ) {
-    this.fetcher = new Fetcher(family, writeBack, (page, frame) => this.arrived(page, frame), replicaFailed);
+    this.fetcher = new Fetcher(family, writeBack, (page, frame, at) => this.arrived(page, frame, at), replicaFailed);
     this.prefetch = new PrefetchPath(family, this.fetcher);
   }
 
@@ -46,22 +48,23 @@ export class FaultPath {
     const { pages, counters } = this.family;
     counters.faults++;
     if (pages.has(page, PageFlag.waiting)) return; // another thread of the same page: one copy wakes both
-    this.want(page, thread, flags);
+    if (this.since.size > 0) this.since.delete(page);
+    this.want(page, thread, flags, this.family.now);
   }
 
-  /** Puts a page in the queue (again). A page that waits for its data keeps `waiting`, and is queued when that arrives. */
-  want(page: PageIndex, thread: number, flags: number): void {
+  /** Puts a page in the queue (again). A page that waits for its data keeps `waiting`, and is queued when that arrives. @param at when the fault came, ns */
+  private want(page: PageIndex, thread: number, flags: number, at: number): void {
     const { pages } = this.family;
     pages.raise(page, PageFlag.waiting);
     if (pages.has(page, PageFlag.queued)) return;
     pages.raise(page, PageFlag.queued);
     if (pages.state[page] === State.buffered) this.family.unlist(pages.frameOf(page));
-    this.queue.push(page, thread, flags);
+    this.queue.push(page, thread, flags, at);
   }
 
   /** Detach: the page is to go back into the target, as if a thread waited for it. */
   restore(page: PageIndex): void {
-    this.want(page, SEEN, 0);
+    this.want(page, SEEN, 0, this.family.now);
   }
 
   /** Serves what is in the queue now; what cannot be served goes back to its end. */
@@ -70,11 +73,11 @@ export class FaultPath {
     for (let left = this.queue.length; left > 0 && this.family.commands.room > 256; left--) {
       const page = this.queue.shift();
       this.family.pages.lower(page, PageFlag.queued);
-      this.serveOne(page, this.queue.thread, this.queue.flags);
+      this.serveOne(page, this.queue.thread, this.queue.flags, this.queue.at);
     }
   }
 
-  private serveOne(page: PageIndex, thread: number, flags: number): void {
+  private serveOne(page: PageIndex, thread: number, flags: number, at: number): void {
     const { family } = this;
     const { pages, slots, counters } = family;
     if (!pages.has(page, PageFlag.waiting) || pages.has(page, PageFlag.mapping)) return;
@@ -96,6 +99,7 @@ export class FaultPath {
           return;
         }
         if (!family.mayMap(page)) break;
+        this.waits(page, at);
         family.zero(page);
         if (thread !== SEEN) this.prefetch.fault(page, thread, FaultKind.zero, (flags & FAULT_WRITE) !== 0);
         return;
@@ -104,7 +108,7 @@ export class FaultPath {
         const frame = pages.frameOf(page);
         const used = this.noteUse(page);
         if (thread !== SEEN && !used) counters.secondChances++;
-        family.frames.faultedAt[frame] = family.frames.faultedAt[frame] || family.now;
+        family.frames.faultedAt[frame] = family.frames.faultedAt[frame] || at;
         family.map(page, frame);
         const stride = family.frames.aheadStride[frame];
         if (thread !== SEEN) this.prefetch.fault(page, thread, used ? FaultKind.prefetchHit : FaultKind.evictedHit, (flags & FAULT_WRITE) !== 0);
@@ -113,7 +117,7 @@ export class FaultPath {
       }
       case State.fetching: {
         const frame = pages.frameOf(page);
-        family.frames.faultedAt[frame] = family.now;
+        family.frames.faultedAt[frame] = at;
         if (thread === SEEN) return;
         if (pages.has(page, PageFlag.prefetched)) this.fetcher.prefetching--;
         const used = this.noteUse(page);
@@ -132,21 +136,27 @@ export class FaultPath {
         if (this.fetcher.isNowhere(page)) break;
         if (slots.state[slot] === SlotState.pending) {
           if (!family.mayMap(page)) break;
+          this.waits(page, at);
           family.map(page, slots.sourceOf(slot));
           if (thread !== SEEN) this.prefetch.fault(page, thread, FaultKind.evictedHit, (flags & FAULT_WRITE) !== 0);
           return;
         }
-        if (this.fetcher.pauses(page)) return;
+        if (this.fetcher.pauses(page)) return this.waits(page, at);
         if (!this.fetcher.demand(page)) break;
         const frame = pages.frameOf(page);
-        family.frames.faultedAt[frame] = family.now;
+        family.frames.faultedAt[frame] = at;
         if (thread !== SEEN) this.prefetch.fault(page, thread, FaultKind.miss, (flags & FAULT_WRITE) !== 0);
         return;
       }
       default:
         throw new Error(`page ${page} is EVICTING while faults are served`);
     }
-    this.want(page, thread, flags);
+    this.want(page, thread, flags, at);
+  }
+
+  /** Keeps the time of a fault that is older than this turn. */
+  private waits(page: PageIndex, at: number): void {
+    if (at < this.family.now) this.since.set(page, at);
   }
 
   /** The page was prefetched, and this is its first use. */
@@ -158,10 +168,10 @@ export class FaultPath {
     return true;
   }
 
-  /** A read is over: the page is BUFFERED in `frame`, or STORED again (NONE) when it failed. */
-  private arrived(page: PageIndex, frame: FrameIndex): void {
-    const { pages, prefetched, evicted } = this.family;
-    if (pages.has(page, PageFlag.waiting)) return this.want(page, SEEN, 0);
+  /** A read is over: the page is BUFFERED in `frame`, or STORED again (NONE) when it failed. @param at when its fault came, ns; 0: not known */
+  private arrived(page: PageIndex, frame: FrameIndex, at: number): void {
+    const { pages, prefetched, evicted, now } = this.family;
+    if (pages.has(page, PageFlag.waiting)) return this.want(page, SEEN, 0, at || (this.since.get(page) ?? now));
     if (frame === NONE) return;
     if (pages.has(page, PageFlag.prefetched)) prefetched.add(frame);
     else evicted.add(frame);
@@ -192,7 +202,7 @@ export class FaultPath {
     if (errno === Errno.ENOENT && count > 1) this.family.joining = false; // perhaps only because the run crosses two mappings
     for (let i = 0; i < count; i++) {
       const page = pageIndex(firstPage + i);
-      if (errno === Errno.EAGAIN || (errno === Errno.ENOENT && count > 1)) this.want(page, SEEN, FAULT_WP);
+      if (errno === Errno.EAGAIN || (errno === Errno.ENOENT && count > 1)) this.want(page, SEEN, FAULT_WP, this.family.now);
       else this.family.pages.lower(page, PageFlag.waiting);
     }
   }
@@ -205,6 +215,7 @@ export class FaultPath {
     if (pages.has(page, PageFlag.lost)) return this.poisoned(page);
     if (state === State.resident) return; // dropped by the target and zeros again: its old copy no longer matches, and the hash will say so
     if (waited) counters.recordLatency(now - this.faultTime(page, frame));
+    if (this.since.size > 0) this.since.delete(page);
     if (state === State.buffered) {
       frames.faultedAt[frame] = 0;
       pages.lower(page, PageFlag.prefetched);
@@ -230,8 +241,8 @@ export class FaultPath {
 
   private faultTime(page: PageIndex, frame: FrameIndex): number {
     const { frames, now } = this.family;
-    if (frame === NONE || frames.pageOf(frame) !== page) return now;
-    return frames.faultedAt[frame] || now;
+    const at = frame === NONE || frames.pageOf(frame) !== page ? 0 : frames.faultedAt[frame];
+    return at || (this.since.get(page) ?? now);
   }
 
   private notMapped(page: PageIndex, frame: FrameIndex, errno: number): void {
@@ -240,7 +251,7 @@ export class FaultPath {
     if (pages.has(page, PageFlag.waiting)) {
       // ENOENT: the mapping is gone, its event on its way; ESRCH: the process is. EAGAIN: events have to be read first.
       if (errno !== Errno.EAGAIN) family.rescan = true;
-      return this.want(page, SEEN, 0);
+      return this.want(page, SEEN, 0, this.faultTime(page, frame));
     }
     if (pages.state[page] !== State.buffered || family.frames.pageOf(frame) !== page) return;
     if (pages.has(page, PageFlag.prefetched)) family.prefetched.add(frame);

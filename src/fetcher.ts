@@ -39,7 +39,8 @@ export class Fetcher {
   constructor(
     private readonly family: Family,
     private readonly writeBack: WriteBack,
-    private readonly arrived: (page: PageIndex, frame: FrameIndex) => void,
+    /** @see FaultPath.arrived */
+    private readonly arrived: (page: PageIndex, frame: FrameIndex, at: number) => void,
     /** A read from a replica came back with an error: its donor is as good as gone. */
     private readonly replicaFailed: (place: number, slot: SlotIndex) => void,
   ) {
@@ -60,13 +61,14 @@ export class Fetcher {
   /**
    * Reads STORED pages ahead of need: `queue[0..count)`, in the order given. Stops when frames or commands run short, or the prefetch buffer is
    * full; then its oldest unused pages are given up first.
-   * @returns how many were issued
+   * @returns how many of the queue it came to
    */
   prefetch(queue: Int32Array, count: number): number {
     const { family } = this;
     const { prefetched, frames } = family;
     let issued = 0;
-    for (let at = 0; at < count && family.commands.room > 2; at++) {
+    let at = 0;
+    for (; at < count && family.commands.room > 2; at++) {
       const page = queue[at] as PageIndex;
       if (this.pauses(page)) continue;
       if (this.runLeft === 0 && !this.nextRun(count - at)) break;
@@ -85,7 +87,7 @@ export class Fetcher {
     }
     while (prefetched.size > 0 && prefetched.size + this.prefetching > prefetched.capacity) family.giveUp(prefetched.reclaim());
     family.counters.prefetchIssued += issued;
-    return issued;
+    return at;
   }
 
   /** Takes the next run of frames for a prefetch of `want` pages, leaving the demand reserve alone. */
@@ -142,7 +144,7 @@ export class Fetcher {
     const { pages, now } = this.family;
     this.retries.resume(now, (page) => {
       if (pages.state[page] !== State.stored) return;
-      if (pages.has(pageIndex(page), PageFlag.waiting)) this.arrived(pageIndex(page), frameIndex(NONE));
+      if (pages.has(pageIndex(page), PageFlag.waiting)) this.arrived(pageIndex(page), frameIndex(NONE), 0);
       else this.retries.forget(page);
     });
   }
@@ -195,7 +197,7 @@ export class Fetcher {
     this.retries.forget(page);
     pages.setState(page, State.buffered);
     frames.state[frame] = FrameState.clean;
-    this.arrived(page, frame);
+    this.arrived(page, frame, frames.faultedAt[frame]);
   }
 
   /** The page is not wanted any more while its read is in flight: the frame and the slot wait for the read alone. */
@@ -204,7 +206,7 @@ export class Fetcher {
     if (pages.has(page, PageFlag.prefetched)) this.prefetching--;
     frames.assign(frame, NONE as PageIndex, frames.slotOf(frame));
     // Who waited for the read is served at once: with zeros, or a wake.
-    if (pages.has(page, PageFlag.waiting)) this.arrived(page, frameIndex(NONE));
+    if (pages.has(page, PageFlag.waiting)) this.arrived(page, frameIndex(NONE), frames.faultedAt[frame]);
   }
 
   private failed(page: PageIndex, frame: FrameIndex, slot: SlotIndex, errno: number, place: number): void {
@@ -213,12 +215,13 @@ export class Fetcher {
     pages.lower(page, PageFlag.prefetched);
     pages.setState(page, State.stored);
     pages.locate(page, slot);
+    const at = frames.faultedAt[frame];
     frames.release(frame);
     if (!again) {
       const what = errno === Errno.ok ? 'came back wrong' : 'could not be read';
       this.lose(page, slot, `a page of the target ${what} from ${place === Place.swap ? 'the swap file' : 'its donor'} and is lost: a touch raises SIGBUS`, errno);
     }
-    this.arrived(page, frameIndex(NONE));
+    this.arrived(page, frameIndex(NONE), at);
   }
 
   /** A place did not give back what it was given: it counts no more if another one has the slot, and these were wrong bytes. @returns whether one has */
@@ -262,6 +265,6 @@ export class Fetcher {
   forget(page: PageIndex): void {
     const { lost, pages } = this.family;
     const failed = this.retries.forget(page);
-    if (((lost.size > 0 && lost.delete(page)) || failed) && pages.has(page, PageFlag.waiting)) this.arrived(page, frameIndex(NONE));
+    if (((lost.size > 0 && lost.delete(page)) || failed) && pages.has(page, PageFlag.waiting)) this.arrived(page, frameIndex(NONE), 0);
   }
 }

@@ -160,8 +160,8 @@ export class PrefetchPath {
       if (pages.has(here, PageFlag.lost) || slots.state[slot] !== SlotState.valid || chunks.sourceOf(slot) === 0) continue;
       chosen[count++] = at;
     }
-    plan.last = at - plan.stride;
-    plan.fetched = count;
-    if (count > 0) this.fetcher.prefetch(chosen, count);
+    const reached = count > 0 ? this.fetcher.prefetch(chosen, count) : 0;
+    plan.fetched = reached;
+    plan.last = reached === count ? at - plan.stride : reached > 0 ? chosen[reached - 1] : plan.start - plan.stride;
   }
 }

@@ -114,13 +114,13 @@ test('queues keep their order while they grow and wrap', () => {
   for (let step = 0; step < 50000; step++) {
     if (rng.below(100) < 52) {
       const page = pageIndex(rng.below(1e6));
-      faults.push(page, page + 1, page & 3);
+      faults.push(page, page + 1, page & 3, page * 1e9);
       pages.push(page);
       model.push(page);
     } else if (model.length > 0) {
       const page = model.shift()!;
       assert.equal(faults.shift(), page);
-      assert.deepEqual([faults.thread, faults.flags], [page + 1, page & 3]);
+      assert.deepEqual([faults.thread, faults.flags, faults.at], [page + 1, page & 3, page * 1e9]);
       assert.equal(pages.shift(), page);
     }
     assert.equal(faults.length, model.length);
