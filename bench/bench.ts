@@ -25,7 +25,9 @@ const full = {
   streamsMib: 512,
   overheadMib: 256,
   overheadRounds: 3,
+  calmMs: 3_000,
   idleMs: 5_000,
+  recordTurns: 6,
   prefetchBuffer: 8000, // leapd's standard
 };
 /** Small enough for a test suite; the figures mean nothing, the rows are all there. */
@@ -38,7 +40,9 @@ const tiny: typeof full = {
   streamsMib: 8,
   overheadMib: 16,
   overheadRounds: 1,
+  calmMs: 200,
   idleMs: 500,
+  recordTurns: 2,
   prefetchBuffer: 128,
 };
 
@@ -70,7 +74,7 @@ say(inWords(machine));
 
 const floorRows = wants('floor') ? await floor(undo, { pages: scale.floorPages, rounds: rounds(scale.floorRounds) }, say) : [];
 const costs = wants('costs')
-  ? await overheads(undo, { mib: scale.overheadMib, idleMs: scale.idleMs, rounds: rounds(scale.overheadRounds), prefetchBuffer }, say)
+  ? await overheads(undo, { ...scale, mib: scale.overheadMib, rounds: rounds(scale.overheadRounds) }, say)
   : [];
 const plan = { mib: scale.pagingMib, rounds: rounds(scale.pagingRounds), budgetMs: scale.pagingBudgetMs, prefetchBuffer, dir };
 const paged = wants('paging') ? await paging(undo, plan, say) : { rows: [], records: [] };

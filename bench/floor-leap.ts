@@ -8,7 +8,7 @@
  */
 import { writeSync } from 'node:fs';
 import { NativeEngine } from '../daemon/native-engine.js';
-import { framesFor } from '../src/options.js';
+import { framesFor, PLAIN } from '../src/options.js';
 import { Pager } from '../src/pager.js';
 
 const TURN_NS = 250e6;
@@ -23,17 +23,7 @@ const frames = framesFor(Number(pages), { share: 1 });
 const engine = NativeEngine.attach({ pid: Number(pid), frames, swapFile });
 engine.place(Number(cpu));
 engine.setSpin(placement === 'other' ? SPIN_NS : 0);
-const pager = new Pager(engine, {
-  localLimit: { pages: LEAST_LOCAL_PAGES },
-  frames,
-  prefetchBuffer: 0,
-  prefetch: 'none',
-  history: 32,
-  windowMax: 8,
-  victims: 'fifo',
-  evict: 'auto',
-  copies: 2,
-});
+const pager = new Pager(engine, { ...PLAIN, localLimit: { pages: LEAST_LOCAL_PAGES }, frames, prefetchBuffer: 0 });
 pager.attach();
 
 let turns = 0;

@@ -17,12 +17,14 @@ const CPU_GOAL_PERCENT = 1;
 const MEMORY_GOAL_BYTES = 150 * MIB;
 const MEMORY_GOAL_BYTES_PER_PAGE = 32;
 const RECORD_GOAL = 1.03;
-const RECORD_TURNS = 6;
-const CALM_MS = 3000; // after the load: its garbage is collected and its code compiled, neither of which is idling
 
 export interface OverheadPlan {
   readonly mib: number;
+  /** After the load, before the idle time is measured: its garbage is collected and its code compiled, neither of which is idling. */
+  readonly calmMs: number;
   readonly idleMs: number;
+  /** Passes with a recording, and as many without. */
+  readonly recordTurns: number;
   readonly rounds: number;
   readonly prefetchBuffer: number;
 }
@@ -57,8 +59,8 @@ async function once(undo: UndoStack, plan: OverheadPlan): Promise<Overheads> {
   const leapd = await Leapd.attach(undo, { pid: touch.pid, localBytes, swapDir: MEMORY_DIR, prefetchBuffer: plan.prefetchBuffer });
   const shrinkMs = await leapd.settled();
   await touch.run('random'); // so that every frame has been in use
-  const { plainUs, recordedUs } = await recording(undo, touch, leapd);
-  await sleep(CALM_MS);
+  const { plainUs, recordedUs } = await recording(undo, touch, leapd, plan.recordTurns);
+  await sleep(plan.calmMs);
   const cpuBefore = cpuSeconds(leapd.pid);
   const start = performance.now();
   await sleep(plan.idleMs);
@@ -71,10 +73,10 @@ async function once(undo: UndoStack, plan: OverheadPlan): Promise<Overheads> {
 }
 
 /** Random touches with and without a recording, in turns, each going first as often: pass by pass they differ by more than a recording costs. */
-async function recording(undo: UndoStack, touch: TouchProgram, leapd: Leapd): Promise<{ readonly plainUs: number; readonly recordedUs: number }> {
+async function recording(undo: UndoStack, touch: TouchProgram, leapd: Leapd, turns: number): Promise<{ readonly plainUs: number; readonly recordedUs: number }> {
   const plain: number[] = [];
   const recorded: number[] = [];
-  for (let turn = 0; turn < RECORD_TURNS; turn++) {
+  for (let turn = 0; turn < turns; turn++) {
     const path = join(MEMORY_DIR, `leap-bench-${process.pid}-${touch.pid}-${turn}.leap`);
     undo.add(`remove ${path}`, () => rmSync(path, { force: true }));
     if (turn % 2 === 0) plain.push(await touch.run('random'));

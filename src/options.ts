@@ -21,6 +21,9 @@ export interface PagerOptions {
   readonly notify?: (level: 'info' | 'warn' | 'error', message: string, facts: Record<string, unknown>) => void;
 }
 
+/** A pager that decides nothing: it reads nothing ahead, and what came first leaves first. For measurements and tests of what lies below the policies. */
+export const PLAIN = { prefetch: 'none', history: 32, windowMax: 8, victims: 'fifo', evict: 'auto', copies: 2 } as const satisfies Partial<PagerOptions>;
+
 /** Frames for pages on their way out, kept as their second chance until a newer one needs them: as many as may be resident, between these two. */
 export const EVICTION_FRAMES = { least: 2 * BATCH_PAGES, most: 1024 } as const;
 /** Frames that only demand reads may take, so that a fault is served while every other frame waits for a write. */
