@@ -162,6 +162,6 @@ export class PrefetchPath {
     }
     const reached = count > 0 ? this.fetcher.prefetch(chosen, count) : 0;
     plan.fetched = reached;
-    plan.last = reached === count ? at - plan.stride : reached > 0 ? chosen[reached - 1] : plan.start - plan.stride;
+    plan.last = (reached < count ? chosen[reached] : at) - plan.stride;
   }
 }
