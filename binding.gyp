@@ -20,7 +20,7 @@
         "native/fabric_connection.cc",
         "native/fabric_device.cc",
         "native/fabric_queue.cc",
-        "native/fabric_stub.cc",
+        "native/fabric_without_rdma.cc",
         "native/frames.cc",
         "native/helper.cc",
         "native/helper_discard.cc",

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <list>
 #include <memory>
 
@@ -52,7 +51,6 @@ Napi::Value abandon(const Info& info) { return engineOf(info).abandon(), undefin
 Napi::Value viewOf(const Info& info) { return number(info, engineOf(info).viewOf(indexAt(info, 0))); }
 Napi::Value pidOf(const Info& info) { return number(info, engineOf(info).pidOf(indexAt(info, 0))); }
 Napi::Value setSpin(const Info& info) { return engineOf(info).setSpin(static_cast<int64_t>(numberAt(info, 0))), undefined(info); }
-Napi::Value wake(const Info& info) { return engineOf(info).wake(), undefined(info); }
 
 Napi::Value adopt(const Info& info) {
   engineOf(info).adopt(indexAt(info, 0), static_cast<pid_t>(numberAt(info, 1)));
@@ -62,13 +60,6 @@ Napi::Value adopt(const Info& info) {
 Napi::Value residency(const Info& info) {
   uint64_t count = wideAt(info, 2);
   return number(info, engineOf(info).residency(indexAt(info, 0), wideAt(info, 1), count, bytesAt(info, 3, count)));
-}
-
-Napi::Value peekFrame(const Info& info) {
-  const Frames& frames = engineOf(info).frames();
-  if (!frames.holds(static_cast<int32_t>(numberAt(info, 0)), 1)) throw Error("bad-argument", "no such frame");
-  memcpy(bytesAt(info, 1, kPageSize), frames.at(indexAt(info, 0)), kPageSize);
-  return undefined(info);
 }
 
 // Moves the calling thread and all helpers; -1: anywhere.
@@ -111,24 +102,6 @@ Napi::Value traffic(const Info& info) {
                        {"writes", number(info, static_cast<double>(traffic.writes))},
                        {"p50", number(info, traffic.readLatency.quantile(0.5))},
                        {"p99", number(info, traffic.readLatency.quantile(0.99))}});
-}
-
-Napi::Value stats(const Info& info) {
-  const Engine::Counters& engine = engineOf(info).counters();
-  const SwapFile::Counters& file = engineOf(info).swapFile().counters();
-  auto count = [&info](uint64_t value) { return number(info, static_cast<double>(value)); };
-  return object(info, {{"turns", count(engine.turns)},
-                      {"waits", count(engine.waits)},
-                      {"spins", count(engine.spins)},
-                      {"helperBatches", count(engine.helperBatches)},
-                      {"pagesMoved", count(engine.pagesMoved)},
-                      {"pagesDiscarded", count(engine.pagesDiscarded)},
-                      {"staleMaps", count(engine.staleMaps)},
-                      {"ioOperations", count(file.operations)},
-                      {"ioRequests", count(file.requests)},
-                      {"pagesRead", count(file.pagesRead)},
-                      {"pagesWritten", count(file.pagesWritten)},
-                      {"ioBacklogPeak", count(file.backlogPeak)}});
 }
 
 Napi::Value mechanism(const Info& info) {
@@ -254,7 +227,6 @@ Napi::Value describe(const Info& info, Engine* engine) {
   define<canEvict>(result, "canEvict", engine);
   define<isAlive>(result, "isAlive", engine);
   define<drop>(result, "drop", engine);
-  define<peekFrame>(result, "peekFrame", engine);
   define<detach>(result, "detach", engine);
   define<abandon>(result, "abandon", engine);
   define<adopt>(result, "adopt", engine);
@@ -263,8 +235,6 @@ Napi::Value describe(const Info& info, Engine* engine) {
   define<ownArea>(result, "ownArea", engine);
   define<place>(result, "place", engine);
   define<setSpin>(result, "setSpin", engine);
-  define<wake>(result, "wake", engine);
-  define<stats>(result, "stats", engine);
   define<mechanism>(result, "mechanism", engine);
   define<openFabric>(result, "openFabric", engine);
   if (engine->fabric()) describeFabric(result, engine);

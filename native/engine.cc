@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <poll.h>
@@ -179,11 +178,6 @@ void Engine::placeHelpers(int cpu) {
   for (uint32_t i = 0; i < spacesEnd_; i++) {
     if (canEvict(i)) spaces_[i].attached.helper->place(cpu);
   }
-}
-
-void Engine::wake() const {
-  uint64_t one = 1;
-  [[maybe_unused]] ssize_t written = write(wakeFd_, &one, sizeof one);  // full only when it is awake anyway
 }
 
 uint32_t Engine::turn(uint32_t commandWords, int64_t waitNs) {

@@ -43,7 +43,7 @@ struct EngineOptions {
 class Engine final : private SwapFile::Sink, private Remote::Sink, private Helper::Sink {
  public:
   struct Counters {
-    uint64_t turns = 0, waits = 0, spins = 0, helperBatches = 0, pagesMoved = 0, pagesDiscarded = 0, staleMaps = 0;
+    uint64_t turns = 0, helperBatches = 0, staleMaps = 0;
   };
 
   // Creates the arena and the swap file. Throws Error, and then has left nothing behind.
@@ -83,8 +83,7 @@ class Engine final : private SwapFile::Sink, private Remote::Sink, private Helpe
 
   void setSpin(int64_t ns) { spinNs_ = ns; }
   void placeHelpers(int cpu);
-  void wake() const;
-  int wakeFd() const { return wakeFd_; }
+  int wakeFd() const { return wakeFd_; }  // an eventfd: a write ends the wait with kWake
 
   int32_t* commands() const { return commands_.get(); }
   EventBuffer& events() { return events_; }

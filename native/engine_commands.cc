@@ -195,7 +195,6 @@ uint32_t Engine::evict(const int32_t* words, uint32_t left) {
       for (to = from + 1; to < runs[i].pages && status[at + to] == result;) to++;
       if (result == 0 || result == EPERM) {
         frames_.hash(static_cast<uint32_t>(command[2]) + from, to - from);
-        (moves ? counters_.pagesMoved : counters_.pagesDiscarded) += to - from;
       }
       events_.add(Event::kEvicted, command[1] + static_cast<int32_t>(from), command[2] + static_cast<int32_t>(from), static_cast<int32_t>(to - from), result,
                   words[0]);

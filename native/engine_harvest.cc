@@ -48,7 +48,6 @@ void Engine::harvest(bool wait, int64_t waitNs) {
     if (events_.usedWords() > ours) return;
   }
   if (ours > 0 && promptFault()) return;
-  counters_.waits++;
   int64_t left = waitNs;
   if (spinNs_ > 0) {
     int64_t begin = nowNs(), now = begin, end = begin + std::min(spinNs_, waitNs);
@@ -59,10 +58,7 @@ void Engine::harvest(bool wait, int64_t waitNs) {
       now = nowNs();
       clockNs_[0] = static_cast<double>(now);
       deliver();
-      if (events_.usedWords() > ours) {
-        counters_.spins++;
-        return;
-      }
+      if (events_.usedWords() > ours) return;
     } while (now < end);
     left -= now - begin;
   }

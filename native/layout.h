@@ -44,7 +44,7 @@ enum class Event : int32_t {
   kWriteDone = 11,    // slot, frame, count, errno, place
   kTargetExit = 12,   // space: the process is gone (pidfd), or its address space is
   kHelperLost = 13,   // space: the helper died; the space can still be served but not evicted from
-  kWake = 14,         // somebody called wake(): look at the control port
+  kWake = 14,         // somebody wrote to wakeFd: look at the control port
   kFabric = 15,       // the fabric has something to say: takeEvents()
 };
 

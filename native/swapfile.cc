@@ -97,8 +97,6 @@ bool SwapFile::request(const Request& request) {
   size_t tail = backlogHead_ + backlogUsed_;
   backlog_[tail < backlog_.size() ? tail : tail - backlog_.size()] = request;
   backlogUsed_++;
-  counters_.requests++;
-  if (backlogUsed_ > counters_.backlogPeak) counters_.backlogPeak = backlogUsed_;
   return true;
 }
 

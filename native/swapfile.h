@@ -39,7 +39,7 @@ class SwapFile {
     uint32_t count;
   };
   struct Counters {
-    uint64_t operations = 0, requests = 0, pagesRead = 0, pagesWritten = 0, backlogPeak = 0;
+    uint64_t operations = 0, pagesRead = 0, pagesWritten = 0;
   };
   // Told of every request, once, when it is through; error 0 or an errno.
   struct Sink {

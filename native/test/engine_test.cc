@@ -1,296 +1,22 @@
-// The engine on a real process: a child of ours that checks its own memory on demand, and a pager of ten lines in which page, frame and slot are one
-// number. Needs the rights to attach; skips where they are missing.
-#include "../engine.h"
-
+// The engine on a real process: a child of ours that checks its own memory on demand, and a pager of ten lines. Needs the rights to attach; skips
+// where they are missing.
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
-#include <poll.h>
-#include <pthread.h>
 #include <string>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "expect.h"
+#include "plain_pager.h"
 
 using namespace leap;
+using namespace obedient;
 
 namespace {
-
-constexpr uint32_t kPages = 256;
-constexpr int64_t kWaitNs = 20000000;
-constexpr int kPatience = 500;  // turns without an end in sight, then a test gives up
-
-uint8_t pattern(uint32_t page, uint32_t byte) { return static_cast<uint8_t>(page * 31 + byte * 7 + 1); }
-
-// What the child does when told; it answers 'y' or 'n'.
-//   v verify   z verify that the first half is zeros   d MADV_DONTNEED of the first half   m munmap of the first half   f fork, the child verifies
-//   g fork, the child verifies twice, a while between   t, T start a thread with its stack in the first half   j have it end, and wait for that   q leave
-bool verify(const uint8_t* memory, uint32_t from) {
-  for (uint32_t page = from; page < kPages; page++) {
-    for (uint32_t byte = 0; byte < kPageSize; byte += 61) {
-      if (memory[size_t{page} * kPageSize + byte] != pattern(page, byte)) return false;
-    }
-  }
-  return true;
-}
-
-bool zeros(const uint8_t* memory) {
-  for (size_t i = 0; i < size_t{kPages} / 2 * kPageSize; i++) {
-    if (memory[i]) return false;
-  }
-  return true;
-}
-
-// A thread that waits for a word on `wake`. What glibc keeps of it lies at the top of its stack: the kernel's part in page `kThreadPage`.
-constexpr uint32_t kThreadPage = 30;
-constexpr size_t kThreadLine = 0x2c0;  // from pthread_self() to the kernel's part
-struct Waiter {
-  int wake[2];
-  pthread_t thread;
-
-  // `across`: its first page and that of the kernel's part are two.
-  bool start(uint8_t* memory, bool across) {
-    size_t top = kThreadPage * size_t{kPageSize};
-    if (pipe(wake) || !run(memory, top)) return false;
-    const size_t below = memory + top - reinterpret_cast<uint8_t*>(thread), wanted = across ? top - kThreadLine : top + 64;
-    return end() && run(memory, wanted + below) && reinterpret_cast<uint8_t*>(thread) == memory + wanted;
-  }
-  bool run(uint8_t* memory, size_t top) {
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstack(&attributes, memory, top);
-    return pthread_create(&thread, &attributes, wait, this) == 0;
-  }
-  static void* wait(void* self) {
-    char byte;
-    return read(static_cast<Waiter*>(self)->wake[0], &byte, 1) == 1 ? self : nullptr;
-  }
-  bool end() {
-    if (write(wake[1], "", 1) != 1) return false;
-    timespec until{};
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 2;
-    return pthread_timedjoin_np(thread, nullptr, &until) == 0;
-  }
-};
-
-[[noreturn]] void live(uint8_t* memory, int orders, int answers) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  uint32_t from = 0;
-  Waiter waiter;
-  for (char order; read(orders, &order, 1) == 1;) {
-    bool good = false;
-    int status = 0;
-    switch (order) {
-      case 'v':
-        good = verify(memory, from);
-        break;
-      case 'z':
-        good = zeros(memory);
-        break;
-      case 'd':
-        good = madvise(memory, size_t{kPages} / 2 * kPageSize, MADV_DONTNEED) == 0;
-        from = kPages / 2;
-        break;
-      case 'm':
-        good = munmap(memory, size_t{kPages} / 2 * kPageSize) == 0;
-        from = kPages / 2;
-        break;
-      case 'f': {
-        pid_t child = fork();
-        if (child == 0) _exit(verify(memory, from) ? 0 : 1);
-        good = child > 0 && waitpid(child, &status, 0) == child && status == 0;
-        break;
-      }
-      case 'g': {
-        pid_t child = fork();
-        if (child == 0) {
-          bool before = verify(memory, from);
-          usleep(200000);
-          _exit(before && verify(memory, from) ? 0 : 1);
-        }
-        good = child > 0 && waitpid(child, &status, 0) == child && status == 0;
-        break;
-      }
-      case 't':
-      case 'T':
-        from = kPages / 2;
-        good = waiter.start(memory, order == 'T');
-        break;
-      case 'j':
-        good = waiter.end();
-        break;
-      default:
-        _exit(0);
-    }
-    if (write(answers, good ? "y" : "n", 1) != 1) break;
-  }
-  _exit(0);
-}
-
-struct Target {
-  uint8_t* memory;
-  pid_t pid;
-  int orders, answers;
-
-  Target() {
-    memory = static_cast<uint8_t*>(mmap(nullptr, size_t{kPages} * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    madvise(memory, size_t{kPages} * kPageSize, MADV_NOHUGEPAGE);
-    int down[2], up[2];
-    if (pipe(down) || pipe(up)) abort();
-    pid = fork();
-    if (pid == 0) {
-      close(down[1]), close(up[0]);
-      for (uint32_t page = 0; page < kPages; page++) {
-        for (uint32_t byte = 0; byte < kPageSize; byte++) memory[size_t{page} * kPageSize + byte] = pattern(page, byte);
-      }
-      if (write(up[1], "r", 1) != 1) _exit(1);
-      live(memory, down[0], up[1]);
-    }
-    close(down[0]), close(up[1]);
-    orders = down[1], answers = up[0];
-    char ready;
-    if (read(answers, &ready, 1) != 1) abort();
-  }
-  ~Target() {
-    kill(pid, SIGKILL);
-    waitpid(pid, nullptr, 0);
-    close(orders), close(answers);
-    munmap(memory, size_t{kPages} * kPageSize);
-  }
-  uint64_t vpn() const { return reinterpret_cast<uint64_t>(memory) / kPageSize; }
-  void order(char what) const {
-    if (write(orders, &what, 1) != 1) abort();
-  }
-  bool answered(char* what) const {
-    pollfd readable{answers, POLLIN, 0};
-    return poll(&readable, 1, 0) == 1 && read(answers, what, 1) == 1;
-  }
-};
-
-struct Pager {
-  Target target;
-  std::string path = "/var/tmp/leap-engine-test-" + std::to_string(getpid());
-  std::unique_ptr<Engine> engine;
-  uint32_t commands = 0;
-  bool stored[4 * kPages] = {};
-  std::function<bool(const int32_t*)> hook;  // true: the event has been dealt with
-
-  explicit Pager(bool move = true, bool vector = true) {
-    unlink(path.c_str());
-    EngineOptions options;
-    options.frames = 2 * kPages;
-    options.seed = 42;
-    options.swap.path = path;
-    options.attach.allowMove = move;
-    options.attach.allowVector = vector;
-    engine = std::make_unique<Engine>(options);
-    engine->attach(target.pid);
-    EXPECT(engine->registerRange(0, target.vpn(), kPages) == 0);
-    engine->bind(0, target.vpn(), kPages, 0);
-  }
-  ~Pager() {
-    engine.reset();
-    unlink(path.c_str());
-  }
-
-  void command(Command what, uint32_t page, uint32_t frame, uint32_t count) {
-    int32_t* words = engine->commands() + commands;
-    words[0] = static_cast<int32_t>(what), words[1] = static_cast<int32_t>(page), words[2] = static_cast<int32_t>(frame);
-    words[3] = static_cast<int32_t>(count);
-    commands += kCommandWords;
-  }
-
-  void serve(const int32_t* event) {
-    if (hook && hook(event)) return;
-    auto page = static_cast<uint32_t>(event[1]);
-    switch (static_cast<Event>(event[0])) {
-      case Event::kFault:
-        if (event[3] & 2) {
-          command(Command::kUnprotect, page, 0, 1);
-        } else {
-          command(stored[page] ? Command::kMap : Command::kZero, page, page % kPages, 1);
-        }
-        break;
-      case Event::kMapped:
-        EXPECT(event[4] == 0 || event[4] == EEXIST || event[4] == EAGAIN || event[4] == ESRCH);
-        if (event[4] == EAGAIN) command(event[2] < 0 ? Command::kZero : Command::kMap, page, static_cast<uint32_t>(event[2]), 1);
-        break;
-      case Event::kEvicted:
-        for (int32_t i = 0; i < event[3]; i++) stored[event[1] + i] = event[4] == 0;
-        break;
-      case Event::kUnprotected:
-      case Event::kFork:
-        break;
-      default:
-        EXPECT(!"an event that was not expected");
-    }
-  }
-
-  uint32_t turn(int64_t waitNs) {
-    uint32_t words = engine->turn(commands, waitNs);
-    commands = 0;
-    for (uint32_t at = 0; at < words; at += kEventWords) serve(engine->events().words() + at);
-    return words;
-  }
-
-  // Turns until the condition holds.
-  bool until(const std::function<bool()>& condition, int64_t waitNs = kWaitNs) {
-    for (int i = 0; i < kPatience * 10; i++) {
-      if (condition()) return true;
-      turn(waitNs);
-    }
-    return condition();
-  }
-
-  char tell(char what) {
-    char answer = 0;
-    target.order(what);
-    until([&] { return target.answered(&answer); }, 1000000);
-    return answer;
-  }
-
-  // Every second page, in runs of one, or the lower half in runs of 64.
-  uint32_t evict(Command how, bool scattered, uint32_t base = 0) {
-    uint32_t evicted = 0;
-    hook = [&](const int32_t* event) {
-      if (event[0] != static_cast<int32_t>(Event::kEvicted)) return false;
-      EXPECT(event[4] == 0 && event[5] == static_cast<int32_t>(how));
-      evicted += static_cast<uint32_t>(event[3]);
-      return false;
-    };
-    if (scattered) {
-      for (uint32_t page = 0; page < kPages; page += 2) command(how, base + page, page, 1);
-    } else {
-      for (uint32_t page = 0; page < kPages / 2; page += kBatchPages) command(how, base + page, page, kBatchPages);
-    }
-    turn(0);
-    hook = nullptr;
-    return evicted;
-  }
-
-  bool framesHold(uint32_t frame, uint32_t page) {
-    for (uint32_t byte = 0; byte < kPageSize; byte++) {
-      if (engine->frames().at(frame)[byte] != pattern(page, byte)) return false;
-    }
-    return true;
-  }
-
-  void leave() {
-    EXPECT(tell('v') == 'y');
-    EXPECT(engine->unregisterRange(0, target.vpn(), kPages) == 0);
-    engine->detach();
-    target.order('v');
-    char answer = 0;
-    for (int i = 0; i < kPatience && !target.answered(&answer); i++) usleep(1000);
-    EXPECT(answer == 'y');
-  }
-};
 
 void evictAndFault(Command how, bool move, bool vector, bool scattered) {
   Pager pager(move, vector);
@@ -528,16 +254,22 @@ void exits() {
   EXPECT(pager.turn(0) == 0);
 }
 
+// What leapd's main thread does to have the pager look at its mail.
+void wake(const Pager& pager) {
+  const uint64_t one = 1;
+  EXPECT(write(pager.engine->wakeFd(), &one, sizeof one) == sizeof one);
+}
+
 void wakes() {
   Pager pager;
   uint32_t woken = 0;
   pager.hook = [&](const int32_t* event) { return event[0] == static_cast<int32_t>(Event::kWake) ? woken++, true : false; };
-  pager.engine->wake();
+  wake(pager);
   pager.turn(kWaitNs);
   EXPECT(woken == 1);
   EXPECT(pager.turn(1000) == 0);
   pager.engine->setSpin(200000);
-  pager.engine->wake();
+  wake(pager);
   pager.turn(kWaitNs);
   EXPECT(woken == 2);
   pager.hook = nullptr;
@@ -553,7 +285,7 @@ void wakesWhileSpinning() {
   uint32_t faults = 0, atWake = 0;
   pager.hook = [&](const int32_t* event) {
     auto kind = static_cast<Event>(event[0]);
-    if (kind == Event::kFault && faults++ == 0) pager.engine->wake();
+    if (kind == Event::kFault && faults++ == 0) wake(pager);
     return kind == Event::kWake ? atWake = faults, true : false;
   };
   EXPECT(pager.tell('v') == 'y');
