@@ -47,8 +47,15 @@ export function mappings(pid: number): string[] {
   return joined.map(({ start, end, rest }) => `${start}-${end} ${rest}`);
 }
 
-/** Mappings that are registered with a userfaultfd. */
-export const registered = (pid: number): number => (read(`/proc/${pid}/smaps`).match(/^VmFlags:.* u[mw]( |$)/gm) ?? []).length;
+/**
+ * Mappings that are registered with a userfaultfd. Those of the helper (MADV_DONTFORK and MADV_DONTDUMP) do not count: they are registered while a batch is
+ * being evicted, and no longer, so what is seen of them depends on the moment.
+ */
+export const registered = (pid: number): number =>
+  (read(`/proc/${pid}/smaps`).match(/^VmFlags:.*$/gm) ?? []).map((line) => line.split(' ')).filter((flags) => {
+    const has = (flag: string): boolean => flags.includes(flag);
+    return (has('um') || has('uw')) && !(has('dc') && has('dd'));
+  }).length;
 
 const statField = (pid: number | string, index: number): string => {
   const text = read(`/proc/${pid}/stat`);
