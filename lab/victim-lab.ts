@@ -6,7 +6,7 @@
  * A policy sees what it sees in the pager: pages that come, and pages that come back.
  */
 import { parseArgs } from 'node:util';
-import { PrefetchBuffer } from '../src/prefetch-buffer.js';
+import { SecondChance } from '../src/second-chance.js';
 import { frameIndex, pageIndex } from '../src/types.js';
 import { VICTIM_POLICIES, createVictimPolicy } from '../src/victim/index.js';
 import type { VictimPolicy } from '../src/victim/victim.js';
@@ -69,8 +69,8 @@ interface Count {
 
 function run(policy: VictimPolicy, pattern: Pattern, pages: number, local: number, frames: number, phases: number[]): Count[] {
   const resident = new Uint8Array(pages);
-  /** One frame a page keeps this simple; the buffer holds at most `frames` of them. */
-  const buffer = new PrefetchBuffer(pages, frames);
+  /** A page's frame has the page's number: the buffer holds at most `frames` of them. */
+  const buffer = new SecondChance(pages, frames);
   const victims = new Int32Array(BATCH);
   let residents = 0;
   let count: Count = { store: 0, frame: 0 };
@@ -81,16 +81,18 @@ function run(policy: VictimPolicy, pattern: Pattern, pages: number, local: numbe
       const page = victims[i];
       if (resident[page] === 0) throw new Error(`${policy.name} gave page ${page}, which is not resident`);
       resident[page] = 0;
+      buffer.left(pageIndex(page));
       buffer.add(frameIndex(page));
     }
     residents -= got;
-    while (buffer.room < 0) buffer.reclaim();
+    while (buffer.size > frames) buffer.reclaim();
   };
   const touch = (page: number): void => {
     if (resident[page] === 1) return;
     if (buffer.remove(frameIndex(page))) count.frame++;
     else count.store++;
     resident[page] = 1;
+    buffer.returned(pageIndex(page));
     policy.inserted(pageIndex(page), false);
     if (++residents > local) evict();
   };

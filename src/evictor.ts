@@ -20,6 +20,8 @@ import type { WriteBack } from './write-back.js';
 const MARGIN_MAX = 256;
 /** Victims at once while a thread waits for a read: about as long as that read takes. */
 const HASTY_PAGES = 16;
+/** What reads ahead have had in frames is forgotten by a 16th a batch. */
+const PEAK_SHIFT = 4;
 /** Refused pages that wait for that look, at most: then eviction waits too, and the limit gives way until somebody has looked. */
 const REFUSED_MOST = 4096;
 /** A look says nothing of what was pinned after it: so long it counts. */
@@ -100,8 +102,9 @@ export class Evictor {
     if (family.refusedLeft) this.forgetRefused();
     const most = this.isHidden ? HASTY_PAGES : BATCH_PAGES;
     let want = Math.min(most, 2 * this.margin - family.room, family.resident, family.commands.room - 2);
-    const { reserve } = this.fetcher;
-    family.reclaim(want + Math.max(reserve, frames.freeBelow));
+    const { reserve, prefetchPeak } = this.fetcher;
+    this.fetcher.prefetchPeak -= prefetchPeak >> PEAK_SHIFT;
+    family.reclaim(want + Math.max(reserve, Math.min(frames.freeBelow, prefetchPeak)));
     want = Math.min(want, frames.free - reserve);
     this.starved = want <= 0;
     if (this.starved) return this.yieldIfHeld();
@@ -206,6 +209,7 @@ export class Evictor {
       pages.setState(page, State.buffered);
       family.resident--;
       counters.evictions++;
+      family.evicted.left(page);
       this.writeBack.keep(page, frame);
       return;
     }

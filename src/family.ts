@@ -12,6 +12,7 @@ import type { PagerOptions } from './options.js';
 import { PageFlag, PageTable, State } from './page-table.js';
 import { PrefetchBuffer } from './prefetch-buffer.js';
 import { RegionTable } from './regions.js';
+import { SecondChance } from './second-chance.js';
 import { SlotTable } from './slot-table.js';
 import { type FrameIndex, NONE, type PageIndex, type SpaceId, spaceId } from './types.js';
 import { createVictimPolicy } from './victim/index.js';
@@ -35,8 +36,8 @@ export class Family {
   readonly victims: VictimPolicy;
   /** Prefetched pages that nobody has used yet, oldest first. */
   readonly prefetched: PrefetchBuffer;
-  /** Evicted pages whose slot has their bytes: kept until the frame is needed. */
-  readonly evicted: PrefetchBuffer;
+  /** Evicted pages whose slot has their bytes: their frames are kept until they are needed. */
+  readonly evicted: SecondChance;
   /** Source frames of slots still to be written. */
   readonly dirty: PrefetchBuffer;
   /** Spaces that are alive. */
@@ -76,7 +77,7 @@ export class Family {
     this.commands = new CommandWriter(engine.commands);
     this.victims = createVictimPolicy(options.victims);
     this.prefetched = new PrefetchBuffer(options.frames, options.prefetchBuffer);
-    this.evicted = new PrefetchBuffer(options.frames, options.frames);
+    this.evicted = new SecondChance(options.frames);
     this.dirty = new PrefetchBuffer(options.frames, options.frames);
   }
 
@@ -163,6 +164,7 @@ export class Family {
   /** A RESIDENT page that is not `fixed`, or no longer, counts and may be a victim. */
   count(page: PageIndex, ahead: boolean): void {
     this.resident++;
+    this.evicted.returned(page);
     if (!this.pages.has(page, PageFlag.kept)) this.victims.inserted(page, ahead);
   }
 

@@ -33,6 +33,8 @@ export class Fetcher {
   private readAlone = false;
   /** Frames that prefetch and eviction leave to demand reads. */
   readonly reserve: number;
+  /** The most frames that reads ahead have had in flight at a time, of late: as many of those at the bottom are left free for them. */
+  prefetchPeak = 0;
   private run: FrameIndex = frameIndex(NONE);
   private runLeft = 0;
 
@@ -96,6 +98,7 @@ export class Fetcher {
     const { prefetched, frames } = family;
     const allowed = Math.min(want, prefetched.capacity - this.prefetching);
     if (allowed <= 0) return false;
+    this.prefetchPeak = Math.max(this.prefetchPeak, this.prefetching + allowed);
     if (frames.free < allowed + this.reserve) family.reclaim(allowed + this.reserve);
     const spare = Math.min(allowed, frames.free - this.reserve);
     if (spare <= 0) return false;

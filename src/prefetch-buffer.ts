@@ -1,5 +1,5 @@
 /**
- * A FIFO of frames with a capacity: Leap's prefetch buffer, and also the second chance of evicted pages.
+ * A FIFO of frames with a capacity: Leap's prefetch buffer, and also what the second chance of evicted pages is made of (second-chance.ts).
  *
  * Eager eviction: a frame whose page has been mapped leaves at once (`remove`), from wherever it stands; only frames that nobody wanted grow
  * old, and leave oldest first (`reclaim`). It does not know pages: the pager maps frames to pages.

@@ -10,11 +10,13 @@
  *    end first keeps a part of a loop that is larger than memory.
  * 3. For each arm it is measured how many of its victims come back within a horizon of R/16 evictions. That is long enough to tell hot from cold,
  *    and short enough for most returns to be cheap: the victim is still in a frame.
- * 4. Each victim, with its neighbours, comes from an arm drawn at random, with weight  residents of the class / (return rate + DOUBT)^3.
+ * 4. Each victim, with its neighbours, comes from an arm drawn at random, with weight  residents of the class / (return rate + DOUBT)^3, times the
+ *    share of its end.
  *
- * Where the arms do as well as each other, this is FIFO and random replacement mixed. Where one class returns ten times as often, it is evicted
- * from hundreds of times more seldom, but never left alone: what was hot once shows that it is cold now. A page that has just arrived waits in a
- * nursery before either end can take it. The measurements against FIFO and S3-FIFO are in docs/victims.md.
+ * Where the two ends of a class that returns late do as well as each other, most victims come from the new end: what has been there for long is the surer
+ * to be there when a loop comes round to it. Where one class returns ten times as often, it is evicted from hundreds of times more seldom, but never left
+ * alone: what was hot once shows that it is cold now. A page that has just arrived waits in a nursery before either end can take it. The measurements
+ * against FIFO and S3-FIFO are in docs/victims.md.
  *
  * 10 bytes a page, and a constant number of steps for each page that comes or goes.
  */
@@ -44,8 +46,21 @@ const LEARNING = 1 / 64;
 const CLUSTER = 16;
 /** Added to each rate, so that differences within the noise of so few observations do not count. */
 const DOUBT = 0.01;
+/**
+ * Of the classes from this one on, and of pages that never returned, so many of eight victims are taken at the new end, all else being equal. Which of them
+ * come back first is beyond the horizon; but of a loop that is larger than memory the others stay eight times as long, long enough to be used again.
+ */
+const LATE = 3;
+const NEW_END = 7;
 /** What to believe before anything was seen: a page that came back after d evictions will be back within the horizon h with a chance of h / d. */
 const PRIOR_RATES = [0.01, 1 / 4, 1 / 8, 1 / 16, 1 / 32];
+
+/** What each arm's weight is multiplied by for that. */
+const SHARES = Float64Array.from({ length: ARMS }, (_, arm) => {
+  const isNewEnd = arm >= CLASSES;
+  const known = isNewEnd ? arm - CLASSES : arm;
+  return known !== FRESH && known < LATE ? 1 / 2 : (isNewEnd ? NEW_END : 8 - NEW_END) / 8;
+});
 
 export class ReturnsPolicy implements VictimPolicy {
   readonly name = 'returns';
@@ -145,7 +160,7 @@ export class ReturnsPolicy implements VictimPolicy {
     this.total = 0;
     for (let arm = 0; arm < ARMS; arm++) {
       const size = this.lists.size(arm < CLASSES ? arm : arm - CLASSES);
-      this.weights[arm] = size * this.values[arm];
+      this.weights[arm] = size * this.values[arm] * SHARES[arm];
       this.total += this.weights[arm];
     }
   }

@@ -154,6 +154,14 @@ test('returns: a scan does not push hot pages out, and a part of a loop that is 
   assert.ok(againstFifo(0.5, 8 * PAGES, 2 * PAGES, () => () => loop++ % Math.floor(PAGES * 0.6)) < 0.6);
 });
 
+test('returns: of a loop that does not fit, most of what can stay stays, while it learns too', () => {
+  for (const [share, first, later] of [[0.5, 0.7, 0.65], [0.25, 0.92, 0.85]] as const) {
+    let [early, late] = [0, 0];
+    assert.ok(againstFifo(share, PAGES, 0, () => () => early++ % PAGES) < first, `${share} local, first sweep`);
+    assert.ok(againstFifo(share, 8 * PAGES, 4 * PAGES, () => () => late++ % PAGES) < later, `${share} local, later`);
+  }
+});
+
 test('returns: what was hot once is given up. The hot set moves again and again; random touches; sweeps', () => {
   const moving = (rng: Rng): (() => number) => {
     let touches = 0;
