@@ -43,12 +43,16 @@ export class FrameTable {
   freeBelow: number;
   /** No frame below this one is free. */
   private lowest = 0;
+  /** Bit f & 31 of word f >> 5: frame f is free. Most frames hold something at most times, so that looking at one after the other would take long. */
+  private readonly freeBits: Int32Array;
 
   constructor(readonly count: number) {
     this.base = count >= 4 * READ_FRAMES ? READ_FRAMES : 0;
     this.cursor = this.base;
     this.freeBelow = this.base;
     this.state = new Uint8Array(count);
+    this.freeBits = new Int32Array((count + 31) >> 5).fill(-1);
+    if ((count & 31) !== 0) this.freeBits[count >> 5] = (1 << (count & 31)) - 1;
     this.page = new Int32Array(count).fill(NONE);
     this.slot = new Int32Array(count).fill(NONE);
     this.writingTo = new Uint8Array(count);
@@ -83,20 +87,33 @@ export class FrameTable {
 
   /** From `at` on, and when that is all taken, from `again` on: there is one to be found. */
   private take(at: number, again: number, want: number, state: number): FrameIndex {
-    const { state: states, count } = this;
-    while (states[at] !== FrameState.free) at = at + 1 === count ? again : at + 1;
-    const first = at;
+    const { state: states, freeBits, count } = this;
+    const found = this.nextFree(at);
+    const first = found < count ? found : this.nextFree(again);
     const end = Math.min(count, first + want);
-    while (at < end && states[at] === FrameState.free) states[at++] = state;
+    for (at = first; at < end && states[at] === FrameState.free; at++) {
+      states[at] = state;
+      freeBits[at >> 5] &= ~(1 << (at & 31));
+    }
     this.runLength = at - first;
     this.free -= this.runLength;
     if (first < this.base) this.freeBelow -= Math.min(at, this.base) - first;
     return frameIndex(first);
   }
 
+  /** The first free frame from `at` on, or `count`: there is none. */
+  private nextFree(at: number): number {
+    const { freeBits } = this;
+    let word = at >> 5;
+    let bits = freeBits[word] & (-1 << (at & 31));
+    while (bits === 0 && ++word < freeBits.length) bits = freeBits[word];
+    return bits === 0 ? this.count : word * 32 + 31 - Math.clz32(bits & -bits);
+  }
+
   release(frame: FrameIndex): void {
     if (this.state[frame] === FrameState.free) throw new Error(`frame ${frame} freed twice`);
     this.state[frame] = FrameState.free;
+    this.freeBits[frame >> 5] |= 1 << (frame & 31);
     this.page[frame] = NONE;
     this.slot[frame] = NONE;
     this.aheadStride[frame] = 0;
