@@ -52,7 +52,6 @@ export class FrameTable {
     this.freeBelow = this.base;
     this.state = new Uint8Array(count);
     this.freeBits = new Int32Array((count + 31) >> 5).fill(-1);
-    if ((count & 31) !== 0) this.freeBits[count >> 5] = (1 << (count & 31)) - 1;
     this.page = new Int32Array(count).fill(NONE);
     this.slot = new Int32Array(count).fill(NONE);
     this.writingTo = new Uint8Array(count);
@@ -101,7 +100,7 @@ export class FrameTable {
     return frameIndex(first);
   }
 
-  /** The first free frame from `at` on, or `count`: there is none. */
+  /** The first free frame from `at` on, or `count` or more: there is none. */
   private nextFree(at: number): number {
     const { freeBits } = this;
     let word = at >> 5;
