@@ -77,11 +77,9 @@ const EXCEPTIONS: Readonly<Record<string, number>> = {
   'stride 10, 50 %': 1.04,
   '4 threads, 25 %': 1.1,
   '8 threads, 25 %': 1.1,
-  'random, 50 %': 1.03,
-  'zipf, 25 %': 1.03,
   'zipf, 50 %': 1.04,
-  'pointer chase, 25 %': 1.06,
-  'pointer chase, 50 %': 1.08,
+  'pointer chase, 25 %': 1.03,
+  'pointer chase, 50 %': 1.06,
   '8 threads, 20 % noise, 25 %': 1.2,
   '8 threads, 20 % noise, 50 %': 1.55,
 }
