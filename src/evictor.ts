@@ -148,7 +148,11 @@ export class Evictor {
       const page = this.refused.shift();
       this.taken++;
       pages.lower(page, PageFlag.refused);
-      if (pages.state[page] !== State.resident || pages.has(page, PageFlag.waiting | PageFlag.mapping | PageFlag.fixed)) continue;
+      if (pages.state[page] !== State.resident) continue;
+      if (pages.has(page, PageFlag.waiting | PageFlag.mapping | PageFlag.fixed)) {
+        this.reinstate(page);
+        continue;
+      }
       victims.removed(page);
       this.victim[count++] = page;
     }
@@ -160,8 +164,18 @@ export class Evictor {
   private forgetRefused(): void {
     const { family, refused } = this;
     family.refusedLeft = false;
-    while (refused.length > 0) family.pages.lower(refused.shift(), PageFlag.refused);
+    while (refused.length > 0) {
+      const page = refused.shift();
+      family.pages.lower(page, PageFlag.refused);
+      this.reinstate(page);
+    }
     this.taken = this.refusals;
+  }
+
+  /** A refused page that is to be a victim like any other again. */
+  private reinstate(page: PageIndex): void {
+    const { pages, victims } = this.family;
+    if (pages.state[page] === State.resident && !pages.has(page, PageFlag.fixed | PageFlag.kept)) victims.inserted(page, false);
   }
 
   private command(command: number, count: number): void {
@@ -228,13 +242,14 @@ export class Evictor {
     }
     pages.setState(page, State.resident);
     pages.locate(page, slot);
-    victims.restored(page);
     if (errno === Errno.EBUSY) counters.busyEvictions++;
     if (errno === Errno.EBUSY && command === Command.moveOut && this.discardRefused) {
+      // Out of the policy as well: one that is offered nothing but refused pages evicts nothing.
+      victims.removed(page);
       pages.raise(page, PageFlag.refused);
       this.refused.push(page);
       this.refusals++;
-    }
+    } else victims.restored(page);
     if (errno === Errno.ESRCH) family.rescan = true;
   }
 

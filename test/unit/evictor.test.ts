@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Pager } from '../../src/pager.js';
+import { VICTIM_POLICIES } from '../../src/victim/index.js';
 import { FRAMES, pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 
@@ -38,6 +39,29 @@ test('a page that cannot be moved is discarded only after a look, made later tha
   assert.ok(engine.discarded > 0);
   assert.ok(pager.stats().residentPages <= 200);
 });
+
+for (const victims of VICTIM_POLICIES) {
+  test(`${victims}: pages that were refused do not keep the others from leaving, while nobody looks`, () => {
+    const engine = new PlainEngine(PAGES, FRAMES, (touch) => 500 + (touch % 400), () => false);
+    for (let page = 0; page < 70; page++) engine.pinned.add(page);
+    const pager = new Pager(engine, pagerOptions({ victims, localLimit: { pages: 400 }, frames: 24 }));
+    pager.attach();
+    const run = (turns: number): void => {
+      for (let turn = 0; turn < turns; turn++) {
+        pager.step(0);
+        if (turn % 50 === 0) pager.tick();
+      }
+    };
+    run(4000); // long enough for all that come back to be known for that
+    pager.setLocalLimit(200);
+    const { touches } = engine;
+    run(2000);
+    pager.checkInvariants();
+    assert.equal(pager.refusalsToClear, 70);
+    assert.ok(pager.stats().residentPages <= 200, `${pager.stats().residentPages} resident`);
+    assert.ok(engine.touches > touches + 500, `${engine.touches - touches} touches`);
+  });
+}
 
 test('memory that is known to be pinned is never discarded', () => {
   const { engine, pager, rest } = paged();
