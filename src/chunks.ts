@@ -47,6 +47,8 @@ export class Chunks {
   /** Which chunks the repairer is to go through: see Suspect. */
   suspect: Uint8Array = new Uint8Array(0);
   suspects = 0;
+  /** By slot: places that gave wrong bytes while another one had them. The way may have damaged them: they are asked again before the slot is lost. */
+  private readonly doubted = new Map<number, number>();
   private shift = 0;
   private state: Uint8Array = new Uint8Array(0);
   /** Pages on their way from or to each replica. */
@@ -183,6 +185,37 @@ export class Chunks {
     const first = chunk * this.slotsPerChunk;
     const end = Math.min(first + this.slotsPerChunk, this.places.length);
     for (let slot = first; slot < end; slot++) this.places[slot] &= keep;
+    for (const [slot, places] of this.doubted) if (slot >= first && slot < end) this.doubted.set(slot, places & keep);
+  }
+
+  /** The slot's bytes have been written to a place. */
+  wrote(slot: SlotIndex, place: number): void {
+    this.places[slot] |= place;
+    if (this.doubted.size > 0 && this.doubted.has(slot)) this.doubted.set(slot, this.doubted.get(slot)! & ~place);
+  }
+
+  /** The slot is to have other bytes, or none. */
+  forget(slot: SlotIndex): void {
+    this.places[slot] = 0;
+    if (this.doubted.size > 0) this.doubted.delete(slot);
+  }
+
+  /** A place gave wrong bytes of a slot that another place has: it is not read any more. */
+  distrust(slot: SlotIndex, place: number): void {
+    this.places[slot] &= ~place;
+    this.doubted.set(slot, (this.doubted.get(slot) ?? 0) | place);
+    this.doubt(this.chunkOf(slot));
+  }
+
+  /** Before a slot that no place has is lost: one that was distrusted is to be read once more. @returns false: there is none left */
+  resort(slot: SlotIndex): boolean {
+    const left = this.doubted.get(slot) ?? 0;
+    if (left === 0) return false;
+    const place = left & -left;
+    this.doubted.set(slot, left & ~place);
+    this.places[slot] |= place;
+    this.doubt(this.chunkOf(slot));
+    return true;
   }
 
   /** One that is being gone through is to be gone through once more: what gave rise to the doubt may lie behind. */

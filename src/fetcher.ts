@@ -156,7 +156,7 @@ export class Fetcher {
   isNowhere(page: PageIndex): boolean {
     const { pages, slots, chunks } = this.family;
     const slot = pages.slotOf(page);
-    if (slots.state[slot] !== SlotState.valid || chunks.sourceOf(slot) !== 0) return false;
+    if (slots.state[slot] !== SlotState.valid || chunks.sourceOf(slot) !== 0 || chunks.resort(slot)) return false;
     this.lose(page, slot, 'a page of the target was on donors that are gone, and is lost: a touch raises SIGBUS', 0);
     return true;
   }
@@ -213,8 +213,13 @@ export class Fetcher {
   }
 
   private failed(page: PageIndex, frame: FrameIndex, slot: SlotIndex, errno: number, place: number): void {
-    const { frames, pages } = this.family;
-    const again = this.distrust(slot, place, errno) || this.retries.failed(page, errno, this.family.now);
+    const { frames, pages, chunks } = this.family;
+    let again = this.distrust(slot, place, errno) || this.retries.failed(page, errno, this.family.now);
+    if (!again && chunks.resort(slot)) {
+      chunks.places[slot] &= ~place;
+      this.retries.forget(page);
+      again = true;
+    }
     pages.lower(page, PageFlag.prefetched);
     pages.setState(page, State.stored);
     pages.locate(page, slot);
@@ -235,8 +240,7 @@ export class Fetcher {
     if (slots.state[slot] !== SlotState.valid) return true;
     if (chunks.slotsPerChunk === 0 || (chunks.places[slot] & ~place) === 0) return false;
     if (errno !== Errno.ok) return true; // it may pass; a donor whose read fails is as good as gone, and told of
-    chunks.places[slot] &= ~place;
-    chunks.doubt(chunks.chunkOf(slot));
+    chunks.distrust(slot, place);
     return true;
   }
 

@@ -78,7 +78,7 @@ export class SlotTable {
 
   /** The slot takes new bytes, which are in no place yet. */
   becomePending(slot: SlotIndex, source: FrameIndex): void {
-    this.chunks.places[slot] = 0;
+    this.chunks.forget(slot);
     this.spread(slot, source);
   }
 
@@ -119,7 +119,7 @@ export class SlotTable {
 
   private becomeFree(slot: SlotIndex): void {
     this.state[slot] = SlotState.free;
-    this.chunks.places[slot] = 0;
+    this.chunks.forget(slot);
     if (this.isSpare(slot)) this.spares.push(slot);
   }
 

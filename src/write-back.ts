@@ -168,7 +168,7 @@ export class WriteBack {
   private writtenOne(slot: SlotIndex, frame: FrameIndex, errno: number, place: number): void {
     const { frames, chunks } = this.family;
     frames.writingTo[frame] &= ~place;
-    if (errno === Errno.ok) chunks.places[slot] |= place;
+    if (errno === Errno.ok) chunks.wrote(slot, place);
     if (frames.writingTo[frame] !== 0) return;
     this.inFlight--;
     this.settle(slot, frame);

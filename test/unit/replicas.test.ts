@@ -131,3 +131,28 @@ test('wrong bytes from a slot that the repairer has just been at are made up for
   touch(bad, 10);
   assert.deepEqual([engine.present[bad], pager.stats().lostPages], [1, 0]);
 });
+
+for (const heals of [true, false]) {
+  test(`a donor that gave wrong bytes is asked again when no other place is left; ${heals ? 'they may be right then' : 'what stays wrong is lost'}`, () => {
+    const { engine, pager, rest, touch } = paged(2, PAGES, 'next-n', ({ replicas }) => {
+      replicas.setSize(1024);
+      for (const replica of [0, 1]) replicas.map(replica, 0, replica + 1, 0, 0n);
+    });
+    const bad = slotIndex(5);
+    const rotten = [1, 2].find((place) => pager.chunks.sourceOf(bad) === 1 << place)!;
+    engine.places[rotten]![bad] = -7;
+    touch(bad - 1, 1);
+    for (let turn = 0; pager.stats().hashMismatches === 0; turn++) {
+      assert.ok(turn < 10, 'it is read ahead');
+      pager.step(0);
+    }
+    assert.equal(pager.chunks.isSafe(bad), false);
+    engine.readErrno = (_slot, place) => (place === 3 - rotten ? Errno.ECANCELED : 0);
+    if (heals) engine.places[rotten]![bad] = engine.content[bad]!;
+    pager.replicas.lose(2 - rotten, 0); // the donor that had the good one
+    touch(bad, 20);
+    const { lostPages, hashMismatches } = pager.stats();
+    assert.deepEqual([engine.present[bad], engine.poisoned.has(bad), lostPages, hashMismatches], heals ? [1, false, 0, 1] : [0, true, 1, 5]);
+    rest();
+  });
+}
