@@ -216,6 +216,7 @@ export class Fetcher {
     const { frames, pages, chunks } = this.family;
     let again = this.distrust(slot, place, errno) || this.retries.failed(page, errno, this.family.now);
     if (!again && chunks.resort(slot)) {
+      // Given up in favour of one that was distrusted before.
       chunks.places[slot] &= ~place;
       this.retries.forget(page);
       again = true;
