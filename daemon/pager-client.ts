@@ -3,6 +3,7 @@ import { writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import type { PagerStats } from '../src/counters.js';
 import { attachRefusal } from './attach-failure.js';
+import { ExitCode, Refusal } from './exit-codes.js';
 import type { Log } from './log.js';
 import { MAIL, PARTED } from './pager-messages.js';
 import type { AttachFacts, Ending, FromPager, PagerChanges, PagerSettings, Stats, ToPager, WorkerData } from './pager-messages.js';
@@ -26,7 +27,7 @@ export class PagerClient {
   private readonly waiting = new Map<number, Waiting>();
   private readonly wakeWord = new Uint8Array(new BigUint64Array([1n]).buffer);
   private wakeFd = -1;
-  /** Set when the thread is gone: nothing is asked of it any more. */
+  /** Set when the thread is gone: nothing is asked of it any more. After an orderly end it says so. */
   private gone: Error | undefined;
   private lastId = 0;
   private attached: { resolve: (facts: AttachFacts) => void; reject: (error: unknown) => void } | undefined;
@@ -115,6 +116,7 @@ export class PagerClient {
         this.log[message.level](message.facts ?? {}, message.message);
         break;
       case 'ended':
+        this.gone = this.over(message.ending);
         this.last = message.stats;
         this.finish?.resolve(message.ending);
         break;
@@ -129,12 +131,18 @@ export class PagerClient {
     how(waiting);
   }
 
-  /** The thread is gone. After an orderly end or a refusal all promises are settled already, and this changes nothing. */
+  /** What those hear who asked too late: nothing is wrong. */
+  private over(ending: Ending): Refusal {
+    const { pid } = this.settings;
+    return new Refusal(ExitCode.control, ending === 'target-gone' ? `process ${pid} has ended` : `leapd has let go of process ${pid}`, 'see its log');
+  }
+
+  /** The thread is gone. After an orderly end or a refusal the promises are settled already, but for those of requests that came too late. */
   private fail(error: Error): void {
-    this.gone ??= error;
+    const gone = (this.gone ??= error);
     this.wakeFd = -1;
     this.attached?.reject(error);
     this.finish?.reject(error);
-    for (const id of [...this.waiting.keys()]) this.settle(id, (waiting) => waiting.reject(error));
+    for (const id of [...this.waiting.keys()]) this.settle(id, (waiting) => waiting.reject(gone));
   }
 }
