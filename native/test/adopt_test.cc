@@ -82,7 +82,8 @@ struct Family {
     free(store);
   }
   bool serve(const std::function<bool()>& done, int ms = 5000) {
-    for (int i = 0; i < ms && !done(); i++) {
+    for (int i = 0; i < ms; i++) {
+      if (done()) return true;  // what has been seen once need not be so a moment later
       const int fds[] = {parent.uffd, !serveChild ? -1 : child.uffd >= 0 ? child.uffd : childUffd};
       pollfd waits[] = {{fds[0], POLLIN, 0}, {fds[1], POLLIN, 0}};
       poll(waits, 2, 1);
