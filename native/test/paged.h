@@ -103,7 +103,8 @@ class Paged {
   }
   // Serves faults until `done`, at most some seconds.
   bool serve(const std::function<bool()>& done, int ms = 5000) {
-    for (int i = 0; i < ms && !done(); i++) {
+    for (int i = 0; i < ms; i++) {
+      if (done()) return true;  // what has been seen once need not be so a moment later
       pollfd wait{attached.uffd, POLLIN, 0};
       if (poll(&wait, 1, 1) > 0) {
         uffd_msg messages[16];
