@@ -207,13 +207,16 @@ export class Chunks {
     this.doubt(this.chunkOf(slot));
   }
 
-  /** Before a slot that no place has is lost: one that was distrusted is to be read once more. @returns false: there is none left */
-  resort(slot: SlotIndex): boolean {
+  /**
+   * Before a slot that no place has is lost: one that was distrusted is to be read once more, instead of the one that was asked last, if any.
+   * @returns false: there is none left
+   */
+  resort(slot: SlotIndex, insteadOf = 0): boolean {
     const left = this.doubted.get(slot) ?? 0;
     if (left === 0) return false;
     const place = left & -left;
     this.doubted.set(slot, left & ~place);
-    this.places[slot] |= place;
+    this.places[slot] = (this.places[slot] & ~insteadOf) | place;
     this.doubt(this.chunkOf(slot));
     return true;
   }

@@ -20,8 +20,6 @@ import type { WriteBack } from './write-back.js';
 const MARGIN_MAX = 256;
 /** Victims at once while a thread waits for a read: about as long as that read takes. */
 const HASTY_PAGES = 16;
-/** What reads ahead have had in frames is forgotten by a 16th a batch. */
-const PEAK_SHIFT = 4;
 /** Refused pages that wait for that look, at most: then eviction waits too, and the limit gives way until somebody has looked. */
 const REFUSED_MOST = 4096;
 /** A look says nothing of what was pinned after it: so long it counts. */
@@ -102,9 +100,8 @@ export class Evictor {
     if (family.refusedLeft) this.forgetRefused();
     const most = this.isHidden ? HASTY_PAGES : BATCH_PAGES;
     let want = Math.min(most, 2 * this.margin - family.room, family.resident, family.commands.room - 2);
-    const { reserve, prefetchPeak } = this.fetcher;
-    this.fetcher.prefetchPeak -= prefetchPeak >> PEAK_SHIFT;
-    family.reclaim(want + Math.max(reserve, Math.min(frames.freeBelow, prefetchPeak)));
+    const { reserve } = this.fetcher;
+    family.reclaim(want + Math.max(reserve, Math.min(frames.freeBelow, this.fetcher.recentPeak())));
     want = Math.min(want, frames.free - reserve);
     this.starved = want <= 0;
     if (this.starved) return this.yieldIfHeld();
@@ -134,14 +131,14 @@ export class Evictor {
     let count = 0;
     for (let i = 0; i < offered; i++) {
       const page = pageIndex(this.victim[i]);
-      if (pages.has(page, PageFlag.waiting | PageFlag.mapping | PageFlag.refused)) victims.restored(page);
+      if (pages.has(page, PageFlag.waiting | PageFlag.mapping)) victims.restored(page);
       else this.victim[count++] = page;
     }
     return count;
   }
 
   private takeRefused(want: number): boolean {
-    const { pages, victims } = this.family;
+    const { pages } = this.family;
     let count = 0;
     if (this.family.now - this.clearedAt > CLEAR_NS) this.clearedTo = this.taken;
     while (this.taken < this.clearedTo && count < want) {
@@ -153,7 +150,6 @@ export class Evictor {
         this.reinstate(page);
         continue;
       }
-      victims.removed(page);
       this.victim[count++] = page;
     }
     if (count > 0) this.command(Command.discard, count);

@@ -14,6 +14,9 @@ import { SlotState } from './slot-table.js';
 import { type FrameIndex, NONE, type PageIndex, type SlotIndex, frameIndex, pageIndex, slotIndex } from './types.js';
 import type { WriteBack } from './write-back.js';
 
+/** A 16th. */
+const PEAK_SHIFT = 4;
+
 export class Fetcher {
   /** Pages whose prefetch is in flight. */
   prefetching = 0;
@@ -33,8 +36,8 @@ export class Fetcher {
   private readAlone = false;
   /** Frames that prefetch and eviction leave to demand reads. */
   readonly reserve: number;
-  /** The most frames that reads ahead have had in flight at a time, of late: as many of those at the bottom are left free for them. */
-  prefetchPeak = 0;
+  /** See recentPeak. */
+  private peak = 0;
   private run: FrameIndex = frameIndex(NONE);
   private runLeft = 0;
 
@@ -98,13 +101,20 @@ export class Fetcher {
     const { prefetched, frames } = family;
     const allowed = Math.min(want, prefetched.capacity - this.prefetching);
     if (allowed <= 0) return false;
-    this.prefetchPeak = Math.max(this.prefetchPeak, this.prefetching + allowed);
+    this.peak = Math.max(this.peak, this.prefetching + allowed);
     if (frames.free < allowed + this.reserve) family.reclaim(allowed + this.reserve);
     const spare = Math.min(allowed, frames.free - this.reserve);
     if (spare <= 0) return false;
     this.run = frames.takeReadRun(spare, FrameState.filling);
     this.runLeft = frames.runLength;
     return this.runLeft > 0;
+  }
+
+  /** The most frames that reads ahead have had in flight at a time, of late: each time that this is asked, once a batch of victims, a part is forgotten. */
+  recentPeak(): number {
+    const { peak } = this;
+    this.peak -= peak >> PEAK_SHIFT;
+    return peak;
   }
 
   private read(page: PageIndex, frame: FrameIndex): void {
@@ -152,7 +162,7 @@ export class Fetcher {
     });
   }
 
-  /** No place has the bytes of this STORED page: the donors that had them are gone. It is lost. */
+  /** No place has the bytes of this STORED page, and none that was distrusted is left to ask: the donors that had them are gone. It is lost. */
   isNowhere(page: PageIndex): boolean {
     const { pages, slots, chunks } = this.family;
     const slot = pages.slotOf(page);
@@ -215,9 +225,7 @@ export class Fetcher {
   private failed(page: PageIndex, frame: FrameIndex, slot: SlotIndex, errno: number, place: number): void {
     const { frames, pages, chunks } = this.family;
     let again = this.distrust(slot, place, errno) || this.retries.failed(page, errno, this.family.now);
-    if (!again && chunks.resort(slot)) {
-      // Given up in favour of one that was distrusted before.
-      chunks.places[slot] &= ~place;
+    if (!again && chunks.resort(slot, place)) {
       this.retries.forget(page);
       again = true;
     }

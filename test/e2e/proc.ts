@@ -47,15 +47,18 @@ export function mappings(pid: number): string[] {
   return joined.map(({ start, end, rest }) => `${start}-${end} ${rest}`);
 }
 
+/** The flags of each mapping that is registered with a userfaultfd. */
+const registeredFlags = (pid: number): string[][] =>
+  (read(`/proc/${pid}/smaps`).match(/^VmFlags:.*$/gm) ?? []).map((line) => line.split(' ')).filter((flags) => flags.includes('um') || flags.includes('uw'));
+
+/** Mappings that are registered with a userfaultfd. */
+export const registered = (pid: number): number => registeredFlags(pid).length;
+
 /**
- * Mappings that are registered with a userfaultfd. Those of the helper (MADV_DONTFORK and MADV_DONTDUMP) do not count: they are registered while a batch is
- * being evicted, and no longer, so what is seen of them depends on the moment.
+ * The same while a leapd is attached, without its helper's memory (MADV_DONTFORK and MADV_DONTDUMP): that is registered while a batch is evicted and no
+ * longer, so what is seen of it depends on the moment.
  */
-export const registered = (pid: number): number =>
-  (read(`/proc/${pid}/smaps`).match(/^VmFlags:.*$/gm) ?? []).map((line) => line.split(' ')).filter((flags) => {
-    const has = (flag: string): boolean => flags.includes(flag);
-    return (has('um') || has('uw')) && !(has('dc') && has('dd'));
-  }).length;
+export const registeredOwn = (pid: number): number => registeredFlags(pid).filter((flags) => !(flags.includes('dc') && flags.includes('dd'))).length;
 
 const statField = (pid: number | string, index: number): string => {
   const text = read(`/proc/${pid}/stat`);

@@ -15,8 +15,6 @@ import { Random, SimFailure, World } from './world.js';
 const PATIENCE = 3000;
 /** Turns that the pager may be above its limit with pages that it could evict. */
 const OVER_LIMIT_PATIENCE = 3000;
-/** With fewer frames than this, and a slow store, each page that is to leave waits until another one is written. */
-const FEW_FRAMES = 32;
 /** After a failed write the pager may leave eviction alone for a while. */
 const WRITE_PAUSE_NS = 3e9;
 /** Turns between two looks at the pager's invariants; SIM_CHECK=1 finds the very turn. */
@@ -65,6 +63,8 @@ class Run {
   private readonly donors: Donors;
   private limit: number;
   private overLimitSince = -1;
+  /** Spaces that can be evicted from. */
+  private spaces = 0;
   private checkedAt = 0;
 
   constructor(
@@ -152,9 +152,13 @@ class Run {
     this.program.checkLiveness(PATIENCE);
     const resident = this.kernel.evictable(world.config.weights.pin === 0);
     const pausing = (world.now - this.store.writeFailedAt) * world.config.nsPerStep < WRITE_PAUSE_NS;
+    // A child that can be evicted from brings all of its pages at once: from then on there is more to do.
+    const spaces = this.kernel.spaces.filter((space) => space.isAlive && space.hasHelper).length;
+    if (spaces > this.spaces) this.overLimitSince = -1;
+    this.spaces = spaces;
     if (resident <= this.limit || world.config.look === 0 || pausing || world.turn < world.excusedUntil) this.overLimitSince = -1;
     else if (this.overLimitSince < 0) this.overLimitSince = world.turn;
-    else if (world.turn - this.overLimitSince > OVER_LIMIT_PATIENCE * Math.max(1, FEW_FRAMES / world.config.frames)) {
+    else if (world.turn - this.overLimitSince > OVER_LIMIT_PATIENCE) {
       const { evictionStalled, residentPages, framesFree } = pager.stats();
       world.fail(
         `${resident} evictable pages are resident since turn ${this.overLimitSince}, over the limit of ${this.limit}; ` +
