@@ -145,12 +145,8 @@ export class Evictor {
       const page = this.refused.shift();
       this.taken++;
       pages.lower(page, PageFlag.refused);
-      if (pages.state[page] !== State.resident) continue;
-      if (pages.has(page, PageFlag.waiting | PageFlag.mapping | PageFlag.fixed)) {
-        this.reinstate(page);
-        continue;
-      }
-      this.victim[count++] = page;
+      if (pages.state[page] !== State.resident || pages.has(page, PageFlag.waiting | PageFlag.mapping | PageFlag.fixed)) this.reinstate(page);
+      else this.victim[count++] = page;
     }
     if (count > 0) this.command(Command.discard, count);
     return count > 0;
@@ -168,7 +164,7 @@ export class Evictor {
     this.taken = this.refusals;
   }
 
-  /** A refused page that is to be a victim like any other again. */
+  /** A page that was refused is to be a victim like any other again, if it is there. */
   private reinstate(page: PageIndex): void {
     const { pages, victims } = this.family;
     if (pages.state[page] === State.resident && !pages.has(page, PageFlag.fixed | PageFlag.kept)) victims.inserted(page, false);
