@@ -196,7 +196,7 @@ export class Program {
 
   /** madvise on a range that another thread's layout call is at work on would be an error of the program; two of them at once are not. */
   private mayDiscard(space: SimSpace, { start, count }: Area): boolean {
-    return !space.threads.some(({ call }) => (call?.name === 'mremap' || call?.name === 'mmap fixed') && call.start < start + count && start < call.start + call.count);
+    return !space.isJustLeft(start, count) && !space.threads.some(({ call }) => (call?.name === 'mremap' || call?.name === 'mmap fixed') && call.start < start + count && start < call.start + call.count);
   }
 
   private changeLayout(thread: SimThread, name: CallName, area: Area, part: Area): boolean {
@@ -268,11 +268,7 @@ export class Program {
     }
     const to = space.findHole(newCount, random.below(WINDOW - 300));
     if (to >= WINDOW - 300) return -1;
-    // Into a place that another mremap, whose events are still to come, has just left: the events of the two would come in the wrong order, and no
-    // pager could tell what has moved where.
-    const left = ({ call, moved }: SimThread): boolean =>
-      call?.name === 'mremap' && moved !== null && moved.start < to + newCount && to < moved.start + moved.count;
-    return space.threads.some(left) ? -1 : to;
+    return space.isJustLeft(to, newCount) ? -1 : to;
   }
 
   private mapped(space: SimSpace): number {

@@ -227,7 +227,15 @@ export class SimSpace {
       if (thread.page >= start && thread.page < end) return false;
       if (thread.call !== null && thread.call.start < end && start < thread.call.start + thread.call.count) return false;
     }
-    return this.isUnpinned(start, count);
+    return this.isUnpinned(start, count) && !this.isJustLeft(start, count);
+  }
+
+  /**
+   * A mremap, whose events are still to come, has moved pages away from there. Whatever another call does there now, its event would come first, and no
+   * pager could tell what has moved where.
+   */
+  isJustLeft(start: number, count: number): boolean {
+    return this.threads.some(({ call, moved }) => call?.name === 'mremap' && moved !== null && moved.start < start + count && start < moved.start + moved.count);
   }
 
   isUnpinned(start: number, count: number): boolean {
