@@ -46,6 +46,8 @@ export class Replicas {
   private unfinished = false;
   /** No read can be asked for before one of those in flight is answered. */
   private held = false;
+  /** The last frame that it could have had was left to eviction. */
+  private gaveWay = false;
   private nextRound = 0;
 
   constructor(
@@ -206,6 +208,8 @@ export class Replicas {
     const { family, fetcher } = this;
     const { frames } = family;
     this.unfinished = true;
+    // With few frames the one that comes free each turn would always be taken here, and a process above its limit stay there.
+    if (family.room < 0 && frames.free === 1 + fetcher.reserve && (this.gaveWay = !this.gaveWay)) return false;
     const most = this.chunks.isSafe(slot) ? MOST_HASTELESS_READS : MOST_READS;
     if (fetcher.mending >= most || family.commands.room < 256 || !family.reclaim(1 + fetcher.reserve)) return false;
     const frame: FrameIndex = frames.takeReadRun(1, FrameState.mending);

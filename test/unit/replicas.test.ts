@@ -156,3 +156,21 @@ for (const heals of [true, false]) {
     rest();
   });
 }
+
+test('with few frames the repairer and eviction share them', () => {
+  const frames = 5;
+  const engine: PlainEngine = new PlainEngine(PAGES, frames, (): number => engine.present.indexOf(1), () => false);
+  const pager = new Pager(engine, pagerOptions({ localLimit: { pages: LIMIT }, copies: 1, prefetch: 'none', frames, prefetchBuffer: 1 }));
+  pager.attach();
+  for (let turn = 0; pager.stats().residentPages > LIMIT; turn++) {
+    assert.ok(turn < REST);
+    pager.step(0);
+  }
+  pager.replicas.setSize(1024);
+  pager.replicas.map(0, 0, 1, 0, 0n);
+  pager.setLocalLimit(LIMIT >> 1);
+  for (let turn = 0; turn < 60; turn++) pager.step(0);
+  const { residentPages } = pager.stats();
+  const copied = held(engine, 1);
+  assert.ok(residentPages < LIMIT - 10 && copied > 5, `${residentPages} resident, ${copied} copied`);
+});
