@@ -38,6 +38,7 @@ void Helper::moveRound(const Piece* pieces, size_t count, int* status) {
   if (!start() || !finish()) return;
   firstRound_ = false;
   if (!allZero_) fetchResults();
+  if (head > 1) emptied_ = allZero_ || program_[0].call.result == 0;
   for (size_t i = 0; i < count; i++) {
     const Step& step = program_[head + i];
     uint32_t moved = pieces[i].pages;
@@ -48,12 +49,20 @@ void Helper::moveRound(const Piece* pieces, size_t count, int* status) {
       // EINVAL speaks of the whole run: it lies across two mappings, one of which may well be movable.
       stopped = moved ? kUndecided : static_cast<int>(step.move.move < 0 ? -step.move.move : -step.call.result);
       if (stopped == EINVAL && pieces[i].pages > 1) stopped = kUndecided;
-      if (stopped == EEXIST) stopped = EAGAIN;  // somebody looked into the arena just behind its emptying: another time
+      if (stopped == EEXIST) stopped = wasMoved(pieces[i]) ? 0 : EAGAIN;
     }
     for (uint32_t page = 0; page < pieces[i].pages; page++) {
       status[pieces[i].first + page] = page < moved ? 0 : page == moved ? stopped : kUndecided;
     }
   }
+}
+
+// Whether what has taken the place in the arena of a piece's first page is that page itself. Seen on Linux 6.18: where somebody else holds a page for a
+// moment (compaction, DAMON), the kernel tries again, and having moved it once more, which is then refused: EEXIST, nothing moved. Taken at its word, the
+// page is lost. Else somebody has looked into the arena just behind its emptying, and the page is still at its old place.
+bool Helper::wasMoved(const Piece& piece) const {
+  const uint64_t into = parts_.area.arena + piece.first * static_cast<uint64_t>(kPageSize);
+  return emptied_ && presentMask(piece.address, 1) == 0 && presentMask(into, 1) != 0;
 }
 
 bool Helper::moveOut(const Run* runs, size_t count, int* status) {

@@ -1,4 +1,7 @@
 // The helper while the target does what it likes: writes, discards and unmaps pages, has its helper killed.
+#include <fcntl.h>
+#include <chrono>
+
 #include "../remove_filter.h"
 #include "paged.h"
 
@@ -165,6 +168,38 @@ TEST(target_that_reads_our_pages) {
   CHECK(test::waitFor([&] { return paged.target->counter > before; }));
   paged.target->stop = 1;
   CHECK_EQUAL(paged.target.join(), 0);
+}
+
+// The kernel moves pages from frame to frame all the while, and holds each for a moment: what counts as taken is in our hands, the rest is still there.
+TEST(moves_while_memory_is_compacted) {
+  needMove();
+  const int compact = open("/proc/sys/vm/compact_memory", O_WRONLY | O_CLOEXEC);
+  if (compact < 0) throw check::Skip("/proc/sys/vm/compact_memory cannot be written to");
+  Paged paged(holder, true, true);
+  size_t taken = 0, stayed = 0;
+  {
+    const test::Repeating compactor([&] { (void)!write(compact, "1", 1); }, 100);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(4);
+    for (size_t i = 0; std::chrono::steady_clock::now() < end; i++) {
+      const size_t first = i * 64 % kPages;
+      const std::vector<int> statuses = paged.take('m', {{first, 16}, {first + 17, 1}, {first + 19, 1}, {first + 21, 30}});
+      for (const int status : statuses) (status == 0 ? taken : stayed)++;
+      for (size_t page = first; page < first + 64; page++) {
+        if (!paged.out[page]) {
+          CHECK(paged.present(page));
+          continue;
+        }
+        CHECK(holds(paged.store + page * kPage, page));
+        CHECK_EQUAL(paged.give(page), 0);
+      }
+    }
+  }
+  close(compact);
+  std::printf("# %zu pages taken, %zu that could not be\n", taken, stayed);
+  CHECK(taken > 1000);
+  paged.target->go = 1;
+  CHECK(paged.serve([&] { return paged.target->ready == 2; }));
+  paged.restoreAndDetach();
 }
 
 // Signals to the helper, whatever they are short of SIGKILL, are not for it.

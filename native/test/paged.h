@@ -148,7 +148,7 @@ class Paged {
     uint64_t entry = 0;
     (void)!pread(fd, &entry, 8, static_cast<off_t>((base / kPage + page) * 8));
     close(fd);
-    return entry >> 63;
+    return entry >> 62 != 0;  // in a frame, or on its way from one to another
   }
 
   Target target;
