@@ -100,7 +100,7 @@ export class Chunks {
   }
 
   /** Whether a run of slots may not go on into this one: another chunk begins here. */
-  begins(slot: SlotIndex): boolean {
+  begins(slot: number): boolean {
     return this.used > 0 && (slot & (this.slotsPerChunk - 1)) === 0;
   }
 

@@ -1,6 +1,6 @@
 /**
  * Writes the command records of the next turn; native/layout.h says what each holds. Neighbours are joined: a page (slot, frame) that follows
- * the last record's in every number it has lengthens that record instead of starting one.
+ * the last record's in every number it has lengthens that record instead of starting one; so does one that precedes it, in a stream that goes down.
  */
 import { BATCH_PAGES, Command, COMMAND_WORDS } from './layout.js';
 
@@ -15,16 +15,23 @@ export class CommandWriter {
   }
 
   /**
-   * @param first page or slot  @param frame frame, or 0 for commands without one  @param join false: start a record of its own (a region begins here)
+   * @param first page or slot  @param frame frame, or 0 for commands without one
+   * @param joinUp, joinDown false: not joined to a record that ends before it, that begins behind it (the edge of a region or chunk is between them)
    * @throws Error when the buffer is full: callers look at `room` first.
    */
-  put(command: number, first: number, frame: number, join: boolean): void {
+  put(command: number, first: number, frame: number, joinUp: boolean, joinDown: boolean): void {
     const buffer = this.buffer;
     const last = this.words - COMMAND_WORDS;
-    if (join && last >= 0 && buffer[last] === command) {
+    if (last >= 0 && buffer[last] === command && buffer[last + 3] < BATCH_PAGES) {
       const count = buffer[last + 3];
-      const frameFollows = command === Command.zero || buffer[last + 2] + count === frame;
-      if (frameFollows && count < BATCH_PAGES && buffer[last + 1] + count === first) {
+      const hasFrame = command !== Command.zero;
+      if (joinUp && buffer[last + 1] + count === first && (!hasFrame || buffer[last + 2] + count === frame)) {
+        buffer[last + 3] = count + 1;
+        return;
+      }
+      if (joinDown && buffer[last + 1] === first + 1 && (!hasFrame || buffer[last + 2] === frame + 1)) {
+        buffer[last + 1] = first;
+        if (hasFrame) buffer[last + 2] = frame;
         buffer[last + 3] = count + 1;
         return;
       }

@@ -28,6 +28,8 @@ const CLEAR_NS = 100e6;
 const SAY_AGAIN_NS = 60e9;
 /** After as many victims in a row as this share of the residents could not be evicted, the limit gives way until something changes. */
 const STALL_SHARE = 1;
+/** Fewer free frames than this share of all, an eighth, are scarce. */
+const SCARCE_SHIFT = 3;
 
 export class Evictor {
   /** The discard path may be used for pages that UFFDIO_MOVE refuses, once they are cleared. */
@@ -49,6 +51,9 @@ export class Evictor {
   private saidAt = -Infinity;
   private readonly useMove: boolean;
 
+  /** While frames are scarce, pages are given up for the sake of a run. See FrameTable.takeRun. */
+  private readonly vacate: (frame: FrameIndex) => boolean;
+
   constructor(
     private readonly family: Family,
     private readonly writeBack: WriteBack,
@@ -57,6 +62,7 @@ export class Evictor {
     private readonly restore: (page: PageIndex) => void,
   ) {
     const { evict } = family.options;
+    this.vacate = (frame) => family.frames.freeAbove < family.frames.count >> SCARCE_SHIFT && family.vacate(frame);
     this.useMove = evict !== 'discard' && family.engine.canMove;
   }
 
@@ -101,7 +107,8 @@ export class Evictor {
     const most = this.isHidden ? HASTY_PAGES : BATCH_PAGES;
     let want = Math.min(most, 2 * this.margin - family.room, family.resident, family.commands.room - 2);
     const { reserve } = this.fetcher;
-    family.reclaim(want + Math.max(reserve, Math.min(frames.freeBelow, this.fetcher.recentPeak())));
+    frames.leaveToReads(this.fetcher.recentNeed());
+    family.reclaim(want + Math.max(reserve, frames.freeBelow));
     want = Math.min(want, frames.free - reserve);
     this.starved = want <= 0;
     if (this.starved) return this.yieldIfHeld();
@@ -179,7 +186,9 @@ export class Evictor {
     for (let i = 0; i < count; i++) {
       const page = pageIndex(victim[i]);
       if (left === 0) {
-        frame = frames.takeRun(count - i, FrameState.evicting);
+        let neighbours = 1;
+        while (i + neighbours < count && victim[i + neighbours] === page + neighbours) neighbours++;
+        frame = frames.takeRun(neighbours, FrameState.evicting, this.vacate);
         left = frames.runLength;
       }
       pages.setState(page, State.evicting);

@@ -139,7 +139,8 @@ export class Family {
 
   /** Writes a command for one page; joined with the record before it except across the edge of a region. */
   command(command: number, page: PageIndex, frame: FrameIndex | 0): void {
-    this.commands.put(command, page, frame, this.joining && this.regions.find(page)?.first !== page);
+    const region = this.joining ? this.regions.find(page) : undefined;
+    this.commands.put(command, page, frame, region !== undefined && page !== region.first, region !== undefined && page + 1 !== region.first + region.count);
   }
 
   map(page: PageIndex, frame: FrameIndex): void {
@@ -191,6 +192,13 @@ export class Family {
       if (frame === NONE) return false;
       this.giveUp(frame);
     }
+    return true;
+  }
+
+  /** Frees a frame that an evicted page is kept in only until the frame is needed. @returns false: it is another one */
+  vacate(frame: FrameIndex): boolean {
+    if (!this.evicted.cede(frame)) return false;
+    this.giveUp(frame);
     return true;
   }
 

@@ -36,7 +36,7 @@ export class Fetcher {
   private readAlone = false;
   /** Frames that prefetch and eviction leave to demand reads. */
   readonly reserve: number;
-  /** See recentPeak. */
+  /** The most frames that reads ahead have held, of late: in flight, or with a page that nobody has used yet. */
   private peak = 0;
   private run: FrameIndex = frameIndex(NONE);
   private runLeft = 0;
@@ -71,6 +71,8 @@ export class Fetcher {
   prefetch(queue: Int32Array, count: number): number {
     const { family } = this;
     const { prefetched, frames } = family;
+    // A stream that goes down fills its frames from above: pages and frames rise together, and neighbours make one read and one copy.
+    const isDownward = count > 1 && queue[1] < queue[0];
     let issued = 0;
     let at = 0;
     for (; at < count && family.commands.room > 2; at++) {
@@ -78,10 +80,10 @@ export class Fetcher {
       if (this.pauses(page)) continue;
       if (this.runLeft === 0 && !this.nextRun(count - at)) break;
       issued++;
-      const frame = this.run;
-      this.run = frameIndex(frame + 1);
       this.runLeft--;
-      this.read(page, frame);
+      const frame = isDownward ? this.run + this.runLeft : this.run;
+      if (!isDownward) this.run = frameIndex(this.run + 1);
+      this.read(page, frameIndex(frame));
       family.pages.raise(page, PageFlag.prefetched);
       this.prefetching++;
     }
@@ -101,7 +103,7 @@ export class Fetcher {
     const { prefetched, frames } = family;
     const allowed = Math.min(want, prefetched.capacity - this.prefetching);
     if (allowed <= 0) return false;
-    this.peak = Math.max(this.peak, this.prefetching + allowed);
+    this.peak = Math.max(this.peak, this.prefetching + prefetched.size + allowed);
     if (frames.free < allowed + this.reserve) family.reclaim(allowed + this.reserve);
     const spare = Math.min(allowed, frames.free - this.reserve);
     if (spare <= 0) return false;
@@ -110,11 +112,14 @@ export class Fetcher {
     return this.runLeft > 0;
   }
 
-  /** The most frames that reads ahead have had in flight at a time, of late: each time that this is asked, once a batch of victims, a part is forgotten. */
-  recentPeak(): number {
+  /**
+   * Frames to be left to reads: what reads ahead have held at most of late, and half as many again, so that a window finds a run that is as long. Each time
+   * that this is asked, once a batch of victims, a part is forgotten.
+   */
+  recentNeed(): number {
     const { peak } = this;
     this.peak -= peak >> PEAK_SHIFT;
-    return peak;
+    return peak + (peak >> 1);
   }
 
   private read(page: PageIndex, frame: FrameIndex): void {
@@ -132,7 +137,8 @@ export class Fetcher {
     const place = chunks.sourceOf(slot);
     chunks.move(place, slot, 1);
     chunks.use(slot, false);
-    commands.put(Command.read | (placeIndex(place) << PLACE_SHIFT), slot, frame, !alone && !this.readAlone && !chunks.begins(slot));
+    const joins = !alone && !this.readAlone;
+    commands.put(Command.read | (placeIndex(place) << PLACE_SHIFT), slot, frame, joins && !chunks.begins(slot), joins && !chunks.begins(slot + 1));
     this.readAlone = alone;
     this.inFlight++;
   }

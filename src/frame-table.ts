@@ -12,14 +12,15 @@
  * A frame whose page has gone on (mapped, removed) while io is in flight, or while a fork child needs its slot written, has page NONE.
  *
  * Runs of neighbours make one read, one copy, one write. Reads give their frames back soon, pages on their way out keep theirs for long; mixed, they
- * would cut each other's runs to pieces. So reads take the first free frames from the bottom, and the others go round and round above them.
+ * would cut each other's runs to pieces. So reads take the first free frames from the bottom, and the others go round and round above them. On the way
+ * round most frames hold a page that is in the store as well: such a one is given up rather than to end the run before it.
  */
 import { type FrameIndex, NONE, type PageIndex, type SlotIndex, frameIndex, pageIndex, slotIndex } from './types.js';
 
 export const FrameState = { free: 0, filling: 1, evicting: 2, clean: 3, dirty: 4, writing: 5, mending: 6 } as const;
 
-/** Frames at the bottom that are left to reads, where there are many. */
-const READ_FRAMES = 512;
+/** The most frames at the bottom that are left to reads, as a share of all: a quarter. */
+const READ_SHIFT = 2;
 
 export class FrameTable {
   readonly state: Uint8Array;
@@ -37,19 +38,16 @@ export class FrameTable {
   /** Thread whose stream that is. */
   readonly aheadThread: Int32Array;
   /** Where the round above goes on, and where it begins anew. */
-  private cursor: number;
-  private readonly base: number;
+  private cursor = 0;
+  private base = 0;
   /** Free frames among those that are left to reads. */
-  freeBelow: number;
+  freeBelow = 0;
   /** No frame below this one is free. */
   private lowest = 0;
   /** Bit f & 31 of word f >> 5: frame f is free. Most frames hold something at most times, so that looking at one after the other would take long. */
   private readonly freeBits: Int32Array;
 
   constructor(readonly count: number) {
-    this.base = count >= 4 * READ_FRAMES ? READ_FRAMES : 0;
-    this.cursor = this.base;
-    this.freeBelow = this.base;
     this.state = new Uint8Array(count);
     this.freeBits = new Int32Array((count + 31) >> 5).fill(-1);
     this.page = new Int32Array(count).fill(NONE);
@@ -61,13 +59,28 @@ export class FrameTable {
     this.free = count;
   }
 
+  /** Free frames among the others. */
+  get freeAbove(): number {
+    return this.free - this.freeBelow;
+  }
+
+  /** From now on so many frames at the bottom are left to reads, or as many as there may be. */
+  leaveToReads(frames: number): void {
+    const base = Math.min(this.count >> READ_SHIFT, frames);
+    for (let frame = this.base; frame < base; frame++) if (this.state[frame] === FrameState.free) this.freeBelow++;
+    for (let frame = base; frame < this.base; frame++) if (this.state[frame] === FrameState.free) this.freeBelow--;
+    this.base = base;
+    this.cursor = Math.max(base, this.cursor);
+  }
+
   /**
    * Takes a run of at most `want` neighbouring free frames for pages on their way out and gives them `state`; its length stands in `runLength`.
+   * @param vacate asked for each frame that would end the run: releases it if it can be, and says so
    * @returns the first, or NONE when no frame is free.
    */
-  takeRun(want: number, state: number): FrameIndex {
-    if (this.free === this.freeBelow) return this.takeReadRun(want, state);
-    const first = this.take(this.cursor, this.base, want, state);
+  takeRun(want: number, state: number, vacate: (frame: FrameIndex) => boolean): FrameIndex {
+    if (this.freeAbove === 0) return this.takeReadRun(want, state);
+    const first = this.take(this.cursor, this.base, want, state, vacate);
     const end = first + this.runLength;
     this.cursor = end === this.count ? this.base : end;
     return first;
@@ -85,12 +98,12 @@ export class FrameTable {
   }
 
   /** From `at` on, and when that is all taken, from `again` on: there is one to be found. */
-  private take(at: number, again: number, want: number, state: number): FrameIndex {
+  private take(at: number, again: number, want: number, state: number, vacate?: (frame: FrameIndex) => boolean): FrameIndex {
     const { state: states, freeBits, count } = this;
     const found = this.nextFree(at);
     const first = found < count ? found : this.nextFree(again);
     const end = Math.min(count, first + want);
-    for (at = first; at < end && states[at] === FrameState.free; at++) {
+    for (at = first; at < end && (states[at] === FrameState.free || vacate?.(frameIndex(at)) === true); at++) {
       states[at] = state;
       freeBits[at >> 5] &= ~(1 << (at & 31));
     }

@@ -75,6 +75,11 @@ export class SecondChance {
     return this.kept.remove(frame) || this.passing.remove(frame);
   }
 
+  /** Takes a frame out because of where it lies, unless others are to go before it. @returns whether it was in, and is out now */
+  cede(frame: FrameIndex): boolean {
+    return this.passing.remove(frame) || (this.shift === 0 && this.kept.remove(frame));
+  }
+
   /** Takes out the frame whose page is least likely to be wanted. @returns it, or NONE */
   reclaim(): FrameIndex {
     return this.passing.size > 0 ? this.passing.reclaim() : this.kept.reclaim();

@@ -146,7 +146,7 @@ export class WriteBack {
       if ((frames.writingTo[frame] & place) === 0) continue;
       const slot = frames.slotOf(frame);
       chunks.move(place, slot, 1);
-      commands.put(command, slot, frame, !chunks.begins(slot));
+      commands.put(command, slot, frame, !chunks.begins(slot), !chunks.begins(slot + 1));
     }
   }
 

@@ -1,6 +1,7 @@
-/** Pages that UFFDIO_MOVE refuses: shared, or pinned for a device that would go on writing to the old page if they were dropped. */
+/** What is moved out together, and pages that UFFDIO_MOVE refuses: shared, or pinned for a device that would go on writing to the old page if they were dropped. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Command, COMMAND_WORDS } from '../../src/layout.js';
 import { Pager } from '../../src/pager.js';
 import { VICTIM_POLICIES } from '../../src/victim/index.js';
 import { FRAMES, pagerOptions } from './pager-options.js';
@@ -154,3 +155,33 @@ test('while a limit that was lowered is still to be reached, faults do not wait 
   pager.checkInvariants();
   assert.ok(served > 50 && longest <= 5, `${served} faults were served meanwhile, the slowest in ${longest} turns`);
 });
+
+for (const [way, step] of [['up', 1], ['down', -1]] as const) {
+  test(`of a loop that goes ${way} and does not fit, neighbours are read, mapped and moved out together`, () => {
+    const pages = 4000;
+    const frames = 600;
+    const engine = new PlainEngine(pages, frames, (n) => (((n * step) % pages) + pages) % pages, () => false);
+    const records = new Int32Array(16);
+    const moved = new Int32Array(16);
+    const turn = engine.turn.bind(engine);
+    engine.turn = (words, waitNs) => {
+      for (let at = 0; at < words && engine.touches > pages; at += COMMAND_WORDS) {
+        const command = engine.commands[at]! & 15;
+        records[command]++;
+        moved[command] += engine.commands[at + 3]!;
+      }
+      return turn(words, waitNs);
+    };
+    const pager = new Pager(engine, pagerOptions({ localLimit: { pages: pages / 2 }, frames, prefetchBuffer: 400, prefetch: 'leap' }));
+    pager.attach();
+    for (let turns = 0; engine.touches < 8 * pages; turns++) {
+      assert.ok(turns < 1e6);
+      pager.step(0);
+    }
+    pager.checkInvariants();
+    for (const [command, least] of [[Command.read, 4], [Command.map, 4], [Command.moveOut, step > 0 ? 16 : 8]]) {
+      const run = moved[command] / records[command];
+      assert.ok(moved[command] > pages && run >= least, `command ${command}: ${moved[command]} pages, ${run.toFixed(1)} a time`);
+    }
+  });
+}
