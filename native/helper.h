@@ -71,7 +71,7 @@ class Helper {
   void kill();          // after this, lost()
 
  private:
-  static constexpr size_t kMaxSteps = kBatchPages + 3;  // moves, and what comes before and after them
+  static constexpr size_t kMaxSteps = kBatchPages + 4;  // moves, and what comes before and after them
   static constexpr uint64_t kVectorOffset = 7168;  // in the request pages, behind the program: ranges for process_madvise
   static constexpr int64_t kNotRun = INT64_MIN;    // the result of a step that was not reached
   struct Step {

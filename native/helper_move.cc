@@ -18,7 +18,12 @@ void Helper::pushArena(bool registered) {
   const uffdio_range range{parts_.area.arena, kBatchPages * static_cast<uint64_t>(kPageSize)};
   Step& step = push(SYS_ioctl, static_cast<uint64_t>(parts_.uffdInside), registered ? UFFDIO_REGISTER : UFFDIO_UNREGISTER);
   step.call.arguments[2] = requestAddress();
-  step.registration = {range, UFFDIO_REGISTER_MODE_MISSING, 0};  // of which the other call reads the range
+  step.registration = {range, UFFDIO_REGISTER_MODE_MISSING, 0};  // of which the other calls read the range
+  if (registered) return;
+  // Unregistering wakes who waits in there, but before it takes the lock of the mapping: who comes between the two sleeps on.
+  Step& wake = push(SYS_ioctl, static_cast<uint64_t>(parts_.uffdInside), UFFDIO_WAKE);
+  wake.call.arguments[2] = requestAddress();
+  wake.registration.range = range;
 }
 
 // One trip. The arena is registered for the length of the program only. So emptying it, at the head of a batch, raises no event that somebody would have
