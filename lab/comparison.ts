@@ -11,7 +11,8 @@ export const GOAL = 1.01;
 
 export interface Compared {
   readonly name: string;
-  readonly load: () => Trace;
+  /** @param seed of a synthetic one; 1 when left out */
+  readonly load: (seed?: number) => Trace;
 }
 
 export const realTraces = (directory: string): Compared[] =>
@@ -19,7 +20,7 @@ export const realTraces = (directory: string): Compared[] =>
     .sort()
     .map((file) => ({ name: file.replace('.leap.gz', ''), load: () => readTrace(join(directory, file)) }));
 
-const made = (name: string, pattern: PatternName, options: Partial<PatternOptions> = {}): Compared => ({ name, load: () => generate(pattern, options) });
+const made = (name: string, pattern: PatternName, options: Partial<PatternOptions> = {}): Compared => ({ name, load: (seed = 1) => generate(pattern, { ...options, seed }) });
 
 export const SYNTHETIC: readonly Compared[] = [
   made('sequential', 'sequential'),

@@ -101,8 +101,8 @@ class Helper {
   // helper_move.cc
   void pushArena(bool registered);
   void moveRound(const Piece* pieces, size_t count, int* status);
-  bool wasMoved(const Piece& piece) const;
-  void judgeLost(uint32_t total, int* status);
+  bool wasMoved(uint64_t address, uint32_t page) const;
+  void judgeLost(const Run* runs, size_t count, int* status);
   void readArena(const Run* runs, size_t count, int* status);
 
   // helper_discard.cc
@@ -123,7 +123,7 @@ class Helper {
   bool lost_ = false;        // of no more use
   bool dead_ = false;        // and collected
   bool firstRound_ = false;  // of a batch of moves: its program begins with emptying the arena
-  bool emptied_ = false;     // that went well
+  bool emptied_ = false;     // it was: what is in the arena now has come with this batch
   bool written_ = false;     // the last program reached the target's memory
   bool allZero_ = false;     // every step of the last program gave 0
   size_t steps_ = 0;

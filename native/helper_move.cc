@@ -41,9 +41,9 @@ void Helper::moveRound(const Piece* pieces, size_t count, int* status) {
   }
   pushArena(false);
   if (!start() || !finish()) return;
-  firstRound_ = false;
   if (!allZero_) fetchResults();
-  if (head > 1) emptied_ = allZero_ || program_[0].call.result == 0;
+  if (firstRound_) emptied_ = allZero_ || program_[0].call.result == 0;
+  firstRound_ = false;
   for (size_t i = 0; i < count; i++) {
     const Step& step = program_[head + i];
     uint32_t moved = pieces[i].pages;
@@ -54,7 +54,7 @@ void Helper::moveRound(const Piece* pieces, size_t count, int* status) {
       // EINVAL speaks of the whole run: it lies across two mappings, one of which may well be movable.
       stopped = moved ? kUndecided : static_cast<int>(step.move.move < 0 ? -step.move.move : -step.call.result);
       if (stopped == EINVAL && pieces[i].pages > 1) stopped = kUndecided;
-      if (stopped == EEXIST) stopped = wasMoved(pieces[i]) ? 0 : EAGAIN;
+      if (stopped == EEXIST) stopped = wasMoved(pieces[i].address, pieces[i].first) ? 0 : EAGAIN;
     }
     for (uint32_t page = 0; page < pieces[i].pages; page++) {
       status[pieces[i].first + page] = page < moved ? 0 : page == moved ? stopped : kUndecided;
@@ -62,12 +62,11 @@ void Helper::moveRound(const Piece* pieces, size_t count, int* status) {
   }
 }
 
-// Whether what has taken the place in the arena of a piece's first page is that page itself. Seen on Linux 6.18: where somebody else holds a page for a
-// moment (compaction, DAMON), the kernel tries again, and having moved it once more, which is then refused: EEXIST, nothing moved. Taken at its word, the
-// page is lost. Else somebody has looked into the arena just behind its emptying, and the page is still at its old place.
-bool Helper::wasMoved(const Piece& piece) const {
-  const uint64_t into = parts_.area.arena + piece.first * static_cast<uint64_t>(kPageSize);
-  return emptied_ && presentMask(piece.address, 1) == 0 && presentMask(into, 1) != 0;
+// Whether the page is in its place in the arena, and not at its old one any more. Refused with EEXIST it may be: seen on Linux 6.18, where somebody else
+// holds a page for a moment (compaction, DAMON), the kernel tries again, and having moved it once more, which is then refused. Taken at its word, the page
+// is lost. Else somebody has looked into the arena just behind its emptying.
+bool Helper::wasMoved(uint64_t address, uint32_t page) const {
+  return emptied_ && presentMask(address, 1) == 0 && presentMask(parts_.area.arena + page * static_cast<uint64_t>(kPageSize), 1) != 0;
 }
 
 bool Helper::moveOut(const Run* runs, size_t count, int* status) {
@@ -79,6 +78,7 @@ bool Helper::moveOut(const Run* runs, size_t count, int* status) {
 
   // Whole runs; then, where a run stopped, what is left of it page by page; then once more those that were busy for the moment.
   firstRound_ = true;
+  emptied_ = false;
   moveRound(pieces, count, status);
   for (const int again : {kUndecided, EAGAIN}) {
     size_t left = 0;
@@ -90,19 +90,21 @@ bool Helper::moveOut(const Run* runs, size_t count, int* status) {
     }
     if (left && !lost_) moveRound(pieces, left, status);
   }
-  if (lost_) judgeLost(total, status);
+  if (lost_) judgeLost(runs, count, status);
   readArena(runs, count, status);
   return !lost_;
 }
 
-// The helper died in the midst of a program: what it did is seen from what it left in the arena. If it never came to empty that, or if the program never
-// reached it, the pages there are old ones.
-void Helper::judgeLost(uint32_t total, int* status) {
+// The helper died in the midst of a program: what it did is seen from what it left in the arena. If it never came to empty that, the pages there are old ones.
+void Helper::judgeLost(const Run* runs, size_t count, int* status) {
   if (written_) fetchResults();
-  const bool ran = written_ && (!firstRound_ || program_[0].call.result == 0);
-  const uint64_t filled = ran ? presentMask(parts_.area.arena, total) : 0;
-  for (uint32_t page = 0; page < total; page++) {
-    if (status[page] == kUndecided || status[page] == EAGAIN) status[page] = filled >> page & 1 ? 0 : EIO;
+  if (firstRound_) emptied_ = program_[0].call.result == 0;
+  uint32_t page = 0;
+  for (size_t i = 0; i < count; i++) {
+    for (uint32_t k = 0; k < runs[i].pages; k++, page++) {
+      if (status[page] != kUndecided && status[page] != EAGAIN) continue;
+      status[page] = wasMoved(runs[i].address + k * static_cast<uint64_t>(kPageSize), page) ? 0 : EIO;
+    }
   }
 }
 

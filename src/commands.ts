@@ -24,14 +24,14 @@ export class CommandWriter {
     const last = this.words - COMMAND_WORDS;
     if (last >= 0 && buffer[last] === command && buffer[last + 3] < BATCH_PAGES) {
       const count = buffer[last + 3];
-      const hasFrame = command !== Command.zero;
-      if (joinUp && buffer[last + 1] + count === first && (!hasFrame || buffer[last + 2] + count === frame)) {
+      const hasNoFrame = command === Command.zero;
+      if (joinUp && buffer[last + 1] + count === first && (hasNoFrame || buffer[last + 2] + count === frame)) {
         buffer[last + 3] = count + 1;
         return;
       }
-      if (joinDown && buffer[last + 1] === first + 1 && (!hasFrame || buffer[last + 2] === frame + 1)) {
+      if (joinDown && buffer[last + 1] === first + 1 && (hasNoFrame || buffer[last + 2] === frame + 1)) {
         buffer[last + 1] = first;
-        if (hasFrame) buffer[last + 2] = frame;
+        buffer[last + 2] = frame;
         buffer[last + 3] = count + 1;
         return;
       }

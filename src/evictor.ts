@@ -50,7 +50,6 @@ export class Evictor {
   private failedInARow = 0;
   private saidAt = -Infinity;
   private readonly useMove: boolean;
-
   /** While frames are scarce, pages are given up for the sake of a run. See FrameTable.takeRun. */
   private readonly vacate: (frame: FrameIndex) => boolean;
 

@@ -71,15 +71,6 @@ test('on random accesses at most 2 % more pages are read than without prefetchin
  * pager shifts who meets whom when, and the ratio with that. docs/prefetch.md has the figures and the reasons.
  */
 const EXCEPTIONS: Readonly<Record<string, number>> = {
-  'sequential, 25 %': 1.04,
-  'sequential, 50 %': 1.06,
-  'reverse, 25 %': 1.04,
-  'reverse, 50 %': 1.1,
-  'stride 10, 25 %': 1.04,
-  'stride 10, 50 %': 1.08,
-  '4 threads, 25 %': 1.1,
-  '8 threads, 25 %': 1.1,
-  'pointer chase, 25 %': 1.03,
   'pointer chase, 50 %': 1.06,
   '8 threads, 20 % noise, 25 %': 1.2,
   '8 threads, 20 % noise, 50 %': 1.55,
@@ -91,19 +82,29 @@ const EXCEPTIONS: Readonly<Record<string, number>> = {
  */
 const TIPPING = ['4 threads, 50 %', '8 threads, 50 %'];
 
+/** A loop whose ratio the same luck shifts by some per cent: held over the stall of so many traces, each with a seed of its own. */
+const SEEDS: Readonly<Record<string, number>> = { 'stride 10': 4 };
+
 for (const { name, load } of [...realTraces(traces), ...SYNTHETIC]) {
   test(`${name}: at most ${GOAL} of the stall of the best other policy`, () => {
-    const trace = load();
-    assert.deepEqual([trace.cutOff, trace.lost], [false, 0]);
-    const workload = workloadOf(trace);
+    const workloads = Array.from({ length: SEEDS[name] ?? 1 }, (_, i) => {
+      const trace = load(i + 1);
+      assert.deepEqual([trace.cutOff, trace.lost], [false, 0]);
+      return workloadOf(trace);
+    });
     for (const local of LOCAL) {
-      const ours = replay(workload, { policy: 'streams', local });
-      assert.ok(ours.faults > 100, 'the replay did page');
+      const stallOf = (policy: string, enoughNs = Infinity): number =>
+        workloads.reduce((sum, workload) => {
+          const { faults, stallNs } = replay(workload, { policy, local, enoughNs });
+          assert.ok(policy !== 'streams' || faults > 100, 'the replay did page');
+          return sum + stallNs;
+        }, 0);
+      const ours = stallOf('streams');
       if (TIPPING.includes(`${name}, ${local * 100} %`)) continue;
       const most = EXCEPTIONS[`${name}, ${local * 100} %`] ?? GOAL;
       for (const policy of OTHERS) {
-        const { stallNs } = replay(workload, { policy, local, enoughNs: ours.stallNs / most });
-        assert.ok(ours.stallNs <= most * stallNs, `${local * 100} % local: ${ours.stallNs} ns of stall, ${policy} ${stallNs}: ${(ours.stallNs / stallNs).toFixed(3)}, and may be ${most}`);
+        const theirs = stallOf(policy, ours / most);
+        assert.ok(ours <= most * theirs, `${local * 100} % local: ${ours} ns of stall, ${policy} ${theirs}: ${(ours / theirs).toFixed(3)}, and may be ${most}`);
       }
     }
   });

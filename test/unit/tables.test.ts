@@ -33,7 +33,7 @@ test('page states: every cell of the transition table is kept, and counted', () 
 });
 
 // 97 and 96: with and without a last word of the map of free frames that is not full.
-for (const count of [97, 96]) {
+for (const count of [97, 96, 2100]) {
   test(`${count} frames: runs are free neighbours, never given twice, none lost`, () => {
     const rng = new Rng(7);
     const frames = new FrameTable(count);
