@@ -34,32 +34,44 @@ const strided = (pages: number, stride: number): ((touch: number) => number) => 
   };
 };
 
+/** A loop of so many steps, begun at any of them. */
+function begun(walk: (step: number) => number, steps: number, random: Random): (step: number) => number {
+  const first = Math.floor(random() * steps);
+  return (step) => walk(first + step);
+}
+
 /** `streams` parts of the region, each with a stream of its own kind: up, down, by twos, by the stride. */
-function streamOf(stream: number, { pages, streams, stride }: PatternOptions): (step: number) => number {
+function streamOf(stream: number, { pages, streams, stride }: PatternOptions, random: Random): (step: number) => number {
   const part = Math.floor(pages / streams);
   const first = stream * part;
   const kinds = [(step: number) => step % part, (step: number) => part - 1 - (step % part), strided(part, 2), strided(part, stride)];
-  const kind = kinds[stream % kinds.length];
+  const kind = begun(kinds[stream % kinds.length], part, random);
   return (step) => first + kind(step);
 }
 
 const PATTERN_TABLE = {
-  sequential: ({ pages }) => (touch) => [touch % pages, 0],
-  reverse: ({ pages }) => (touch) => [pages - 1 - (touch % pages), 0],
-  stride: ({ pages, stride }) => {
-    const walk = strided(pages, stride);
+  sequential: ({ pages }, random) => {
+    const walk = begun((step) => step % pages, pages, random);
+    return (touch) => [walk(touch), 0];
+  },
+  reverse: ({ pages }, random) => {
+    const walk = begun((step) => pages - 1 - (step % pages), pages, random);
+    return (touch) => [walk(touch), 0];
+  },
+  stride: ({ pages, stride }, random) => {
+    const walk = begun(strided(pages, stride), pages, random);
     return (touch) => [walk(touch), 0];
   },
   interleaved: (options, random) => {
-    const walks = Array.from({ length: options.streams }, (_, stream) => streamOf(stream, options));
+    const walks = Array.from({ length: options.streams }, (_, stream) => streamOf(stream, options, random));
     const steps = new Int32Array(options.streams);
     return () => {
       const stream = Math.floor(random() * options.streams);
       return [walks[stream](steps[stream]++), 0];
     };
   },
-  threads: (options) => {
-    const walks = Array.from({ length: options.streams }, (_, stream) => streamOf(stream, options));
+  threads: (options, random) => {
+    const walks = Array.from({ length: options.streams }, (_, stream) => streamOf(stream, options, random));
     return (touch) => {
       const stream = touch % options.streams;
       return [walks[stream](Math.floor(touch / options.streams)), stream];

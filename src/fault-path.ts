@@ -101,7 +101,7 @@ export class FaultPath {
         if (!family.mayMap(page)) break;
         this.waits(page, at);
         family.zero(page);
-        if (thread !== SEEN) this.prefetch.fault(page, thread, FaultKind.zero, (flags & FAULT_WRITE) !== 0);
+        if (thread !== SEEN) this.prefetch.fault(page, thread, FaultKind.zero, (flags & FAULT_WRITE) !== 0, this.queue.length);
         return;
       case State.buffered: {
         if (!family.mayMap(page)) break;
@@ -111,7 +111,7 @@ export class FaultPath {
         family.frames.faultedAt[frame] = family.frames.faultedAt[frame] || at;
         family.map(page, frame);
         const stride = family.frames.aheadStride[frame];
-        if (thread !== SEEN) this.prefetch.fault(page, thread, used ? FaultKind.prefetchHit : FaultKind.evictedHit, (flags & FAULT_WRITE) !== 0);
+        if (thread !== SEEN) this.prefetch.fault(page, thread, used ? FaultKind.prefetchHit : FaultKind.evictedHit, (flags & FAULT_WRITE) !== 0, this.queue.length);
         else if (stride !== 0) this.prefetch.arrived(page, family.frames.aheadThread[frame], stride, family.now - family.frames.faultedAt[frame]);
         return;
       }
@@ -121,7 +121,7 @@ export class FaultPath {
         if (thread === SEEN) return;
         if (pages.has(page, PageFlag.prefetched)) this.fetcher.prefetching--;
         const used = this.noteUse(page);
-        this.prefetch.fault(page, thread, used ? FaultKind.prefetchHit : FaultKind.miss, (flags & FAULT_WRITE) !== 0);
+        this.prefetch.fault(page, thread, used ? FaultKind.prefetchHit : FaultKind.miss, (flags & FAULT_WRITE) !== 0, this.queue.length);
         return;
       }
       case State.stored: {
@@ -138,14 +138,14 @@ export class FaultPath {
           if (!family.mayMap(page)) break;
           this.waits(page, at);
           family.map(page, slots.sourceOf(slot));
-          if (thread !== SEEN) this.prefetch.fault(page, thread, FaultKind.evictedHit, (flags & FAULT_WRITE) !== 0);
+          if (thread !== SEEN) this.prefetch.fault(page, thread, FaultKind.evictedHit, (flags & FAULT_WRITE) !== 0, this.queue.length);
           return;
         }
         if (this.fetcher.pauses(page)) return this.waits(page, at);
         if (!this.fetcher.demand(page)) break;
         const frame = pages.frameOf(page);
         family.frames.faultedAt[frame] = at;
-        if (thread !== SEEN) this.prefetch.fault(page, thread, FaultKind.miss, (flags & FAULT_WRITE) !== 0);
+        if (thread !== SEEN) this.prefetch.fault(page, thread, FaultKind.miss, (flags & FAULT_WRITE) !== 0, this.queue.length);
         return;
       }
       default:

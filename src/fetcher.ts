@@ -77,7 +77,7 @@ export class Fetcher {
     let at = 0;
     for (; at < count && family.commands.room > 2; at++) {
       const page = queue[at] as PageIndex;
-      if (this.pauses(page)) continue;
+      if (family.pages.state[page] !== State.stored || this.pauses(page)) continue; // a list may name a page twice
       if (this.runLeft === 0 && !this.nextRun(count - at)) break;
       issued++;
       this.runLeft--;

@@ -21,6 +21,8 @@ const PLAN_MAX = 1024;
 const LATE_NS = 40_000;
 /** Pages looked at for each page planned: those that are resident already are stepped over. */
 const STEPS_PER_PAGE = 4;
+/** Weight of the newest fault in the crowd's average. */
+const CROWD_LEARNING = 1 / 64;
 
 export class PrefetchPath {
   policy: Prefetcher;
@@ -51,9 +53,13 @@ export class PrefetchPath {
     } else this.policy.configure({ history: this.history, windowMax: this.windowMax });
   }
 
-  /** A thread has faulted on `page`, which is being served; `kind` says how it was found, `write` what the thread wanted. */
-  fault(page: PageIndex, thread: number, kind: number, write: boolean): void {
+  /**
+   * A thread has faulted on `page`, which is being served; `kind` says how it was found, `write` what the thread wanted, `others` how many faults more
+   * wait for the pager.
+   */
+  fault(page: PageIndex, thread: number, kind: number, write: boolean, others: number): void {
     const { family, plan } = this;
+    plan.crowd[0] += (others - plan.crowd[0]) * CROWD_LEARNING;
     const { regions } = family;
     this.recorder?.fault(page, thread, kind, write, family.now, regions);
     const confirmed = this.streams.confirm(thread, page);
@@ -66,10 +72,11 @@ export class PrefetchPath {
     plan.advice = regions.adviceOf(page);
     plan.late = this.streams.late;
     this.policy.fault(page, thread, kind, confirmed, plan);
-    if ((plan.count <= 0 && !plan.mapAhead) || family.detaching) return;
+    if ((plan.count <= 0 && plan.listed === 0 && !plan.mapAhead) || family.detaching) return;
     plan.last = plan.start + plan.stride * (plan.count - 1);
     plan.fetched = plan.count;
-    this.carryOut(page, thread, kind, region);
+    if (plan.listed > 0) this.carryOutList(page, thread);
+    else this.carryOut(page, thread, kind, region);
     this.policy.carriedOut?.(plan);
   }
 
@@ -109,19 +116,29 @@ export class PrefetchPath {
     let mapped = 0;
     let prefetched = 0;
     for (let steps = this.windowMax * STEPS_PER_PAGE; steps > 0 && at >= region.first && at < last; steps--, at += stride) {
-      const state = pages.state[at];
-      if (state === State.resident) continue;
+      if (pages.state[at] === State.resident) continue;
       const here = pageIndex(at);
-      const ready = state === State.buffered && !pages.has(here, PageFlag.mapping | PageFlag.waiting);
-      if (!ready || mapped >= this.windowMax || family.room <= 0 || family.commands.room < 2) break;
-      const frame = pages.frameOf(here);
-      family.unlist(frame);
+      if (mapped >= this.windowMax || !this.canBeMapped(here)) break;
       if (pages.has(here, PageFlag.prefetched)) prefetched++;
-      family.map(here, frame);
+      this.map(here);
       mapped++;
     }
-    family.counters.mappedAhead += mapped;
     this.marked(thread, at, mapped, prefetched, late);
+  }
+
+  /** It stands ready in a frame, nobody waits for it, and there is room for it. */
+  private canBeMapped(page: PageIndex): boolean {
+    const { family } = this;
+    const { pages } = family;
+    return pages.state[page] === State.buffered && !pages.has(page, PageFlag.mapping | PageFlag.waiting) && family.room > 0 && family.commands.room >= 2;
+  }
+
+  private map(page: PageIndex): void {
+    const { family } = this;
+    const frame = family.pages.frameOf(page);
+    family.unlist(frame);
+    family.map(page, frame);
+    family.counters.mappedAhead++;
   }
 
   private zeroAhead(page: PageIndex, thread: number, stride: number, count: number, region: Region): void {
@@ -146,20 +163,56 @@ export class PrefetchPath {
     this.plan.marker = marker;
   }
 
+  private carryOutList(page: PageIndex, thread: number): void {
+    const { plan, chosen } = this;
+    const { list, listed } = plan;
+    if (plan.mapAhead && this.family.pages.state[page] === State.buffered) this.mapList(thread);
+    let count = 0;
+    for (let i = 0; i < listed; i++) if (list[i] !== page && this.canBeFetched(list[i])) chosen[count++] = list[i];
+    if (count > 0) this.fetcher.prefetch(chosen, count);
+  }
+
+  /** As mapAhead, along the first half of the plan's list: the second must be on its way when the thread comes to the marker. */
+  private mapList(thread: number): void {
+    const { plan } = this;
+    const { pages } = this.family;
+    let mapped = 0;
+    let prefetched = 0;
+    let at = 0;
+    for (; at < plan.listed >> 1; at++) {
+      const page = pageIndex(plan.list[at]);
+      if (pages.state[page] === State.resident || pages.has(page, PageFlag.mapping)) continue;
+      if (!this.canBeMapped(page)) break;
+      if (pages.has(page, PageFlag.prefetched)) prefetched++;
+      this.map(page);
+      mapped++;
+    }
+    if (mapped === 0) return;
+    plan.passed = at;
+    this.marked(thread, plan.list[at], mapped, prefetched, false);
+  }
+
+  /** In the store, and to be had from there now. */
+  private canBeFetched(at: number): boolean {
+    const { pages, slots, chunks } = this.family;
+    if (pages.state[at] !== State.stored) return false;
+    const page = pageIndex(at);
+    const slot = pages.slotOf(page);
+    return !pages.has(page, PageFlag.lost) && slots.state[slot] === SlotState.valid && chunks.sourceOf(slot) !== 0;
+  }
+
   private prefetch(page: PageIndex, region: Region): void {
-    const { family, plan, chosen } = this;
-    const { pages, slots, chunks } = family;
+    const { plan, chosen } = this;
     const last = region.first + region.count;
     const want = Math.min(plan.count, PLAN_MAX);
     let count = 0;
+    let resident = 0;
     let at = plan.start;
     for (let steps = Math.max(want, plan.steps); steps > 0 && count < want && at >= region.first && at < last; steps--, at += plan.stride) {
-      if (at === page || pages.state[at] !== State.stored) continue;
-      const here = pageIndex(at);
-      const slot = pages.slotOf(here);
-      if (pages.has(here, PageFlag.lost) || slots.state[slot] !== SlotState.valid || chunks.sourceOf(slot) === 0) continue;
-      chosen[count++] = at;
+      if (at !== page && this.canBeFetched(at)) chosen[count++] = at;
+      else if (this.family.pages.state[at] === State.resident) resident++;
     }
+    plan.resident = resident;
     const reached = count > 0 ? this.fetcher.prefetch(chosen, count) : 0;
     plan.fetched = reached;
     plan.last = (reached < count ? chosen[reached] : at) - plan.stride;

@@ -17,8 +17,9 @@ const ENTRIES = 2 ** ENTRIES_SHIFT;
 const OBSERVED = 256;
 /** One page in 2^k is kept, k up to this. */
 const SHIFT_MAX = 5;
-/** A smaller share has to find so many times as many pages: chance moves the counts by as much. */
-const MARGIN = 1.25;
+/** A smaller share has to find 5/4 times as many pages: chance moves the counts by as much. */
+const MARGIN = 5;
+const MARGIN_OF = 4;
 /** Returns before they are believed, and at which their counts are halved, so that what was true once is forgotten. */
 const LEAST_RETURNS = 64;
 const HALVE_AT = 512;
@@ -111,15 +112,15 @@ export class SecondChance {
 
   private choose(): void {
     const { counts } = this;
-    this.room += (this.size - this.room) / 4;
+    this.room += (this.size - this.room) >> 2;
     let best = 0;
     let most = 0;
     let found = 0;
     let bucket = 0;
     for (let shift = 0; shift <= SHIFT_MAX; shift++) {
-      for (const end = bucketOf(this.room * 2 ** shift); bucket < end; bucket++) found += counts[bucket];
-      const share = found / 2 ** shift;
-      if (share <= most * MARGIN) continue;
+      for (const end = bucketOf(this.room << shift); bucket < end; bucket++) found += counts[bucket];
+      const share = found << (SHIFT_MAX - shift); // whole numbers: others would be allocated
+      if (share * MARGIN_OF <= most * MARGIN) continue;
       best = shift;
       most = share;
     }

@@ -16,6 +16,9 @@ export const FaultKind = {
   zero: 3,
 } as const;
 
+/** The most pages that a plan may list. */
+export const LIST_MOST = 64;
+
 /**
  * The answer to a fault at page P: prefetch start, start + stride, ... `count` pages. Made once and filled again at each fault.
  * The pager cuts it at the region's edges, skips pages that are not in the store, and tells the policy what came of it with `carriedOut`.
@@ -30,8 +33,14 @@ export class Plan {
    * demand page is skipped where it is met.
    */
   start = 0;
-  /** The trend is trusted: pages on the stride that have arrived may be mapped before they are touched, up to the marker; also when `count` is 0. */
+  /**
+   * The trend is trusted: pages on the stride that have arrived may be mapped before they are touched, up to the marker; also when `count` is 0. Of a
+   * list the first half.
+   */
   mapAhead = false;
+  /** Instead of a stride: the pages that are wanted next, in their order, wherever they are; the first `listed` of these. Then `count` is 0. */
+  readonly list = new Int32Array(LIST_MOST);
+  listed = 0;
   /** How many pages may be looked at to find `count` that are in the store; 0: as many as `count`. */
   steps = 0;
   // What the pager knows of the place, filled in before the policy is asked; a plan is cut at the region's edges whatever the policy says.
@@ -42,18 +51,29 @@ export class Plan {
   advice = 0;
   /** The pages before this marker came too late: their thread had to wait for them. */
   late = false;
+  /**
+   * Faults that wait for the pager besides this one, a moving average: 0 with one thread; the more, the more it is the pager that they all wait for.
+   * An array of one: a field that is no whole number would be allocated anew each time.
+   */
+  readonly crowd = new Float64Array(1);
   // What came of the plan, filled in before the policy is told with `carriedOut`.
-  /** The last page that was looked at, and how many pages are being fetched. */
+  /** The last page that was looked at, how many pages are being fetched, and how many of the others are resident. */
   last = 0;
   fetched = 0;
+  resident = 0;
   /** How many pages were mapped ahead, and the page behind them: the marker. */
   mapped = 0;
   marker = 0;
+  /** Of a list: how many of it are resident now, or will be, the marker coming next. */
+  passed = 0;
 
   clear(): void {
     this.count = 0;
+    this.listed = 0;
     this.steps = 0;
     this.mapped = 0;
+    this.passed = 0;
+    this.resident = 0;
     this.mapAhead = false;
   }
 }

@@ -46,6 +46,8 @@ export class StreamTable {
   readonly repeats: Uint8Array;
   /** Faults that are still to be seen one by one before anything is mapped ahead again. */
   readonly doubt: Uint8Array;
+  /** Share of its pages that are touched, as far as that is seen: at its markers, or where nothing is mapped ahead. */
+  readonly touched: Float64Array;
   private readonly low: Int32Array;
   private readonly high: Int32Array;
   /** The number of the fault that came last. */
@@ -69,6 +71,7 @@ export class StreamTable {
     this.skip = column();
     this.repeats = new Uint8Array(rows);
     this.doubt = new Uint8Array(rows);
+    this.touched = new Float64Array(rows);
     this.low = column();
     this.high = column();
     this.pace = new Float64Array(rows);
@@ -109,7 +112,7 @@ export class StreamTable {
     return this.marker[row] === NONE ? this.at[row] + this.stride[row] : this.marker[row];
   }
 
-  add(page: number, thread: number, stride: number, window: number, sign: number): number {
+  add(page: number, thread: number, stride: number, window: number, sign: number, touched: number): number {
     const row = this.take();
     this.thread[row] = thread;
     this.stride[row] = stride;
@@ -126,6 +129,7 @@ export class StreamTable {
     this.skip[row] = 1;
     this.repeats[row] = 0;
     this.doubt[row] = 0;
+    this.touched[row] = touched;
     return row;
   }
 

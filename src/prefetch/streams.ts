@@ -6,16 +6,20 @@
  *      when it does not; after LAST_FAILURE plans in a row that did not, it is no stream any more.
  *   2. Any other fault is looked at beside the recent ones near it, of its thread, then of its region (recent.ts): three in a line begin a stream. Each kind
  *      of line has a credit: a new stream costs one, a stream that pays earns some. Where lines keep coming to nothing, only four in a line will do.
- *   3. A fault that begins no stream brings the neighbours that usually follow (neighbours.ts); on random access those are none.
+ *   3. A fault that begins no stream brings the pages that followed it the last time (succession.ts), where a thread's walk comes again in the same order;
+ *      else the neighbours that usually follow (neighbours.ts). On random access those are none.
+ *   4. Where faults of several threads crowd the pager, every page moved costs all of them: then nothing is read far ahead, and only what is all but certain
+ *      to be touched is mapped ahead.
  *
  * What the target has said with madvise goes before all of that: RANDOM, nothing is read ahead; SEQUENTIAL, every fault begins a stream.
  */
 import { Advice } from '../regions.js';
 import { NONE, type PageIndex } from '../types.js';
 import { Neighbours } from './neighbours.js';
-import { FaultKind, type Plan, type PrefetchCounters, type Prefetcher, type PrefetchOptions } from './prefetcher.js';
+import { FaultKind, LIST_MOST, type Plan, type PrefetchCounters, type Prefetcher, type PrefetchOptions } from './prefetcher.js';
 import { RecentFaults, Sign, SIGNS } from './recent.js';
 import { StreamTable } from './stream-table.js';
+import { Succession } from './succession.js';
 import { ThreadTable } from './threads.js';
 import { powerOfTwoFrom } from './window.js';
 
@@ -30,8 +34,21 @@ const LAST_FAILURE = 2;
 const DOUBT = 4;
 /** The most windows that are on their way behind the one that is being used. */
 const LEAD_MAX = 3;
-/** Pages looked at for each page planned: those that are resident are stepped over. */
-const STEPS_PER_PAGE = 4;
+/** Pages looked at for each page planned, where neighbours follow each other: those that are resident are stepped over. */
+const STEPS_PER_PAGE = 2;
+/** A pace is no more than this. */
+const PACE_MAX = 4;
+/** From so many others on that wait with each fault, the pager is crowded: a plan steps over nothing. */
+const CROWD = 0.4;
+/**
+ * What a page too many costs: the share of a stream's pages that are not touched, times the others that wait. Below LITTLE_WASTE its pages are mapped
+ * ahead; from MUCH_WASTE on no more than FIRST_WINDOW of them are read at a time.
+ */
+const LITTLE_WASTE = 0.05;
+const MUCH_WASTE = 0.15;
+/** Weight of the newest observation in the share of a stream's pages that are touched, and in that of all streams, with which a new one begins. */
+const TOUCH_LEARNING = 1 / 16;
+const COMMON_LEARNING = 1 / 64;
 const CREDIT = 8;
 const CREDIT_MAX = 32;
 const EARNED = 4;
@@ -45,6 +62,7 @@ export class StreamsPrefetcher implements Prefetcher {
   private readonly threads = new ThreadTable(ROWS);
   private readonly regions = new ThreadTable(ROWS);
   private readonly neighbours = new Neighbours(ROWS);
+  private readonly succession = new Succession(ROWS);
   private readonly regionThread = new Int32Array(ROWS);
   private readonly shared = new Uint8Array(ROWS);
   /** The stride and window of the stream that the thread was on last, if that paid; 0: none. */
@@ -57,7 +75,11 @@ export class StreamsPrefetcher implements Prefetcher {
   private faults = 0;
   /** The stream that the plan now given is of, and the page it was given at. */
   private planning: number = NONE;
+  /** Share of the pages of all streams that are touched. An array for the reason that Plan.crowd is one. */
+  private readonly commonTouched = new Float64Array(1).fill(1);
   private at = 0;
+  /** The row of the thread whose chain the plan now given is of. */
+  private walking: number = NONE;
 
   constructor(options: PrefetchOptions) {
     this.windowMax = options.windowMax;
@@ -74,12 +96,14 @@ export class StreamsPrefetcher implements Prefetcher {
   fault(page: PageIndex, thread: number, kind: number, ahead: number, plan: Plan): void {
     plan.clear();
     this.planning = NONE;
+    this.walking = NONE;
     if (plan.advice === Advice.random) return;
     this.faults = (this.faults + 1) | 0;
     if (this.faults % CREDIT_FAULTS === 0) for (let sign = 0; sign < SIGNS; sign++) if (this.credit[sign] < CREDIT) this.credit[sign]++;
     const threadRow = this.threads.row(thread);
     if (this.threads.isNew) {
       this.ofThread.clear(threadRow);
+      this.succession.clear(threadRow);
       this.lastStride[threadRow] = 0;
     }
     const stream = this.streams.match(page, thread);
@@ -93,6 +117,7 @@ export class StreamsPrefetcher implements Prefetcher {
   /** The plan was carried out as far as the region and the frames allow: `plan` says up to where. */
   carriedOut(plan: Plan): void {
     const row = this.planning;
+    if (plan.passed > 0 && this.walking !== NONE) this.succession.pass(this.walking, plan);
     if (row === NONE) return;
     const { streams } = this;
     streams.ahead[row] = plan.mapped;
@@ -100,7 +125,7 @@ export class StreamsPrefetcher implements Prefetcher {
     if (plan.count === 0) return;
     const stride = streams.stride[row];
     const looked = (plan.last - plan.start) / stride + 1;
-    streams.pace[row] = Math.min(STEPS_PER_PAGE, Math.max(1, looked / Math.max(1, plan.fetched)));
+    streams.pace[row] = Math.min(PACE_MAX, Math.max(1, looked / Math.max(1, plan.crowd[0] < CROWD ? plan.fetched : looked - plan.resident)));
     streams.place(row, this.at, (plan.last - this.at) * stride > 0 ? plan.last : this.at);
   }
 
@@ -119,15 +144,17 @@ export class StreamsPrefetcher implements Prefetcher {
     if (isMarker) {
       streams.hits[row] += ahead > 0 ? ahead : streams.ahead[row];
       if (streams.doubt[row] > 0) streams.doubt[row]--;
+      this.learnTouched(row, 1, 1);
     } else if (isPast) {
       // The marker itself was not touched: perhaps half of what was mapped before it was not either.
       streams.hits[row] += streams.ahead[row] >> 1;
       streams.doubt[row] = DOUBT;
+      this.learnTouched(row, 0, 1);
     } else if (streams.doubt[row] > 0) streams.doubt[row]--;
     if (isMarker || isPast) streams.marker[row] = NONE;
     if (regular > 1) return this.widen(row, page, stride * regular, plan);
     // In the midst of what was planned, and all the same not there: it was resident then, and has been evicted since. Looked at again from here on.
-    if (kind === FaultKind.miss && steps > 0 && steps <= planned) return this.plan(row, page, 0, 0, 1, streams.sign[row] === Sign.none && streams.doubt[row] === 0, plan);
+    if (kind === FaultKind.miss && steps > 0 && steps <= planned) return this.plan(row, page, 0, 0, 1, streams.sign[row] === Sign.none && this.mapsAhead(row, plan), plan);
     const left = Math.max(0, Math.ceil(steps / streams.pace[row]));
     // Behind what was planned, or in the middle of it with more to come: nothing to read yet.
     if (steps > planned || (left >= window && !isMarker)) return this.mapAhead(row, plan);
@@ -140,12 +167,29 @@ export class StreamsPrefetcher implements Prefetcher {
     if (streams.stride[row] === 0) return;
     streams.window[row] = Math.min(this.windowMax, pays ? Math.max(window * 2, powerOfTwoFrom(hits + 1)) : Math.max(1, window >> 1));
     streams.hits[row] = 0;
-    const trusted = pays && streams.doubt[row] === 0;
+    if (marker === NONE && taken > 0) this.learnTouched(row, hits, taken);
+    const trusted = pays && this.mapsAhead(row, plan);
     // Its last window came too late: the stream is faster than its plans, and needs more of them at a time.
     if (isMarker && plan.late && trusted) streams.lead[row] = Math.min(LEAD_MAX, streams.lead[row] + 1);
     // A marker that was not planned: this window will be mapped as a whole, and the one behind it must be on its way when its marker is touched.
     const windows = trusted && isMarker && kind === FaultKind.miss ? 2 : 1;
     this.plan(row, page, Math.max(0, steps), left, windows, trusted, plan);
+  }
+
+  /** Of a stream that pays: whether what is mapped ahead of its touches is likely enough to be touched. */
+  private mapsAhead(row: number, plan: Plan): boolean {
+    return this.streams.doubt[row] === 0 && this.wastesLess(LITTLE_WASTE, row, plan);
+  }
+
+  private wastesLess(than: number, row: number, plan: Plan): boolean {
+    return (1 - this.streams.touched[row]) * plan.crowd[0] < than;
+  }
+
+  /** Of the `taken` steps that were planned and taken, `hits` found a page out, and wanted it. */
+  private learnTouched(row: number, hits: number, taken: number): void {
+    const share = Math.min(1, (hits * this.streams.pace[row]) / taken);
+    this.streams.touched[row] += (share - this.streams.touched[row]) * TOUCH_LEARNING;
+    this.commonTouched[0] += (share - this.commonTouched[0]) * COMMON_LEARNING;
   }
 
   /** The stream goes several of its steps at a time: that is its stride. */
@@ -162,7 +206,7 @@ export class StreamsPrefetcher implements Prefetcher {
   /** Nothing is read, but what stands ready on a stream that pays is mapped. */
   private mapAhead(row: number, plan: Plan): void {
     const { streams } = this;
-    if (streams.sign[row] !== Sign.none || streams.failures[row] > 0 || streams.doubt[row] > 0) return;
+    if (streams.sign[row] !== Sign.none || streams.failures[row] > 0 || !this.mapsAhead(row, plan)) return;
     plan.stride = streams.stride[row];
     plan.mapAhead = true;
     this.planning = row;
@@ -184,11 +228,11 @@ export class StreamsPrefetcher implements Prefetcher {
     const stride = streams.stride[row];
     plan.stride = stride;
     plan.start = page + stride * (steps + 1);
-    const window = streams.window[row];
+    const window = trusted || this.wastesLess(MUCH_WASTE, row, plan) ? streams.window[row] : Math.min(streams.window[row], FIRST_WINDOW);
     const lead = trusted ? streams.lead[row] : 1;
     const wanted = lead > 1 ? Math.max(windows * window, (lead + 1) * window - 1 - left) : windows * window;
     plan.count = Math.max(0, Math.min(wanted, (lead + 1) * this.windowMax - left));
-    plan.steps = plan.count * STEPS_PER_PAGE;
+    plan.steps = plan.crowd[0] < CROWD && Math.abs(stride) === 1 ? plan.count * STEPS_PER_PAGE : plan.count;
     plan.mapAhead = trusted;
     this.planning = row;
     this.at = page;
@@ -196,7 +240,7 @@ export class StreamsPrefetcher implements Prefetcher {
     streams.place(row, page, page + stride * (steps + plan.count));
   }
 
-  private begin(page: number, thread: number, threadRow: number, kind: number, plan: Plan): void {
+  private begin(page: PageIndex, thread: number, threadRow: number, kind: number, plan: Plan): void {
     const { ofThread, ofRegion, regions } = this;
     this.counters.trendsTried++;
     const regionRow = regions.row(plan.regionFirst);
@@ -216,6 +260,7 @@ export class StreamsPrefetcher implements Prefetcher {
       }
     }
     this.neighbours.fault(regionRow, page);
+    if (kind !== FaultKind.zero) this.succession.fault(threadRow, page);
     if (plan.advice === Advice.sequential) return this.open(page, thread, 1, 2 * FIRST_WINDOW, Sign.none, plan);
     if (sign !== Sign.none && (this.credit[sign] > 0 || recent.certain)) {
       if (this.credit[sign] > 0) this.credit[sign]--;
@@ -228,6 +273,11 @@ export class StreamsPrefetcher implements Prefetcher {
       return this.open(page, thread, lastStride, Math.max(FIRST_WINDOW, this.lastWindow[threadRow] >> 1), Sign.jump, plan);
     }
     if (kind === FaultKind.zero) return;
+    this.succession.plan(threadRow, page, Math.min(LIST_MOST, 2 * this.windowMax), plan);
+    if (plan.listed > 0) {
+      this.walking = threadRow;
+      return;
+    }
     const { below, above } = this.neighbours;
     if (below + above === 0) return;
     plan.stride = 1;
@@ -237,7 +287,7 @@ export class StreamsPrefetcher implements Prefetcher {
 
   private open(page: number, thread: number, stride: number, window: number, sign: number, plan: Plan): void {
     this.counters.trendsFound++;
-    const row = this.streams.add(page, thread, stride, Math.min(window, this.windowMax), sign);
+    const row = this.streams.add(page, thread, stride, Math.min(window, this.windowMax), sign, this.commonTouched[0]);
     this.plan(row, page, 0, 0, 1, false, plan);
   }
 }

@@ -9,6 +9,7 @@ import { SimEngine } from './sim-engine.js';
 import { SimKernel } from './sim-kernel.js';
 import { SimStore } from './sim-store.js';
 import { Bit, SimSpace, ThreadState, WINDOW } from './space.js';
+import { WildPrefetcher } from './wild.js';
 import { Random, SimFailure, World } from './world.js';
 
 /** Turns that a thread may wait for its page or its event. Time is not counted: a turn is when the pager can act. */
@@ -103,6 +104,7 @@ class Run {
     // The target has lived for a while before anybody attaches.
     for (let i = random.below(1500); i > 0; i--) program.step();
     pager.attach();
+    if (random.chance(0.5)) this.changePrefetch();
     while (world.step < world.steps) {
       this.control();
       if (!pager.step(random.pick(WAITS_NS))) world.fail('the pager has stopped while the target lives');
@@ -133,7 +135,7 @@ class Run {
         return pager.setLocalLimit(this.limit);
       case 1:
         world.hit('control:prefetch');
-        return pager.setPrefetch(random.pick(POLICIES));
+        return this.changePrefetch();
       case 2:
         return pager.setHistory(random.between(1, 64));
       case 3:
@@ -142,6 +144,13 @@ class Run {
         world.hit('control:buffer');
         return pager.setPrefetchBuffer(random.below(config.frames));
     }
+  }
+
+  private changePrefetch(): void {
+    const { random } = this.world;
+    if (random.chance(0.7)) return this.pager.setPrefetch(random.pick(POLICIES));
+    this.world.hit('wild plans');
+    this.pager.setPrefetch(new WildPrefetcher(random));
   }
 
   private check(every: number): void {

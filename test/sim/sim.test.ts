@@ -22,7 +22,7 @@ const WANTED = [
   'register:ok', 'register:EBUSY', 'register:ENOMEM', 'adopt:ok', 'adopt:refused', 'drop',
   'remote read:0', 'remote read:5', 'remote write:0', 'remote write:5', 'remote write:125', 'store:corrupt remote read',
   'donor:gives', 'donor:wants back', 'donor:gets it back', 'donor:dies',
-  'control:limit', 'control:prefetch', 'control:buffer', 'end:detach', 'end:exit', 'exit with faults open',
+  'control:limit', 'control:prefetch', 'wild plans', 'control:buffer', 'end:detach', 'end:exit', 'exit with faults open',
 ];
 
 test('a million steps of threads, calls, errors and limits, against the oracle', () => {

@@ -71,36 +71,33 @@ test('on random accesses at most 2 % more pages are read than without prefetchin
  * pager shifts who meets whom when, and the ratio with that. docs/prefetch.md has the figures and the reasons.
  */
 const EXCEPTIONS: Readonly<Record<string, number>> = {
-  'pointer chase, 50 %': 1.06,
-  '8 threads, 20 % noise, 25 %': 1.2,
-  '8 threads, 20 % noise, 50 %': 1.55,
-}
+  '8 threads, 20 % noise, 25 %': 1.03,
+  '8 threads, 20 % noise, 50 %': 1.12,
+};
 
-/**
- * Several threads, each going round a loop of its own, half of all of them local: which part of which loop stays resident tips one way or the other with any
- * change in the pager, under every policy, and the stall by a factor of two with it. Coverage and accuracy are held above.
- */
-const TIPPING = ['4 threads, 50 %', '8 threads, 50 %'];
+/** The ones that come close to the goal, by luck with one trace or another, are held over all the traces that docs/prefetch.md stands on. */
+const CLOSE = ['stride 10', '4 threads', '8 threads', '8 threads, 20 % noise'];
+const FEW_SEEDS = 2;
 
-/** A loop whose ratio the same luck shifts by some per cent: held over the stall of so many traces, each with a seed of its own. */
-const SEEDS: Readonly<Record<string, number>> = { 'stride 10': 4 };
-
-for (const { name, load } of [...realTraces(traces), ...SYNTHETIC]) {
+for (const { name, load, seeds } of [...realTraces(traces), ...SYNTHETIC]) {
   test(`${name}: at most ${GOAL} of the stall of the best other policy`, () => {
-    const workloads = Array.from({ length: SEEDS[name] ?? 1 }, (_, i) => {
+    const workloads = Array.from({ length: CLOSE.includes(name) ? seeds : Math.min(seeds, FEW_SEEDS) }, (_, i) => {
       const trace = load(i + 1);
       assert.deepEqual([trace.cutOff, trace.lost], [false, 0]);
       return workloadOf(trace);
     });
     for (const local of LOCAL) {
-      const stallOf = (policy: string, enoughNs = Infinity): number =>
-        workloads.reduce((sum, workload) => {
-          const { faults, stallNs } = replay(workload, { policy, local, enoughNs });
+      const stallOf = (policy: string, enoughNs = Infinity): number => {
+        let sum = 0;
+        for (const workload of workloads) {
+          const { faults, stallNs } = replay(workload, { policy, local, enoughNs: enoughNs - sum });
           assert.ok(policy !== 'streams' || faults > 100, 'the replay did page');
-          return sum + stallNs;
-        }, 0);
+          sum += stallNs;
+          if (sum > enoughNs) break;
+        }
+        return sum;
+      };
       const ours = stallOf('streams');
-      if (TIPPING.includes(`${name}, ${local * 100} %`)) continue;
       const most = EXCEPTIONS[`${name}, ${local * 100} %`] ?? GOAL;
       for (const policy of OTHERS) {
         const theirs = stallOf(policy, ours / most);

@@ -43,3 +43,61 @@ for (const [buffer, fetched] of [[64, WINDOW], [3, 3], [0, 0]] as const) {
     assert.equal(pager.stats().prefetchIssued, fetched);
   });
 }
+
+/** Answers each fault with the next of the given lists. */
+class Lister implements Prefetcher {
+  readonly name = 'lister';
+  readonly counters = { trendsFound: 0, trendsTried: 0 };
+  readonly faults: [page: number, ahead: number][] = [];
+  readonly outcomes: [mapped: number, passed: number, marker: number][] = [];
+
+  constructor(private readonly lists: number[][]) {}
+
+  configure(): void {}
+
+  fault(page: number, _thread: number, _kind: number, ahead: number, plan: Plan): void {
+    this.faults.push([page, ahead]);
+    const list = this.lists.shift() ?? [];
+    plan.list.set(list);
+    plan.listed = list.length;
+    plan.mapAhead = list.length > 0;
+  }
+
+  carriedOut(plan: Plan): void {
+    this.outcomes.push([plan.mapped, plan.passed, plan.marker]);
+  }
+}
+
+test('of listed pages those in the store are read, each once; what stands ready of the first half is mapped ahead, and the page behind it is the marker', () => {
+  let touched = PAGES - 1;
+  const engine = new PlainEngine(PAGES, FRAMES, () => touched, () => false);
+  const pager = new Pager(engine, pagerOptions());
+  pager.attach();
+  for (let turn = 0; turn < 1000; turn++) pager.step(0);
+  const out = (from: number): number => engine.present.indexOf(0, from);
+  const [first, ...wanted] = [20, 150, 40, 170, 60, 180, 80, 190].map(out); // in no order
+  const lister = new Lister([
+    [wanted[0], first, wanted[0], PAGES - 1, ...wanted.slice(1)],
+    [PAGES - 1, ...wanted.slice(1), wanted[0], wanted[0]],
+  ]);
+  pager.setPrefetch(lister);
+  const touch = (page: number): void => {
+    touched = page;
+    for (let turn = 0; turn < 10; turn++) pager.step(0);
+  };
+
+  touch(first);
+  assert.deepEqual(lister.outcomes, [[0, 0, 0]], 'nothing stands ready yet');
+  assert.equal(pager.stats().prefetchIssued, wanted.length);
+  assert.ok(wanted.every((page) => engine.present[page] === 0));
+
+  touch(wanted[0]); // of nine pages four are the first half, one of them resident
+  assert.deepEqual(lister.outcomes[1], [3, 4, wanted[4]]);
+  assert.deepEqual(wanted.map((page) => engine.present[page]), [1, 1, 1, 1, 0, 0, 0]);
+  assert.equal(pager.stats().prefetchIssued, wanted.length, 'they had been read');
+
+  touch(wanted[4]);
+  assert.deepEqual(lister.faults.at(-1), [wanted[4], 3], 'the fault at the marker confirms the three before it');
+  assert.equal(pager.stats().prefetchHits, 5);
+  pager.checkInvariants();
+});

@@ -75,6 +75,29 @@ test('what follows at random distances nearby is learnt, and forgotten again', (
   assert.ok(pager.hits > touched / 3, `${pager.hits} hits of ${touched}`);
 });
 
+/** Mapped ahead of a stream of which one touch in five goes elsewhere, with so many others waiting at each fault; and its largest plan, once it is known. */
+function noisy(crowd: number, noise: number): { mapped: number; largest: number; hits: number } {
+  const rng = new Rng(17);
+  const pager = new StreamPager(createPrefetcher('streams'), 1 << 18);
+  pager.crowd = crowd;
+  const touch = (i: number): void => pager.touch(rng.below(1000) < noise * 1000 ? 100_000 + rng.below(100_000) : i);
+  for (let i = 0; i < 4000; i++) touch(i);
+  const before = pager.mappedAhead;
+  const hits = pager.hits;
+  pager.largestPlan = 0;
+  for (let i = 4000; i < 8000; i++) touch(i);
+  return { mapped: pager.mappedAhead - before, largest: pager.largestPlan, hits: pager.hits - hits };
+}
+
+test('where threads crowd the pager, a stream with holes is read ahead in small pieces and not mapped ahead; alone, and without holes, it is', () => {
+  const alone = noisy(0, 0.2);
+  assert.ok(alone.mapped > 1500 && alone.largest >= 16, JSON.stringify(alone));
+  const crowded = noisy(3, 0.2);
+  assert.ok(crowded.mapped < 100 && crowded.largest <= 8 && crowded.hits > 2800, JSON.stringify(crowded));
+  const whole = noisy(3, 0);
+  assert.ok(whole.mapped > 3700 && whole.largest >= 32, JSON.stringify(whole));
+});
+
 test('madvise: RANDOM reads nothing ahead, SEQUENTIAL does from the first fault on', () => {
   const policy = createPrefetcher('streams');
   const plan = new Plan();

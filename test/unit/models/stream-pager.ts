@@ -1,6 +1,6 @@
 /**
  * A pager of one thread, reduced to what a prefetch policy notices: pages are in the store, in the buffer or resident; fetches arrive after
- * `delay` touches; with a trusted plan what has arrived is mapped ahead, up to the first page that has not: the marker. Nothing is ever evicted.
+ * `delay` touches; with a trusted plan what has arrived is mapped ahead, up to the first page that has not: the marker. Nothing is evicted but by `evict`.
  */
 import { FaultKind, Plan, type Prefetcher } from '../../../src/prefetch/prefetcher.js';
 import { pageIndex } from '../../../src/types.js';
@@ -16,6 +16,8 @@ export class StreamPager {
   fetched = 0;
   mappedAhead = 0;
   largestPlan = 0;
+  /** Others that wait at each fault. */
+  crowd = 0;
   private readonly state: Uint8Array;
   private readonly arrivals: { page: number; at: number }[] = [];
   private readonly plan = new Plan();
@@ -51,10 +53,37 @@ export class StreamPager {
     const ahead = page === this.marker ? this.confirmed : 0;
     if (ahead > 0) this.marker = -1;
     this.state[page] = RESIDENT;
+    this.plan.crowd[0] = this.crowd;
     this.policy.fault(pageIndex(page), thread, kind, ahead, this.plan);
     this.largestPlan = Math.max(this.largestPlan, this.plan.count);
-    if (this.plan.mapAhead && this.mapsAhead) this.mapAhead(page);
+    this.largestPlan = Math.max(this.largestPlan, this.plan.listed);
+    if (this.plan.listed > 0) this.carryOutList();
+    else if (this.plan.mapAhead && this.mapsAhead) this.mapAhead(page);
     for (let i = 0, at = this.plan.start; i < this.plan.count; i++, at += this.plan.stride) this.fetch(at);
+  }
+
+  /** All pages, or those that `leaves` says, are in the store only. */
+  evict(leaves: (page: number) => boolean = () => true): void {
+    for (let page = 0; page < this.pages; page++) if (leaves(page)) this.state[page] = STORED;
+  }
+
+  private carryOutList(): void {
+    const { plan } = this;
+    let at = 0;
+    let mapped = 0;
+    for (; plan.mapAhead && this.mapsAhead && at < plan.listed >> 1; at++) {
+      const page = plan.list[at];
+      if (this.state[page] === RESIDENT) continue;
+      if (this.state[page] !== BUFFERED) break;
+      this.state[page] = RESIDENT;
+      mapped++;
+    }
+    for (let i = 0; i < plan.listed; i++) this.fetch(plan.list[i]);
+    plan.passed = mapped > 0 ? at : 0;
+    this.mappedAhead += mapped;
+    if (plan.passed > 0) this.marker = plan.list[at];
+    this.confirmed = mapped;
+    this.policy.carriedOut?.(plan);
   }
 
   private fetch(page: number): void {
