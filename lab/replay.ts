@@ -2,10 +2,11 @@
 import { DEMAND_FRAMES, EVICTION_FRAMES } from '../src/options.js';
 import { Pager } from '../src/pager.js';
 import { createPrefetcher, DEFAULT_HISTORY, DEFAULT_WINDOW_MAX } from '../src/prefetch/index.js';
-import { Plan, type Prefetcher, type PrefetchOptions } from '../src/prefetch/prefetcher.js';
+import { FaultKind, Plan, type Prefetcher, type PrefetchOptions } from '../src/prefetch/prefetcher.js';
 import { DEFAULT_PREFETCH_BUFFER } from '../src/prefetch-buffer.js';
 import { type PageIndex, pageIndex } from '../src/types.js';
 import { DEFAULT_VICTIM_POLICY } from '../src/victim/index.js';
+import { randomFrom } from './random.js';
 import { ReplayEngine, type Truth } from './replay-engine.js';
 import { STORES, type StoreModel } from './store-model.js';
 import type { Workload } from './workload.js';
@@ -113,6 +114,7 @@ function settle(engine: ReplayEngine, pager: Pager): void {
 /** What the policy was asked, and what came of its answer: as many numbers a call as there are names here. */
 const CALL_WORDS = 11;
 const WARM_CALLS = 50_000;
+const WARM_JUMPS = 0.1;
 const MOST_CALLS = 200_000;
 const ROUNDS = 5;
 
@@ -153,13 +155,23 @@ class Watched implements Prefetcher {
 
 /**
  * Makes the same calls to a policy of its own, again and again. A call costs the least that it ever took: until it is compiled it takes longer, and
- * whenever another program has the processor. @returns ms a call, ascending
+ * whenever another program has the processor. What a trace asks for too seldom to be compiled, other faults, short streams at random places, have
+ * asked for before. @returns ms a call,
+ * ascending
  */
 function timed(make: () => Prefetcher, calls: readonly number[]): number[] {
   const count = Math.min(MOST_CALLS, calls.length / CALL_WORDS);
-  const words = Float64Array.from(calls.slice(0, count * CALL_WORDS));
+  const words = Int32Array.from(calls.slice(0, count * CALL_WORDS));
   const plan = new Plan();
   const times = new Float64Array(count).fill(Infinity);
+  const random = randomFrom(1);
+  const warm = make();
+  plan.regionEnd = WARM_CALLS;
+  for (let call = 0, page = 0; call < WARM_CALLS; call++) {
+    page = random() < WARM_JUMPS ? Math.floor(random() * WARM_CALLS) : page + 1;
+    warm.fault(pageIndex(page), 1, call % 2 === 0 ? FaultKind.miss : FaultKind.evictedHit, 0, plan);
+    if (plan.count > 0) warm.carriedOut?.(plan);
+  }
   const rounds = count === 0 ? 0 : ROUNDS + Math.ceil(WARM_CALLS / count);
   for (let round = 0; round < rounds; round++) {
     const policy = make();

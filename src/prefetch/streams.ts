@@ -42,10 +42,11 @@ const PACE_MAX = 4;
 const CROWD = 0.4;
 /**
  * What a page too many costs: the share of a stream's pages that are not touched, times the others that wait. Below LITTLE_WASTE its pages are mapped
- * ahead; from MUCH_WASTE on no more than FIRST_WINDOW of them are read at a time.
+ * ahead; from MUCH_WASTE on they are read FIRST_WINDOW at a time, when no more than ENOUGH_AHEAD of the last ones are left.
  */
 const LITTLE_WASTE = 0.05;
 const MUCH_WASTE = 0.15;
+const ENOUGH_AHEAD = 8;
 /** Weight of the newest observation in the share of a stream's pages that are touched, and in that of all streams, with which a new one begins. */
 const TOUCH_LEARNING = 1 / 16;
 const COMMON_LEARNING = 1 / 64;
@@ -157,7 +158,8 @@ export class StreamsPrefetcher implements Prefetcher {
     if (kind === FaultKind.miss && steps > 0 && steps <= planned) return this.plan(row, page, 0, 0, 1, streams.sign[row] === Sign.none && this.mapsAhead(row, plan), plan);
     const left = Math.max(0, Math.ceil(steps / streams.pace[row]));
     // Behind what was planned, or in the middle of it with more to come: nothing to read yet.
-    if (steps > planned || (left >= window && !isMarker)) return this.mapAhead(row, plan);
+    const enough = this.wastesLess(MUCH_WASTE, row, plan) ? window : Math.min(window, ENOUGH_AHEAD);
+    if (steps > planned || (left >= enough && !isMarker)) return this.mapAhead(row, plan);
     this.counters.trendsTried++;
     this.counters.trendsFound++;
     const hits = streams.hits[row];
@@ -181,6 +183,7 @@ export class StreamsPrefetcher implements Prefetcher {
     return this.streams.doubt[row] === 0 && this.wastesLess(LITTLE_WASTE, row, plan);
   }
 
+  /** Whether a page too many of this stream costs less than that now. */
   private wastesLess(than: number, row: number, plan: Plan): boolean {
     return (1 - this.streams.touched[row]) * plan.crowd[0] < than;
   }
