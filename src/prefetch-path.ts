@@ -169,7 +169,7 @@ export class PrefetchPath {
     if (plan.mapAhead && this.family.pages.state[page] === State.buffered) this.mapList(thread);
     let count = 0;
     for (let i = 0; i < listed; i++) if (list[i] !== page && this.canBeFetched(list[i])) chosen[count++] = list[i];
-    if (count > 0) this.fetcher.prefetch(chosen, count);
+    plan.fetched = count > 0 ? this.fetcher.prefetch(chosen, count) : 0;
   }
 
   /** As mapAhead, along the first half of the plan's list: the second must be on its way when the thread comes to the marker. */

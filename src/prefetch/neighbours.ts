@@ -6,8 +6,10 @@
  * then, so that what was true once is forgotten.
  */
 const REACH = 8;
-/** A neighbour that followed at least this often is worth its read. */
-const WORTH = 0.3;
+/** A neighbour that followed so much more often than any page does is worth its read. */
+const WORTH = 0.15;
+/** A page of the region so far away is any page: what faulted there not long before did so by chance, as many pages of a small region do. */
+const ANYWHERE = 997;
 const WORDS = 2048;
 /** "Not long before": in this generation of so many faults that no stream explains, or in the one before. */
 const GENERATION_SHIFT = 10;
@@ -27,30 +29,37 @@ export class Neighbours {
   private readonly generation = new Int32Array(WORDS);
   private readonly follows: Int32Array;
   private readonly faults: Int32Array;
+  /** How often a page ANYWHERE away had faulted not long before. */
+  private readonly chance: Int32Array;
   private now = 0;
 
   constructor(rows: number) {
     this.follows = new Int32Array(rows * WIDTH);
     this.faults = new Int32Array(rows);
+    this.chance = new Int32Array(rows);
   }
 
   clear(row: number): void {
     this.faults[row] = 0;
+    this.chance[row] = 0;
     this.follows.fill(0, row * WIDTH, (row + 1) * WIDTH);
   }
 
-  fault(row: number, page: number): void {
+  /** @param first @param end of the region */
+  fault(row: number, page: number, first: number, end: number): void {
     const { follows } = this;
     const base = row * WIDTH + REACH;
     this.now = (this.now + 1) | 0;
     // Bit j: the page at distance j - REACH has faulted of late, so this one is its neighbour at REACH - j.
     for (let seen = this.around(page); seen !== 0; seen &= seen - 1) follows[base + REACH - (31 - Math.clz32(seen & -seen))]++;
+    const far = Math.min(ANYWHERE, (end - first) >> 1);
+    this.chance[row] += this.has(page + far < end ? page + far : page - far);
     this.set(page);
     const faults = ++this.faults[row];
     this.below = 0;
     this.above = 0;
     if (faults < LEAST_FAULTS) return;
-    const enough = faults * WORTH;
+    const enough = faults * WORTH + this.chance[row];
     while (this.above < REACH && follows[base + this.above + 1] >= enough) this.above++;
     while (this.below < REACH && follows[base - this.below - 1] >= enough) this.below++;
     if (faults >= HALVE_AT) this.halve(row);
@@ -64,6 +73,10 @@ export class Neighbours {
     if (shift < 0) bits = (bits << -shift) | (this.recent(word - 1) >>> (32 + shift));
     else if (shift > 0) bits = (bits >>> shift) | (shift > 32 - WIDTH ? this.recent(word + 1) << (32 - shift) : 0);
     return bits & WINDOW & ~(1 << REACH);
+  }
+
+  private has(page: number): number {
+    return (this.recent(page >> 5) >>> (page & 31)) & 1;
   }
 
   private recent(word: number): number {
@@ -88,6 +101,7 @@ export class Neighbours {
 
   private halve(row: number): void {
     this.faults[row] >>= 1;
+    this.chance[row] >>= 1;
     for (let at = row * WIDTH; at < (row + 1) * WIDTH; at++) this.follows[at] >>= 1;
   }
 }

@@ -169,6 +169,10 @@ export class StreamTable {
     this.seen[row] = 0;
   }
 
+  dropAll(): void {
+    for (let row = 0; row < this.used; row++) this.drop(row);
+  }
+
   private take(): number {
     if (this.used < this.rows) return this.used++;
     let oldest = 0;

@@ -50,6 +50,9 @@ const ENOUGH_AHEAD = 8;
 /** Weight of the newest observation in the share of a stream's pages that are touched, and in that of all streams, with which a new one begins. */
 const TOUCH_LEARNING = 1 / 16;
 const COMMON_LEARNING = 1 / 64;
+/** After every so many pages read ahead it is asked whether at least so large a share of them was used. */
+const TRIAL = 1024;
+const LEAST_USE = 0.25;
 const CREDIT = 8;
 const CREDIT_MAX = 32;
 const EARNED = 4;
@@ -74,6 +77,11 @@ export class StreamsPrefetcher implements Prefetcher {
   private readonly credit = new Int32Array(SIGNS).fill(CREDIT);
   private windowMax: number;
   private faults = 0;
+  /** Pages read ahead of late, and how many of these were used. */
+  private fetched = 0;
+  private used = 0;
+  /** Too few were: only what is certain is read. */
+  private isSuspended = false;
   /** The stream that the plan now given is of, and the page it was given at. */
   private planning: number = NONE;
   /** Share of the pages of all streams that are touched. An array for the reason that Plan.crowd is one. */
@@ -101,6 +109,7 @@ export class StreamsPrefetcher implements Prefetcher {
     if (plan.advice === Advice.random) return;
     this.faults = (this.faults + 1) | 0;
     if (this.faults % CREDIT_FAULTS === 0) for (let sign = 0; sign < SIGNS; sign++) if (this.credit[sign] < CREDIT) this.credit[sign]++;
+    this.used += ahead + Number(kind === FaultKind.prefetchHit);
     const threadRow = this.threads.row(thread);
     if (this.threads.isNew) {
       this.ofThread.clear(threadRow);
@@ -118,6 +127,8 @@ export class StreamsPrefetcher implements Prefetcher {
   /** The plan was carried out as far as the region and the frames allow: `plan` says up to where. */
   carriedOut(plan: Plan): void {
     const row = this.planning;
+    this.fetched += plan.fetched;
+    if (this.fetched >= TRIAL) this.judgeAll();
     if (plan.passed > 0 && this.walking !== NONE) this.succession.pass(this.walking, plan);
     if (row === NONE) return;
     const { streams } = this;
@@ -215,6 +226,15 @@ export class StreamsPrefetcher implements Prefetcher {
     this.planning = row;
   }
 
+  /** Where pages are few and touched in no order, chance meets what was read ahead often enough to look like streams. */
+  private judgeAll(): void {
+    const wastes = this.used < this.fetched * LEAST_USE;
+    if (wastes && !this.isSuspended) this.streams.dropAll();
+    this.isSuspended = wastes;
+    this.fetched >>= 1;
+    this.used >>= 1;
+  }
+
   private judge(row: number, pays: boolean, taken: number): void {
     const { streams } = this;
     if (pays) {
@@ -262,16 +282,16 @@ export class StreamsPrefetcher implements Prefetcher {
         sign = together;
       }
     }
-    this.neighbours.fault(regionRow, page);
+    this.neighbours.fault(regionRow, page, plan.regionFirst, plan.regionEnd);
     if (kind !== FaultKind.zero) this.succession.fault(threadRow, page);
     if (plan.advice === Advice.sequential) return this.open(page, thread, 1, 2 * FIRST_WINDOW, Sign.none, plan);
-    if (sign !== Sign.none && (this.credit[sign] > 0 || recent.certain)) {
+    if (sign !== Sign.none && ((this.credit[sign] > 0 && !this.isSuspended) || recent.certain)) {
       if (this.credit[sign] > 0) this.credit[sign]--;
       return this.open(page, thread, recent.stride, FIRST_WINDOW, sign, plan);
     }
     const lastStride = this.lastStride[threadRow];
     this.lastStride[threadRow] = 0;
-    if (lastStride !== 0 && this.credit[Sign.jump] > 0) {
+    if (lastStride !== 0 && this.credit[Sign.jump] > 0 && !this.isSuspended) {
       this.credit[Sign.jump]--;
       return this.open(page, thread, lastStride, Math.max(FIRST_WINDOW, this.lastWindow[threadRow] >> 1), Sign.jump, plan);
     }
@@ -282,7 +302,7 @@ export class StreamsPrefetcher implements Prefetcher {
       return;
     }
     const { below, above } = this.neighbours;
-    if (below + above === 0) return;
+    if (below + above === 0 || this.isSuspended) return;
     plan.stride = 1;
     plan.start = page - below;
     plan.count = below + above + 1;

@@ -55,6 +55,17 @@ test('coverage of 0.80 with noise: a fifth of the accesses go anywhere', () => {
   holds('8 streams', made('interleaved', { streams: 8, noise: 0.2 }), 0.8, 0);
 });
 
+test('on random accesses of a small region, where chance looks like streams, little more is read all the same, and no more stall', () => {
+  for (const pages of [3000, 6000, 10_000]) {
+    const workload = made('random', { pages, touches: 65_536 });
+    for (const local of LOCAL) {
+      const [ours, none] = ['streams', 'none'].map((policy) => replay(workload, { policy, local }));
+      assert.ok(ours.pagesRead <= 1.15 * none.pagesRead, `${pages} pages, ${local * 100} % local: ${ours.pagesRead} for ${none.pagesRead}`);
+      assert.ok(ours.stallNs <= 1.01 * none.stallNs, `${pages} pages, ${local * 100} % local: stall ${ours.stallNs} for ${none.stallNs}`);
+    }
+  }
+});
+
 test('on random accesses at most 2 % more pages are read than without prefetching, and no more stall', () => {
   for (const pattern of ['random', 'zipf'] as const) {
     for (const local of LOCAL) {
