@@ -10,6 +10,7 @@
  *      else the neighbours that usually follow (neighbours.ts). On random access those are none.
  *   4. Where faults of several threads crowd the pager, every page moved costs all of them: then nothing is read far ahead, and only what is all but certain
  *      to be touched is mapped ahead.
+ *   5. Where hardly any of what is read ahead is used, all streams are given up, and only what is certain begins a new one, until that has changed.
  *
  * What the target has said with madvise goes before all of that: RANDOM, nothing is read ahead; SEQUENTIAL, every fault begins a stream.
  */
@@ -84,9 +85,9 @@ export class StreamsPrefetcher implements Prefetcher {
   private isSuspended = false;
   /** The stream that the plan now given is of, and the page it was given at. */
   private planning: number = NONE;
+  private at = 0;
   /** Share of the pages of all streams that are touched. An array for the reason that Plan.crowd is one. */
   private readonly commonTouched = new Float64Array(1).fill(1);
-  private at = 0;
   /** The row of the thread whose chain the plan now given is of. */
   private walking: number = NONE;
 
