@@ -54,6 +54,8 @@ const COMMON_LEARNING = 1 / 64;
 /** After every so many pages read ahead it is asked whether at least so large a share of them was used. */
 const TRIAL = 1024;
 const LEAST_USE = 0.25;
+/** Pages mapped ahead that were still in their frames count as used too, and may be any number. */
+const USED_MOST = 4 * TRIAL;
 const CREDIT = 8;
 const CREDIT_MAX = 32;
 const EARNED = 4;
@@ -110,7 +112,7 @@ export class StreamsPrefetcher implements Prefetcher {
     if (plan.advice === Advice.random) return;
     this.faults = (this.faults + 1) | 0;
     if (this.faults % CREDIT_FAULTS === 0) for (let sign = 0; sign < SIGNS; sign++) if (this.credit[sign] < CREDIT) this.credit[sign]++;
-    this.used += ahead + Number(kind === FaultKind.prefetchHit);
+    this.used = Math.min(USED_MOST, this.used + ahead + Number(kind === FaultKind.prefetchHit));
     const threadRow = this.threads.row(thread);
     if (this.threads.isNew) {
       this.ofThread.clear(threadRow);
