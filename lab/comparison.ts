@@ -20,7 +20,7 @@ export interface Compared {
   /** How many traces there are. */
   readonly seeds: number;
   /** @param seed from 1 on */
-  readonly load: (seed?: number) => Trace;
+  readonly load: (seed: number) => Trace;
 }
 
 export const realTraces = (directory: string): Compared[] =>
@@ -28,7 +28,7 @@ export const realTraces = (directory: string): Compared[] =>
     .sort()
     .map((file) => ({ name: file.replace('.leap.gz', ''), seeds: 1, load: () => readTrace(join(directory, file)) }));
 
-const made = (name: string, pattern: PatternName, options: Partial<PatternOptions> = {}): Compared => ({ name, seeds: SEEDS, load: (seed = 1) => generate(pattern, { ...options, seed }) });
+const made = (name: string, pattern: PatternName, options: Partial<PatternOptions> = {}): Compared => ({ name, seeds: SEEDS, load: (seed) => generate(pattern, { ...options, seed }) });
 
 export const SYNTHETIC: readonly Compared[] = [
   made('sequential', 'sequential'),

@@ -112,7 +112,10 @@ function settle(engine: ReplayEngine, pager: Pager): void {
 }
 
 /** What the policy was asked, and what came of its answer: as many numbers a call as there are names here. */
-const CALL_WORDS = 11;
+const CALL_WORDS = 15;
+/** So many of them are what came of it; and the crowd, which is no whole number, stands in such parts. */
+const OUTCOME_WORDS = 6;
+const CROWD_PARTS = 2 ** 16;
 const WARM_CALLS = 50_000;
 const WARM_JUMPS = 0.1;
 const MOST_CALLS = 200_000;
@@ -138,14 +141,19 @@ class Watched implements Prefetcher {
   }
 
   fault(page: PageIndex, thread: number, kind: number, ahead: number, plan: Plan): void {
-    if (this.keepsCalls) this.calls.push(page, thread, kind, ahead, plan.regionFirst, plan.regionEnd, plan.advice, 0, 0, 0, 0);
+    if (this.keepsCalls) {
+      const { regionFirst, regionEnd, advice, late, crowd } = plan;
+      this.calls.push(page, thread, kind, ahead, regionFirst, regionEnd, advice, Number(late), Math.round(crowd[0] * CROWD_PARTS), 0, 0, 0, 0, 0, 0);
+    }
     this.policy.fault(page, thread, kind, ahead, plan);
-    if (plan.count > 0) this.windows.push([this.engine.accesses, plan.count]);
+    const planned = plan.count + plan.listed;
+    if (planned > 0) this.windows.push([this.engine.accesses, planned]);
   }
 
   carriedOut(plan: Plan): void {
     this.policy.carriedOut?.(plan);
-    if (this.keepsCalls) this.calls.splice(-4, 4, plan.last, plan.fetched, plan.mapped, plan.marker);
+    const { last, fetched, mapped, marker, resident, passed } = plan;
+    if (this.keepsCalls) this.calls.splice(-OUTCOME_WORDS, OUTCOME_WORDS, last, fetched, mapped, marker, resident, passed);
   }
 
   configure(options: PrefetchOptions): void {
@@ -178,13 +186,17 @@ function timed(make: () => Prefetcher, calls: readonly number[]): number[] {
       plan.regionFirst = words[at + 4];
       plan.regionEnd = words[at + 5];
       plan.advice = words[at + 6];
+      plan.late = words[at + 7] === 1;
+      plan.crowd[0] = words[at + 8] / CROWD_PARTS;
       const begin = performance.now();
       policy.fault(pageIndex(words[at]), words[at + 1], words[at + 2], words[at + 3], plan);
-      plan.last = words[at + 7];
-      plan.fetched = words[at + 8];
-      plan.mapped = words[at + 9];
-      plan.marker = words[at + 10];
-      if (plan.count > 0 || plan.mapAhead) policy.carriedOut?.(plan);
+      plan.last = words[at + 9];
+      plan.fetched = words[at + 10];
+      plan.mapped = words[at + 11];
+      plan.marker = words[at + 12];
+      plan.resident = words[at + 13];
+      plan.passed = words[at + 14];
+      if (plan.count > 0 || plan.listed > 0 || plan.mapAhead) policy.carriedOut?.(plan);
       times[call] = Math.min(times[call], performance.now() - begin);
     }
   }

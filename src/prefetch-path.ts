@@ -33,6 +33,8 @@ export class PrefetchPath {
   private readonly plan = new Plan();
   private readonly streams = new Streams();
   private readonly chosen = new Int32Array(PLAN_MAX);
+  /** How many of the pages mapped ahead last had been prefetched; the others had only just been evicted. */
+  private prefetched = 0;
 
   constructor(
     private readonly family: Family,
@@ -109,57 +111,50 @@ export class PrefetchPath {
    * have only just been evicted.
    */
   private mapAhead(page: PageIndex, thread: number, stride: number, region: Region, late: boolean): void {
-    const { family } = this;
-    const { pages } = family;
+    const { plan } = this;
+    const { pages } = this.family;
     const last = region.first + region.count;
     let at: number = page + stride;
-    let mapped = 0;
-    let prefetched = 0;
+    plan.mapped = this.prefetched = 0;
     for (let steps = this.windowMax * STEPS_PER_PAGE; steps > 0 && at >= region.first && at < last; steps--, at += stride) {
       if (pages.state[at] === State.resident) continue;
-      const here = pageIndex(at);
-      if (mapped >= this.windowMax || !this.canBeMapped(here)) break;
-      if (pages.has(here, PageFlag.prefetched)) prefetched++;
-      this.map(here);
-      mapped++;
+      if (plan.mapped >= this.windowMax || !this.mapReady(pageIndex(at))) break;
     }
-    this.marked(thread, at, mapped, prefetched, late);
+    this.marked(thread, at, late);
   }
 
-  /** It stands ready in a frame, nobody waits for it, and there is room for it. */
-  private canBeMapped(page: PageIndex): boolean {
+  /** Maps a page that stands ready in a frame, if nobody waits for it and there is room. */
+  private mapReady(page: PageIndex): boolean {
     const { family } = this;
     const { pages } = family;
-    return pages.state[page] === State.buffered && !pages.has(page, PageFlag.mapping | PageFlag.waiting) && family.room > 0 && family.commands.room >= 2;
-  }
-
-  private map(page: PageIndex): void {
-    const { family } = this;
-    const frame = family.pages.frameOf(page);
+    if (pages.state[page] !== State.buffered || pages.has(page, PageFlag.mapping | PageFlag.waiting) || family.room <= 0 || family.commands.room < 2) return false;
+    if (pages.has(page, PageFlag.prefetched)) this.prefetched++;
+    const frame = pages.frameOf(page);
     family.unlist(frame);
     family.map(page, frame);
     family.counters.mappedAhead++;
+    this.plan.mapped++;
+    return true;
   }
 
   private zeroAhead(page: PageIndex, thread: number, stride: number, count: number, region: Region): void {
-    const { family } = this;
+    const { family, plan } = this;
     const { pages } = family;
     const last = region.first + region.count;
     let at: number = page + stride;
-    let mapped = 0;
-    while (mapped < count && at >= region.first && at < last && pages.state[at] === State.empty && family.room > 1 && family.commands.room > 2) {
+    plan.mapped = this.prefetched = 0;
+    while (plan.mapped < count && at >= region.first && at < last && pages.state[at] === State.empty && family.room > 1 && family.commands.room > 2) {
       const here = pageIndex(at);
       if (pages.has(here, PageFlag.mapping | PageFlag.waiting)) break;
       family.zero(here);
-      mapped++;
+      plan.mapped++;
       at += stride;
     }
-    this.marked(thread, at, mapped, 0, false);
+    this.marked(thread, at, false);
   }
 
-  private marked(thread: number, marker: number, mapped: number, prefetched: number, late: boolean): void {
-    this.streams.set(thread, pageIndex(marker), mapped, prefetched, late);
-    this.plan.mapped = mapped;
+  private marked(thread: number, marker: number, late: boolean): void {
+    this.streams.set(thread, pageIndex(marker), this.plan.mapped, this.prefetched, late);
     this.plan.marker = marker;
   }
 
@@ -176,20 +171,15 @@ export class PrefetchPath {
   private mapList(thread: number): void {
     const { plan } = this;
     const { pages } = this.family;
-    let mapped = 0;
-    let prefetched = 0;
     let at = 0;
+    plan.mapped = this.prefetched = 0;
     for (; at < plan.listed >> 1; at++) {
       const page = pageIndex(plan.list[at]);
-      if (pages.state[page] === State.resident || pages.has(page, PageFlag.mapping)) continue;
-      if (!this.canBeMapped(page)) break;
-      if (pages.has(page, PageFlag.prefetched)) prefetched++;
-      this.map(page);
-      mapped++;
+      if (pages.state[page] !== State.resident && !pages.has(page, PageFlag.mapping) && !this.mapReady(page)) break;
     }
-    if (mapped === 0) return;
+    if (plan.mapped === 0) return;
     plan.passed = at;
-    this.marked(thread, plan.list[at], mapped, prefetched, false);
+    this.marked(thread, plan.list[at], false);
   }
 
   /** In the store, and to be had from there now. */

@@ -90,8 +90,8 @@ export class StreamsPrefetcher implements Prefetcher {
   private at = 0;
   /** Share of the pages of all streams that are touched. An array for the reason that Plan.crowd is one. */
   private readonly commonTouched = new Float64Array(1).fill(1);
-  /** The row of the thread whose chain the plan now given is of. */
-  private walking: number = NONE;
+  /** The row of the thread whose chain the last list is of. */
+  private walking = 0;
 
   constructor(options: PrefetchOptions) {
     this.windowMax = options.windowMax;
@@ -108,7 +108,6 @@ export class StreamsPrefetcher implements Prefetcher {
   fault(page: PageIndex, thread: number, kind: number, ahead: number, plan: Plan): void {
     plan.clear();
     this.planning = NONE;
-    this.walking = NONE;
     if (plan.advice === Advice.random) return;
     this.faults = (this.faults + 1) | 0;
     if (this.faults % CREDIT_FAULTS === 0) for (let sign = 0; sign < SIGNS; sign++) if (this.credit[sign] < CREDIT) this.credit[sign]++;
@@ -129,10 +128,10 @@ export class StreamsPrefetcher implements Prefetcher {
 
   /** The plan was carried out as far as the region and the frames allow: `plan` says up to where. */
   carriedOut(plan: Plan): void {
-    const row = this.planning;
     this.fetched += plan.fetched;
     if (this.fetched >= TRIAL) this.judgeAll();
-    if (plan.passed > 0 && this.walking !== NONE) this.succession.pass(this.walking, plan);
+    if (plan.passed > 0) this.succession.pass(this.walking, plan);
+    const row = this.planning;
     if (row === NONE) return;
     const { streams } = this;
     streams.ahead[row] = plan.mapped;

@@ -68,6 +68,7 @@ export class Succession {
     else if (!this.goOn(row, last, page)) this.leave(row, last, stray, page);
   }
 
+  /** The thread has come to a page that is not on its chain. */
   private leave(row: number, last: number, stray: number, page: PageIndex): void {
     const follower = this.after(last);
     if (stray === NONE) {
@@ -135,9 +136,10 @@ export class Succession {
     this.last[row] = page;
   }
 
+  /** From now on another page follows `last`, if its follower did not come the last time either. */
   private changeOver(last: number, page: number, follower: number): void {
     const at = last & (ENTRIES - 1);
-    if (this.follower[at] < 0) this.set(last, page);
+    if (follower === NONE || this.follower[at] < 0) this.set(last, page); // none: another page has taken the entry meanwhile
     else this.follower[at] = -(follower + 1);
   }
 

@@ -36,10 +36,10 @@ test('a plan never outlives its fault: whatever a policy finds in it, it leaves 
       const page = pageIndex(rng.below(4) === 0 ? rng.below(9999) : step);
       const kind = rng.below(4);
       clean.clear();
-      Object.assign(dirty, { start: 5, stride: 7, count: 9, mapAhead: true });
+      Object.assign(dirty, { start: 5, stride: 7, count: 9, listed: 3, mapAhead: true });
       one.fault(page, 1, kind, 0, clean);
       other.fault(page, 1, kind, 0, dirty);
-      assert.deepEqual([dirty.count, dirty.mapAhead], [clean.count, clean.mapAhead], name);
+      assert.deepEqual([dirty.count, dirty.listed, dirty.mapAhead], [clean.count, clean.listed, clean.mapAhead], name);
       if (clean.count > 0) assert.deepEqual([dirty.start, dirty.stride], [clean.start, clean.stride], name);
     }
   }

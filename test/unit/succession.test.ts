@@ -1,6 +1,7 @@
 /** Walks that come again in the same order, at no stride: what the policy `streams` makes of them, and the chains behind that. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { randomFrom, shuffled } from '../../lab/random.js';
 import { createPrefetcher } from '../../src/prefetch/index.js';
 import { Plan } from '../../src/prefetch/prefetcher.js';
 import { Succession } from '../../src/prefetch/succession.js';
@@ -13,13 +14,10 @@ const PAGES = 1 << 17;
 const APART = 30;
 const MOST = 64;
 
-function shuffled(rng: Rng, count: number): number[] {
-  const order = Array.from({ length: count }, (_, i) => i * APART + rng.below(APART / 2));
-  for (let i = count - 1; i > 0; i--) {
-    const other = rng.below(i + 1);
-    [order[i], order[other]] = [order[other], order[i]];
-  }
-  return order;
+/** `count` pages in no order. */
+function walk(seed: number, count: number): number[] {
+  const random = randomFrom(seed);
+  return [...shuffled(count, random)].map((i) => i * APART + Math.floor(random() * (APART / 2)));
 }
 
 /** Laps of a walk, all of memory evicted before each; misses of each lap. */
@@ -34,17 +32,17 @@ function laps(pager: StreamPager, count: number, order: readonly number[], touch
 
 test('the second lap of a walk in no order is foretold, and its pages are mapped ahead', () => {
   const pager = new StreamPager(createPrefetcher('streams'), PAGES, 8);
-  const [first, second, third] = laps(pager, 3, shuffled(new Rng(1), 4000));
+  const [first, second, third] = laps(pager, 3, walk(1, 4000));
   assert.ok(first > 3950, `${first} misses of the first lap`);
   assert.ok(second < 40 && third < 20, `${second} and ${third} misses of the next laps`);
   const { faults } = pager;
-  laps(pager, 1, shuffled(new Rng(1), 4000));
+  laps(pager, 1, walk(1, 4000));
   assert.ok(pager.faults - faults < 4000 / 8, `${pager.faults - faults} faults of a lap`);
 });
 
 test('where half of the walk is resident, another half each time, the chain steps over it and loses nothing', () => {
   const pager = new StreamPager(createPrefetcher('streams'), PAGES, 8);
-  const order = shuffled(new Rng(2), 4000);
+  const order = walk(2, 4000);
   let misses = 0;
   for (let lap = 0; lap < 8; lap++) {
     const rng = new Rng(lap + 10);
@@ -58,7 +56,7 @@ test('where half of the walk is resident, another half each time, the chain step
 
 test('two threads, each on a walk of its own', () => {
   const pager = new StreamPager(createPrefetcher('streams'), PAGES, 8);
-  const walks = [shuffled(new Rng(3), 2000), shuffled(new Rng(4), 2000).map((page) => page + 64_000)];
+  const walks = [walk(3, 2000), walk(4, 2000).map((page) => page + 64_000)];
   const [, , third] = laps(pager, 3, walks[0].flatMap((page, i) => [page, walks[1][i]]), (page) => pager.touch(page, page < 64_000 ? 1 : 2));
   assert.ok(third < 80, `${third} misses`);
 });
@@ -66,7 +64,7 @@ test('two threads, each on a walk of its own', () => {
 test('a tenth of the touches go anywhere: most of the walk is foretold all the same, and little is read for nothing', () => {
   const rng = new Rng(5);
   const pager = new StreamPager(createPrefetcher('streams'), PAGES, 8);
-  const order = shuffled(rng, 4000);
+  const order = walk(5, 4000);
   const touch = (page: number): void => pager.touch(rng.below(10) === 0 ? rng.below(4000) * APART : page);
   laps(pager, 6, order, touch);
   const { misses, fetched } = pager;
@@ -77,8 +75,8 @@ test('a tenth of the touches go anywhere: most of the walk is foretold all the s
 
 test('a new order takes the place of the old one', () => {
   const pager = new StreamPager(createPrefetcher('streams'), PAGES, 8);
-  laps(pager, 3, shuffled(new Rng(6), 3000));
-  const misses = laps(pager, 6, shuffled(new Rng(7), 3000));
+  laps(pager, 3, walk(6, 3000));
+  const misses = laps(pager, 6, walk(7, 3000));
   assert.ok(misses[5] < 100, `misses of the laps after the change: ${misses}`);
 });
 
@@ -135,38 +133,38 @@ const LOOP = Array.from({ length: 100 }, (_, i) => ((i * 7919) % 10_007) + 1);
 const ahead = (loop: readonly number[], at: number, count: number): number[] => Array.from({ length: count }, (_, i) => loop[(at + 1 + i) % loop.length]);
 
 test('a plan is what followed the last time, deeper and deeper, topped up when half of it is used up', () => {
-  const walk = new Walk();
-  walk.fault(...LOOP, ...LOOP.slice(0, 3));
-  let { at, planned } = walk.untilPlanned(LOOP, 3);
+  const thread = new Walk();
+  thread.fault(...LOOP, ...LOOP.slice(0, 3));
+  let { at, planned } = thread.untilPlanned(LOOP, 3);
   const depths: number[] = [];
   for (let plans = 0; plans < 8; plans++) {
     assert.deepEqual(planned, ahead(LOOP, at, planned.length), `the plan at ${at}`);
     depths.push(planned.length);
     const before = at;
-    ({ at, planned } = walk.untilPlanned(LOOP, at + 1));
+    ({ at, planned } = thread.untilPlanned(LOOP, at + 1));
     assert.ok(at - before >= depths[plans] / 2, `${depths[plans]} pages planned at ${before}, and again at ${at}`);
   }
   assert.deepEqual([depths[0], depths[7]], [4, MOST]);
 });
 
 test('a page that turns up between two others is put in between, and what is resident meanwhile stays on the chain', () => {
-  const walk = new Walk();
+  const thread = new Walk();
   const between = [...LOOP.slice(0, 50), 20_000, ...LOOP.slice(50)];
-  walk.fault(...LOOP, ...between.filter((page) => page !== LOOP[50]));
-  const plans = between.map((page) => walk.fault(page));
+  thread.fault(...LOOP, ...between.filter((page) => page !== LOOP[50]));
+  const plans = between.map((page) => thread.fault(page));
   const plan = plans.find((pages) => pages.includes(LOOP[49]) && pages.includes(LOOP[51]));
   assert.ok(plan !== undefined);
   assert.deepEqual(plan.slice(plan.indexOf(LOOP[49])).slice(0, 4), between.slice(49, 53));
 });
 
 test('of what was mapped ahead the thread is not seen: it is planned on from there', () => {
-  const walk = new Walk();
-  walk.fault(...LOOP, ...LOOP.slice(0, 60));
-  const { at, planned } = walk.untilPlanned(LOOP, 60);
+  const thread = new Walk();
+  thread.fault(...LOOP, ...LOOP.slice(0, 60));
+  const { at, planned } = thread.untilPlanned(LOOP, 60);
   assert.ok(planned.length >= 16);
-  walk.pass(8);
+  thread.pass(8);
   const marker = at + 9;
-  const next = walk.fault(LOOP[marker % LOOP.length]);
+  const next = thread.fault(LOOP[marker % LOOP.length]);
   assert.deepEqual(next, ahead(LOOP, marker, next.length));
   assert.ok(next.length > 0);
 });
