@@ -74,6 +74,7 @@ export class PrefetchPath {
     plan.advice = regions.adviceOf(page);
     plan.late = this.streams.late;
     this.policy.fault(page, thread, kind, confirmed, plan);
+    if (plan.streamed) family.victims.streamed(page);
     if ((plan.count <= 0 && plan.listed === 0 && !plan.mapAhead) || family.detaching) return;
     plan.last = plan.start + plan.stride * (plan.count - 1);
     plan.fetched = plan.count;

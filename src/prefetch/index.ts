@@ -11,7 +11,7 @@ import { StridePrefetcher } from './stride.js';
 export const PREFETCHERS = ['streams', 'leap', 'leap-kernel', 'readahead', 'stride', 'next-n', 'none'] as const;
 export type PrefetcherName = (typeof PREFETCHERS)[number];
 
-export const DEFAULT_PREFETCHER: PrefetcherName = 'leap';
+export const DEFAULT_PREFETCHER: PrefetcherName = 'streams';
 export const DEFAULT_HISTORY = 32;
 /** Four times the window of the paper (8): with map-ahead the window is also how many pages one fault brings. */
 export const DEFAULT_WINDOW_MAX = 32;

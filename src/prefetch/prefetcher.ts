@@ -38,6 +38,11 @@ export class Plan {
    * list the first half.
    */
   mapAhead = false;
+  /**
+   * The faulting page is one of many that a stream passes one by one: its thread, once it has gone on, will not want it before the stream comes by again.
+   * The victim policy is told (VictimPolicy.streamed).
+   */
+  streamed = false;
   /** Instead of a stride: the pages that are wanted next, in their order, wherever they are; the first `listed` of these. Then `count` is 0. */
   readonly list = new Int32Array(LIST_MOST);
   listed = 0;
@@ -75,6 +80,7 @@ export class Plan {
     this.passed = 0;
     this.resident = 0;
     this.mapAhead = false;
+    this.streamed = false;
   }
 }
 

@@ -4,17 +4,21 @@
  *     near    three in a line, P, P-d, P-2d, d at most NEAR pages; faults in other neighbourhoods may have come between
  *     far     the same one right after the other, whatever d
  *     loose   three that go the same way in steps of at most LOOSE pages: a stream that jumps over pages that are resident
+ *     known   two that lie a few strides apart, of the stride that the owner has gone by before: it does so elsewhere, over pages that are resident
  *     jump    not found here: the thread has left a stream that paid, and may go on elsewhere as it did there
  *
  * A neighbourhood is a block of NEAR pages of one owner (a thread, or a region for all of its threads); a direct-mapped table holds those of late. A
  * line that crosses into the next block takes its entry with it. A handful of steps a fault, whatever the pattern.
  */
-export const Sign = { none: 0, near: 1, far: 2, loose: 3, jump: 4 } as const;
-export const SIGNS = 5;
+export const Sign = { none: 0, near: 1, far: 2, loose: 3, jump: 4, known: 5 } as const;
+export const SIGNS = 6;
 
 const NEAR_SHIFT = 6;
 const NEAR = 1 << NEAR_SHIFT;
-const LOOSE = 8;
+/** Steps of at most so many pages are loose ones. */
+export const LOOSE = 8;
+/** So many of its strides lie between two faults of a known stride at most. */
+const KNOWN_STEPS = 4;
 /** Chance makes such lines too, given time: they have to come so many times as fast. */
 const LOOSE_HASTE = 4;
 const ENTRIES = 1024;
@@ -53,20 +57,23 @@ export class RecentFaults {
     this.repeatsOf[row] = 0;
   }
 
-  /** Looks for a stream that `page` continues, and remembers it. @param now the number of the fault  @returns the sign */
-  search(row: number, owner: number, page: number, now: number): number {
+  /**
+   * Looks for a stream that `page` continues, and remembers it.
+   * @param now the number of the fault @param known a stride of the owner's streams, 0: none @returns the sign
+   */
+  search(row: number, owner: number, page: number, now: number, known: number): number {
     this.sign = Sign.none;
     this.certain = false;
     const delta = page - this.lastOf[row];
     this.repeatsOf[row] = delta === this.deltaOf[row] ? Math.min(2, this.repeatsOf[row] + 1) : 0;
     this.lastOf[row] = page;
     this.deltaOf[row] = delta;
-    this.searchNear(owner, page, now);
+    this.searchNear(owner, page, now, known);
     if (this.sign === Sign.near || this.repeatsOf[row] === 0 || delta === 0) return this.sign;
     return this.found(Sign.far, delta, this.repeatsOf[row] > 1);
   }
 
-  private searchNear(owner: number, page: number, now: number): void {
+  private searchNear(owner: number, page: number, now: number, known: number): void {
     const { last, delta, repeats, time } = this;
     const block = page >> NEAR_SHIFT;
     const here = entryOf(owner, block);
@@ -82,7 +89,10 @@ export class RecentFaults {
       const same = step === before;
       const count = same ? Math.min(2, repeats[at] + 1) : 0;
       if (same) this.found(Sign.near, step, count > 1);
-      else if (step * before > 0 && Math.abs(step) <= LOOSE && Math.abs(before) <= LOOSE && (now - time[at]) * LOOSE_HASTE <= this.memory) this.found(Sign.loose, Math.sign(step) * commonDivisor(step, before), false);
+      else if ((now - time[at]) * LOOSE_HASTE <= this.memory) {
+        if (step * before > 0 && Math.abs(step) <= LOOSE && Math.abs(before) <= LOOSE) this.found(Sign.loose, Math.sign(step) * commonDivisor(step, before), false);
+        else if (known !== 0 && step % known === 0 && step * known > 0 && Math.abs(step) <= KNOWN_STEPS * Math.abs(known)) this.found(Sign.known, known, false);
+      }
       if (at !== here) this.block[at] = -1;
       at = here;
       delta[at] = step;

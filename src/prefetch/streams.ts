@@ -18,7 +18,7 @@ import { Advice } from '../regions.js';
 import { NONE, type PageIndex } from '../types.js';
 import { Neighbours } from './neighbours.js';
 import { FaultKind, LIST_MOST, type Plan, type PrefetchCounters, type Prefetcher, type PrefetchOptions } from './prefetcher.js';
-import { RecentFaults, Sign, SIGNS } from './recent.js';
+import { LOOSE, RecentFaults, Sign, SIGNS } from './recent.js';
 import { StreamTable } from './stream-table.js';
 import { Succession } from './succession.js';
 import { ThreadTable } from './threads.js';
@@ -31,6 +31,8 @@ const ROWS = 64;
 const MEMORY = 4;
 const FIRST_WINDOW = 4;
 const LAST_FAILURE = 2;
+/** A stream whose window has come to so many pages is no chance: its thread may go by its stride again. */
+const KNOWN_WINDOW = 16;
 /** After a marker was not touched, so many faults are to be seen one by one. */
 const DOUBT = 4;
 /** The most windows that are on their way behind the one that is being used. */
@@ -43,11 +45,12 @@ const PACE_MAX = 4;
 const CROWD = 0.4;
 /**
  * What a page too many costs: the share of a stream's pages that are not touched, times the others that wait. Below LITTLE_WASTE its pages are mapped
- * ahead; from MUCH_WASTE on they are read FIRST_WINDOW at a time, when no more than ENOUGH_AHEAD of the last ones are left.
+ * ahead; from MUCH_WASTE on they are read no more than WASTEFUL_WINDOW at a time, when no more of the last ones are left than that, and each is a
+ * victim once the stream has passed it.
  */
 const LITTLE_WASTE = 0.05;
 const MUCH_WASTE = 0.15;
-const ENOUGH_AHEAD = 8;
+const WASTEFUL_WINDOW = 8;
 /** Weight of the newest observation in the share of a stream's pages that are touched, and in that of all streams, with which a new one begins. */
 const TOUCH_LEARNING = 1 / 16;
 const COMMON_LEARNING = 1 / 64;
@@ -75,6 +78,8 @@ export class StreamsPrefetcher implements Prefetcher {
   /** The stride and window of the stream that the thread was on last, if that paid; 0: none. */
   private readonly lastStride = new Int32Array(ROWS);
   private readonly lastWindow = new Int32Array(ROWS);
+  /** The stride of the last stream of the thread that paid and was too wide to be found where pages are resident; 0: none. */
+  private readonly knownStride = new Int32Array(ROWS);
   private readonly ofThread: RecentFaults;
   private readonly ofRegion: RecentFaults;
   private readonly credit = new Int32Array(SIGNS).fill(CREDIT);
@@ -117,12 +122,16 @@ export class StreamsPrefetcher implements Prefetcher {
       this.ofThread.clear(threadRow);
       this.succession.clear(threadRow);
       this.lastStride[threadRow] = 0;
+      this.knownStride[threadRow] = 0;
     }
     const stream = this.streams.match(page, thread);
     if (stream === NONE) return this.begin(page, thread, threadRow, kind, plan);
     this.follow(stream, page, kind, ahead, plan);
     const paid = this.streams.stride[stream] !== 0 && this.streams.sign[stream] === Sign.none;
-    this.lastStride[threadRow] = paid ? this.streams.stride[stream] : 0;
+    plan.streamed = paid && this.streams.failures[stream] === 0 && !this.wastesLess(MUCH_WASTE, stream, plan);
+    const stride = paid ? this.streams.stride[stream] : 0;
+    if (Math.abs(stride) > LOOSE && this.streams.window[stream] >= KNOWN_WINDOW) this.knownStride[threadRow] = stride;
+    this.lastStride[threadRow] = stride;
     this.lastWindow[threadRow] = this.streams.window[stream];
   }
 
@@ -171,7 +180,7 @@ export class StreamsPrefetcher implements Prefetcher {
     if (kind === FaultKind.miss && steps > 0 && steps <= planned) return this.plan(row, page, 0, 0, 1, streams.sign[row] === Sign.none && this.mapsAhead(row, plan), plan);
     const left = Math.max(0, Math.ceil(steps / streams.pace[row]));
     // Behind what was planned, or in the middle of it with more to come: nothing to read yet.
-    const enough = this.wastesLess(MUCH_WASTE, row, plan) ? window : Math.min(window, ENOUGH_AHEAD);
+    const enough = this.wastesLess(MUCH_WASTE, row, plan) ? window : Math.min(window, WASTEFUL_WINDOW);
     if (steps > planned || (left >= enough && !isMarker)) return this.mapAhead(row, plan);
     this.counters.trendsTried++;
     this.counters.trendsFound++;
@@ -253,7 +262,7 @@ export class StreamsPrefetcher implements Prefetcher {
     const stride = streams.stride[row];
     plan.stride = stride;
     plan.start = page + stride * (steps + 1);
-    const window = trusted || this.wastesLess(MUCH_WASTE, row, plan) ? streams.window[row] : Math.min(streams.window[row], FIRST_WINDOW);
+    const window = trusted || this.wastesLess(MUCH_WASTE, row, plan) ? streams.window[row] : Math.min(streams.window[row], WASTEFUL_WINDOW);
     const lead = trusted ? streams.lead[row] : 1;
     const wanted = lead > 1 ? Math.max(windows * window, (lead + 1) * window - 1 - left) : windows * window;
     plan.count = Math.max(0, Math.min(wanted, (lead + 1) * this.windowMax - left));
@@ -276,9 +285,9 @@ export class StreamsPrefetcher implements Prefetcher {
     } else if (this.regionThread[regionRow] !== thread) this.shared[regionRow] = 1;
     this.regionThread[regionRow] = thread;
     let recent = ofThread;
-    let sign = ofThread.search(threadRow, thread, page, this.faults);
+    let sign = ofThread.search(threadRow, thread, page, this.faults, this.knownStride[threadRow]);
     if (this.shared[regionRow] === 1) {
-      const together = ofRegion.search(regionRow, plan.regionFirst, page, this.faults);
+      const together = ofRegion.search(regionRow, plan.regionFirst, page, this.faults, 0);
       if (sign === Sign.none) {
         recent = ofRegion;
         sign = together;

@@ -17,6 +17,8 @@ export class FifoPolicy implements VictimPolicy {
     if (this.lists.listOf(page) < 0) this.lists.push(RESIDENT, page);
   }
 
+  streamed(): void {}
+
   removed(page: PageIndex): void {
     if (this.lists.listOf(page) >= 0) this.lists.remove(page);
   }

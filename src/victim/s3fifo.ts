@@ -35,6 +35,8 @@ export class S3FifoPolicy implements VictimPolicy {
     lists.push(remembered ? MAIN : SMALL, page);
   }
 
+  streamed(): void {}
+
   removed(page: PageIndex): void {
     if (this.lists.listOf(page) >= 0) this.lists.remove(page);
     this.ghost[page] = 0;

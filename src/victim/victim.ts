@@ -11,6 +11,8 @@ export interface VictimPolicy {
   reserve(pages: number): void;
   /** The page has become resident. `ahead`: mapped before it was touched. */
   inserted(page: PageIndex, ahead: boolean): void;
+  /** The page that is about to become resident is one that a stream passes: when its thread has gone on, nobody wants it before the stream comes by again. */
+  streamed(page: PageIndex): void;
   /** The page has left memory otherwise than by `next` (removed, unmapped, moved away). Idempotent. */
   removed(page: PageIndex): void;
   /**

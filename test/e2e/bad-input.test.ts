@@ -117,7 +117,7 @@ test('leapctl says in one line what is wrong, and codes it', { skip, timeout }, 
   refused(2, /prefetch-buffer: 100000 is above the (\d+) frames .*; give at most \1, or start leapd with/, 'set', pid, 'prefetch=none', 'prefetch-buffer=100000', ...where);
   refused(2, /local-memory: 1\.0 TiB is above the size of process \d+: it has [\d.]+ MiB that can be paged/, 'set', pid, 'prefetch=none', 'local-memory=1T', ...where);
   refused(2, /local-memory: 4\.0 KiB is too little; give at least 64\.0 KiB/, 'set', pid, 'local-memory=4K', ...where);
-  assert.equal((JSON.parse(run('stats', pid, '--json', ...where).out) as { prefetch: string }).prefetch, 'leap', 'a set with one wrong value changes nothing');
+  assert.equal((JSON.parse(run('stats', pid, '--json', ...where).out) as { prefetch: string }).prefetch, 'streams', 'a set with one wrong value changes nothing');
   const set = run('set', pid, 'prefetch=none', 'local-memory=1M', 'prefetch-buffer=32', '--json', ...where);
   assert.equal(set.code, 0, set.lines.join(' '));
   const { prefetch, localLimitPages, prefetchBuffer } = JSON.parse(set.out) as Record<string, unknown>;

@@ -34,7 +34,7 @@ test('leapctl record writes a whole trace of the faults, exact or not, and leap-
   assert.ok(trace.length > 100 && trace.about['exact'] === 'yes' && trace.regions.length > 0);
   // What the buffer held before is used up; nothing is prefetched meanwhile.
   assert.ok(trace.kind.filter((kind) => kind === FaultKind.prefetchHit).length <= Number(tiny['prefetch-buffer']));
-  assert.equal((await leapd.stats())['prefetch'] as unknown, 'leap'); // as before
+  assert.equal((await leapd.stats())['prefetch'] as unknown, 'streams'); // as before
   const replayed = spawnSync(process.execPath, [labPath, 'replay', out, '--policies', 'ours,none', '--local', '25%', '--json'], { encoding: 'utf8', timeout: 30_000 });
   assert.equal(replayed.status, 0, replayed.stderr);
   assert.equal((JSON.parse(replayed.stdout) as { traces: { results: unknown[] }[] }).traces[0]?.results.length, 2);
@@ -73,7 +73,7 @@ test('a recording is stopped from another shell: both leapctls say what it holds
   const stop = ['record', String(leapd.target), '--stop', '--json', '--control', leapd.control];
   const stopped = leapctl(...stop);
   assert.equal(stopped.status, 0, stopped.stderr);
-  assert.equal(await prefetchOf(leapd), 'leap');
+  assert.equal(await prefetchOf(leapd), 'streams');
   const { path, faults, endedEarly } = JSON.parse(stopped.stdout) as Record<string, unknown>;
   const trace = readTrace(out);
   assert.deepEqual([path, faults, endedEarly, trace.cutOff], [out, trace.length, '', false]);
@@ -88,7 +88,7 @@ test('a recording ends with the leapctl that was killed: the trace is whole, the
   const { leapd, out, recorder } = await recording(t, 'orphan.leap', '--seconds', '600');
   recorder.kill('SIGKILL');
   await endOfRecording(leapd);
-  assert.equal(await prefetchOf(leapd), 'leap');
+  assert.equal(await prefetchOf(leapd), 'streams');
   assert.equal(readTrace(out).cutOff, false);
   assert.ok(leapd.log.some(({ endedEarly }) => endedEarly === 'who asked for it has gone'), leapd.tail());
 });
@@ -97,14 +97,14 @@ test('leapd itself ends a recording when its time is up, whoever waits for it; C
   const { scene, leapd, recorder } = await recording(t, 'interrupted.leap', '--seconds', '600');
   recorder.kill('SIGINT');
   assert.equal(describeExit(await recorder.end(END_MS)), 'code 0', recorder.tail());
-  assert.equal(await prefetchOf(leapd), 'leap');
+  assert.equal(await prefetchOf(leapd), 'streams');
 
   const out = join(scene.directory, 'timed.leap');
   const ask = (seconds: string): Promise<unknown> => call({ socket: leapd.control, command: 'record', arguments: { out, seconds, exact: 'yes' } });
   await assert.rejects(ask('soon'), /--seconds: "soon" is no time/);
   await ask('0.5'); // and leaves it at that
   assert.equal(await prefetchOf(leapd), 'none');
-  await poll('the former prefetcher', END_MS, async () => ((await prefetchOf(leapd)) === 'leap' ? true : undefined));
+  await poll('the former prefetcher', END_MS, async () => ((await prefetchOf(leapd)) === 'streams' ? true : undefined));
   assert.equal(readTrace(out).cutOff, false);
 });
 

@@ -18,6 +18,7 @@ export class WildPrefetcher implements Prefetcher {
     const anyPage = (): number => (random.chance(0.8) ? page + random.between(-20, 20) : random.between(-1, FAR));
     plan.clear();
     plan.mapAhead = random.chance(0.5);
+    plan.streamed = random.chance(0.3);
     plan.stride = random.pick([1, -1, 2, 10, -7, 1000]);
     if (random.chance(0.4)) {
       plan.listed = random.below(LIST_MOST + 1);

@@ -23,7 +23,7 @@ test('what is not given has its documented value', () => {
     swapFile: '/var/tmp/leap-1234.swap',
     allowPinned: false,
     force: false,
-    prefetch: 'leap',
+    prefetch: 'streams',
     history: 32,
     windowMax: 32,
     prefetchBuffer: 8000,

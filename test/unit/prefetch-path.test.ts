@@ -1,8 +1,10 @@
 /** What a prefetcher is told of the plans it made. */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { mock, test } from 'node:test';
 import { Pager } from '../../src/pager.js';
 import type { Plan, Prefetcher } from '../../src/prefetch/prefetcher.js';
+import { ReturnsPolicy } from '../../src/victim/returns.js';
+import type { PageIndex } from '../../src/types.js';
 import { FRAMES, pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 
@@ -100,4 +102,40 @@ test('of listed pages those in the store are read, each once; what stands ready 
   assert.deepEqual(lister.faults.at(-1), [wanted[4], 3], 'the fault at the marker confirms the three before it');
   assert.equal(pager.stats().prefetchHits, 5);
   pager.checkInvariants();
+});
+
+test('the victim policy is told of a streamed page before it comes, and of no other', () => {
+  let touched = PAGES - 1;
+  const engine = new PlainEngine(PAGES, FRAMES, () => touched, () => false);
+  const pager = new Pager(engine, pagerOptions({ victims: 'returns' }));
+  pager.attach();
+  for (let turn = 0; turn < 1000; turn++) pager.step(0);
+  const out = [...engine.present.keys()].filter((page) => engine.present[page] === 0).slice(0, 6);
+  const policy = {
+    name: 'teller',
+    counters: { trendsFound: 0, trendsTried: 0 },
+    configure: () => {},
+    fault: (page: number, _thread: number, _kind: number, _ahead: number, plan: Plan) => {
+      plan.streamed = out.indexOf(page) % 2 === 0;
+    },
+  };
+  pager.setPrefetch(policy);
+  const told: string[] = [];
+  const { streamed, inserted } = ReturnsPolicy.prototype;
+  const watches = [
+    mock.method(ReturnsPolicy.prototype, 'streamed', function (this: ReturnsPolicy, page: PageIndex) {
+      told.push(`streamed ${page}`);
+      streamed.call(this, page);
+    }),
+    mock.method(ReturnsPolicy.prototype, 'inserted', function (this: ReturnsPolicy, page: PageIndex) {
+      told.push(`inserted ${page}`);
+      inserted.call(this, page);
+    }),
+  ];
+  for (const page of out) {
+    touched = page;
+    for (let turn = 0; turn < 10; turn++) pager.step(0);
+  }
+  for (const watch of watches) watch.mock.restore();
+  assert.deepEqual(told, out.flatMap((page, i) => [...(i % 2 === 0 ? [`streamed ${page}`] : []), `inserted ${page}`]));
 });

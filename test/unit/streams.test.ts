@@ -49,6 +49,20 @@ test('a stream of which only every third page is touched becomes a stream of str
   assert.ok(pager.fetched < 64 + 1000 + 300, `${pager.fetched} pages fetched for ${64 + 979} touched`);
 });
 
+test('a thread that has gone by strides does so elsewhere: two faults tell, though pages between are resident and others came between', () => {
+  const skips = [2, 1, 3, 1, 2, 4, 1, 3, 2, 1, 4, 2, 3, 1];
+  for (const stride of [10, -30]) {
+    const pager = misses((i) => 100_000 + i * stride, 200);
+    const before = pager.misses;
+    let at = 180_000;
+    for (let i = 0; i < 100; i++) {
+      if (i < 8) pager.touch(5000 + i * 977); // each where the thread might have gone on
+      pager.touch((at += stride * skips[i % skips.length]));
+    }
+    assert.ok(pager.misses - before <= 8 + 4, `stride ${stride}: ${pager.misses - before} misses`);
+  }
+});
+
 test('random faults bring next to nothing, and a stream after them is found within a few', () => {
   const rng = new Rng(11);
   const pager = new StreamPager(createPrefetcher('streams'), 1 << 18);
@@ -75,27 +89,27 @@ test('what follows at random distances nearby is learnt, and forgotten again', (
   assert.ok(pager.hits > touched / 3, `${pager.hits} hits of ${touched}`);
 });
 
-/** Mapped ahead of a stream of which one touch in five goes elsewhere, with so many others waiting at each fault; and its largest plan, once it is known. */
-function noisy(crowd: number, noise: number): { mapped: number; largest: number; hits: number } {
+/** Of a stream of which so many touches go elsewhere, with so many others waiting at each fault, once it is known: what is mapped ahead, its largest plan, ... */
+function noisy(crowd: number, noise: number): { mapped: number; largest: number; hits: number; streamed: number } {
   const rng = new Rng(17);
   const pager = new StreamPager(createPrefetcher('streams'), 1 << 18);
   pager.crowd = crowd;
   const touch = (i: number): void => pager.touch(rng.below(1000) < noise * 1000 ? 100_000 + rng.below(100_000) : i);
   for (let i = 0; i < 4000; i++) touch(i);
   const before = pager.mappedAhead;
-  const hits = pager.hits;
+  const { hits, streamed } = pager;
   pager.largestPlan = 0;
   for (let i = 4000; i < 8000; i++) touch(i);
-  return { mapped: pager.mappedAhead - before, largest: pager.largestPlan, hits: pager.hits - hits };
+  return { mapped: pager.mappedAhead - before, largest: pager.largestPlan, hits: pager.hits - hits, streamed: pager.streamed - streamed };
 }
 
-test('where threads crowd the pager, a stream with holes is read ahead in small pieces and not mapped ahead; alone, and without holes, it is', () => {
+test('where threads crowd the pager, a stream with holes is read ahead in small pieces, not mapped ahead, and its pages are said to be passed; alone, and without holes, it is mapped', () => {
   const alone = noisy(0, 0.2);
-  assert.ok(alone.mapped > 1500 && alone.largest >= 16, JSON.stringify(alone));
+  assert.ok(alone.mapped > 1500 && alone.largest >= 16 && alone.streamed === 0, JSON.stringify(alone));
   const crowded = noisy(3, 0.2);
-  assert.ok(crowded.mapped < 100 && crowded.largest <= 8 && crowded.hits > 2800, JSON.stringify(crowded));
+  assert.ok(crowded.mapped < 100 && crowded.largest <= 8 && crowded.hits > 2800 && crowded.streamed > 2800 && crowded.streamed < 3400, JSON.stringify(crowded));
   const whole = noisy(3, 0);
-  assert.ok(whole.mapped > 3700 && whole.largest >= 32, JSON.stringify(whole));
+  assert.ok(whole.mapped > 3700 && whole.largest >= 32 && whole.streamed === 0, JSON.stringify(whole));
 });
 
 test('madvise: RANDOM reads nothing ahead, SEQUENTIAL does from the first fault on', () => {

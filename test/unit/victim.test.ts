@@ -36,6 +36,7 @@ for (const name of VICTIM_POLICIES) {
       for (let step = 0; step < 600; step++) {
         const page = rng.below(pages);
         const at = `seed ${seed} step ${step}`;
+        if (rng.below(4) === 0) policy.streamed(pageIndex(page)); // also one that is resident, or does not come
         switch (rng.below(8)) {
           case 0:
           case 1:
@@ -99,6 +100,7 @@ test('no policy allocates after reserve', () => {
     policy.reserve(5000);
     const grown = heapGrowth(() => {
       for (let i = 0; i < pages.length; i++) {
+        if (i % 3 === 0) policy.streamed(pageIndex(pages[i]));
         policy.inserted(pageIndex(pages[i]), false);
         if (i % 16 === 0) policy.next(16, out);
         if (i % 100 === 0) policy.removed(pageIndex(pages[i]));
@@ -109,7 +111,7 @@ test('no policy allocates after reserve', () => {
 });
 
 /** Touches that fault, of a pattern that runs with `local` pages resident. The policy is told of faults only. */
-function faults(policy: VictimPolicy, pages: number, local: number, touches: number, next: () => number, after = 0): number {
+function faults(policy: VictimPolicy, pages: number, local: number, touches: number, next: () => number, after = 0, streamed = false): number {
   const resident = new Uint8Array(pages);
   const out = new Int32Array(16);
   let residents = 0;
@@ -120,6 +122,7 @@ function faults(policy: VictimPolicy, pages: number, local: number, touches: num
     if (resident[page] === 1) continue;
     if (i >= pages + after) count++;
     resident[page] = 1;
+    if (streamed && i >= pages) policy.streamed(pageIndex(page));
     policy.inserted(pageIndex(page), false);
     if (++residents <= local) continue;
     const got = policy.next(16, out);
@@ -171,6 +174,31 @@ test('returns: what was hot once is given up. The hot set moves again and again;
   assert.ok(againstFifo(0.25, 8 * PAGES, 0, (rng) => () => rng.below(PAGES)) < 1.02);
   let sweep = 0;
   assert.ok(againstFifo(0.5, 8 * PAGES, 0, () => () => sweep++ % PAGES) <= 1);
+});
+
+test('returns: what a stream passes leaves soon, and more of its loop stays', () => {
+  const sweep = (streamed: boolean): number => {
+    let at = 0;
+    return faults(createVictimPolicy('returns'), PAGES, PAGES / 2, 4 * PAGES, () => at++ % PAGES, 0, streamed);
+  };
+  const [told, untold] = [sweep(true), sweep(false)];
+  assert.ok(told < 0.93 * untold, `${told} faults, ${untold} without a word`);
+});
+
+test('returns: what a stream passes leaves soon, but not at once: many threads are each on a page', () => {
+  const policy = createVictimPolicy('returns');
+  policy.reserve(1000);
+  const out = new Int32Array(1);
+  let soon = 0;
+  for (let page = 0; page < 1000; page++) {
+    policy.streamed(pageIndex(page));
+    policy.inserted(pageIndex(page), false);
+    if (page < 300) continue;
+    assert.equal(policy.next(1, out), 1);
+    assert.ok(page - out[0] >= 64, `page ${out[0]} of ${page}`);
+    soon += Number(page - out[0] < 80);
+  }
+  assert.ok(soon > 500, `${soon} of 700 victims had been passed of late`);
 });
 
 test('returns: the same events give the same victims', () => {

@@ -16,6 +16,8 @@ export class StreamPager {
   fetched = 0;
   mappedAhead = 0;
   largestPlan = 0;
+  /** Faults that were said to be a stream's that passes its pages one by one. */
+  streamed = 0;
   /** Others that wait at each fault. */
   crowd = 0;
   private readonly state: Uint8Array;
@@ -57,6 +59,7 @@ export class StreamPager {
     this.policy.fault(pageIndex(page), thread, kind, ahead, this.plan);
     this.largestPlan = Math.max(this.largestPlan, this.plan.count);
     this.largestPlan = Math.max(this.largestPlan, this.plan.listed);
+    this.streamed += Number(this.plan.streamed);
     if (this.plan.listed > 0) this.carryOutList();
     else if (this.plan.mapAhead && this.mapsAhead) this.mapAhead(page);
     for (let i = 0, at = this.plan.start; i < this.plan.count; i++, at += this.plan.stride) this.fetch(at);
