@@ -8,8 +8,8 @@
  *      of line has a credit: a new stream costs one, a stream that pays earns some. Where lines keep coming to nothing, only four in a line will do.
  *   3. A fault that begins no stream brings the pages that followed it the last time (succession.ts), where a thread's walk comes again in the same order;
  *      else the neighbours that usually follow (neighbours.ts). On random access those are none.
- *   4. Where faults of several threads crowd the pager, every page moved costs all of them: then nothing is read far ahead, and only what is all but certain
- *      to be touched is mapped ahead.
+ *   4. Where faults of several threads crowd the pager, every page moved costs all of them: then nothing is read far ahead, only what is all but certain
+ *      to be touched is mapped ahead, and what a stream with holes has passed is to leave first.
  *   5. Where hardly any of what is read ahead is used, all streams are given up, and only what is certain begins a new one, until that has changed.
  *
  * What the target has said with madvise goes before all of that: RANDOM, nothing is read ahead; SEQUENTIAL, every fault begins a stream.

@@ -58,7 +58,7 @@ const DOUBT = 0.01;
  */
 const LATE = 3;
 const NEW_END = 7;
-/** What to believe before anything was seen: a page that came back after d evictions will be back within the horizon h with a chance of h / d. */
+/** What to believe before anything was seen: a page that came back after d evictions will be back within the horizon h with a chance of h / d; streams are long. */
 const PRIOR_RATES = [0.01, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64];
 
 /** What each arm's weight is multiplied by for that. */
