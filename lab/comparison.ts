@@ -1,4 +1,4 @@
-/** The traces that policies are compared on: the fixtures in test/traces, and synthetic ones. docs/prefetch.md and the goals in test/unit/lab.test.ts stand on them. */
+/** The traces that policies are compared on: the fixtures in test/traces, and synthetic ones. docs/prefetch.md and the goals in test/unit/stall.test.ts stand on them. */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Trace } from '../src/trace/format.js';

@@ -72,9 +72,11 @@ async function nodeTests(stage: string, way: Way, wanted: readonly string[]): Pr
   // From the sources: what was compiled from a file that is gone now must not run.
   const names = readdirSync(sources).flatMap((name) => (name.endsWith('.test.ts') ? name.slice(0, -'.test.ts'.length) : []));
   const chosen = names.filter((name) => wanted.length === 0 || wanted.some((begin) => name.startsWith(begin))).sort();
-  for (let at = 0; at < chosen.length; at += way.together) {
-    await Promise.all(chosen.slice(at, at + way.together).map((name) => nodeTest(`${stage}/${name}`, `${directory}${name}.test.js`, way)));
-  }
+  const left = chosen.values();
+  const runLeft = async (): Promise<void> => {
+    for (const name of left) await nodeTest(`${stage}/${name}`, `${directory}${name}.test.js`, way);
+  };
+  await Promise.all(Array.from({ length: way.together }, runLeft));
 }
 
 async function nodeTest(name: string, file: string, { minutes, figures = false }: Way): Promise<void> {

@@ -32,6 +32,15 @@ if printf '#include <rdma/rdma_cma.h>\n#include <infiniband/verbs.h>\n' | $cxx -
 fi
 failed=0
 
+# Both variants are built side by side, and run one after the other.
+if [ "$build $run $variants" = "yes yes plain sanitized" ]; then
+  sh test/run.sh --plain --build "$@" &
+  sh test/run.sh --sanitized --build "$@" || failed=1
+  wait $! || failed=1
+  [ $failed = 0 ] || exit 1
+  build=no
+fi
+
 # An object is built again when its source or any header is newer.
 compile() { # source object flags...
   source=$1; object=$2; shift 2

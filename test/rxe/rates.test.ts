@@ -15,10 +15,10 @@ const MIB = 16;
 /** Of the pages: so many at least must come from the donor for a rate to be one of RDMA. The rest is in the frames that what is evicted passes through. */
 const REMOTE_SHARE = 0.85;
 /**
- * Twice the worst that was seen, for a machine that is busy with other things besides: 11 where an idle one has 3 to 8 (the bare fault varies), 6 where it
- * has 4, 0.12 where it has 0.29.
+ * Twice the worst that was seen, for a machine that is slow or busy with other things besides: 20 where an idle one has 3 to 8 (the bare fault varies), 13
+ * where it has 4, 0.12 where it has 0.29.
  */
-const bounds = { demand: 20, read: 12, stream: 0.06 };
+const bounds = { demand: 40, read: 26, stream: 0.06 };
 
 interface Quantiles {
   readonly p50: number;

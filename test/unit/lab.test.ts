@@ -1,19 +1,14 @@
 /**
- * The goals of the prefetcher, on replay: counts that the model gives, the same on every machine. Real programs from test/traces (recorded by
- * scripts/record-traces.ts), synthetic ones from lab/patterns.ts, a quarter and a half of the pages local.
+ * The goals of the prefetcher, on replay, but for that of stall.test.ts: counts that the model gives, the same on every machine. Synthetic traces from
+ * lab/patterns.ts, a quarter and a half of the pages local.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import { GOAL, LOCAL, realTraces, SYNTHETIC } from '../../lab/comparison.js';
+import { LOCAL } from '../../lab/comparison.js';
 import { generate, type PatternName, type PatternOptions } from '../../lab/patterns.js';
 import { replay, type ReplayResult } from '../../lab/replay.js';
 import { STORES } from '../../lab/store-model.js';
 import { type Workload, workloadOf } from '../../lab/workload.js';
-import { PREFETCHERS } from '../../src/prefetch/index.js';
-
-const OTHERS = PREFETCHERS.filter((policy) => policy !== 'streams');
-const traces = fileURLToPath(new URL('../../../test/traces/', import.meta.url));
 
 const made = (pattern: PatternName, options: Partial<PatternOptions> = {}): Workload => workloadOf(generate(pattern, { touches: 49_152, ...options }));
 const percent = (value: number): string => `${(value * 100).toFixed(1)} %`;
@@ -76,34 +71,3 @@ test('on random accesses at most 2 % more pages are read than without prefetchin
     }
   }
 });
-
-/** The ones that come close to the goal, by luck with one trace or another, are held over all the traces that docs/prefetch.md stands on. */
-const CLOSE = ['stride 10', '4 threads', '8 threads', '8 threads, 20 % noise'];
-const FEW_SEEDS = 2;
-
-for (const { name, load, seeds } of [...realTraces(traces), ...SYNTHETIC]) {
-  test(`${name}: at most ${GOAL} of the stall of the best other policy`, () => {
-    const workloads = Array.from({ length: CLOSE.includes(name) ? seeds : Math.min(seeds, FEW_SEEDS) }, (_, i) => {
-      const trace = load(i + 1);
-      assert.deepEqual([trace.cutOff, trace.lost], [false, 0]);
-      return workloadOf(trace);
-    });
-    for (const local of LOCAL) {
-      const stallOf = (policy: string, enoughNs = Infinity): number => {
-        let sum = 0;
-        for (const workload of workloads) {
-          const { faults, stallNs } = replay(workload, { policy, local, enoughNs: enoughNs - sum });
-          assert.ok(policy !== 'streams' || faults > 100, 'the replay did page');
-          sum += stallNs;
-          if (sum > enoughNs) break;
-        }
-        return sum;
-      };
-      const ours = stallOf('streams');
-      for (const policy of OTHERS) {
-        const theirs = stallOf(policy, ours / GOAL);
-        assert.ok(ours <= GOAL * theirs, `${local * 100} % local: ${ours} ns of stall, ${policy} ${theirs}: ${(ours / theirs).toFixed(3)}`);
-      }
-    }
-  });
-}
