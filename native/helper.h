@@ -2,7 +2,7 @@
 //
 // Every call must come from the thread that attached (ptrace demands it). No call allocates. The two ways to take pages away:
 //   moveOut   UFFDIO_MOVE victims -> arena (a page is taken at once; pinned or shared ones are refused), read the arena
-//   discard   write-protect victims, read them, MADV_DONTNEED; raises one EVENT_REMOVE a run, which is read and swallowed here
+//   discard   write-protect victims, read them, MADV_DONTNEED; raises one EVENT_REMOVE a page, which is read and swallowed here
 //
 // Stale addresses are the danger of both: between a munmap and the moment its event is read, other memory may stand at the address. The kernel
 // refuses with EAGAIN while an event is unread, but not after. So once an event that changes mappings (UNMAP, REMAP, FORK, REMOVE) has been *read*,
@@ -14,12 +14,11 @@
 
 #include "arch_x86_64.h"
 #include "layout.h"
+#include "remove_filter.h"
 #include "ticker.h"
 #include "uffd_abi.h"
 
 namespace leap {
-
-class RemoveFilter;
 
 class Helper {
  public:
@@ -108,12 +107,13 @@ class Helper {
   // helper_discard.cc
   int protect(uint64_t address, uint64_t pages, bool on) const;
   void readVictims(const Piece* pieces, size_t count, uint8_t* const* into, int* status);
-  bool drop(const Piece* pieces, size_t count, Sink& sink);
-  bool finishReading(RemoveFilter& filter, Sink& sink);
+  void drop(const Piece* pages, size_t count, bool* stays, Sink& sink);
+  void finishReading(Sink& sink);
   void callOff();
   bool readMessages(RemoveFilter* filter, Sink& sink) const;
 
   Parts parts_;
+  RemoveFilter filter_;   // of drop()
   Ticker ticker_{false};  // of finish()
   int memory_ = -1, pagemap_ = -1;  // /proc/PID/mem and pagemap of the shared memory: they hold on to it when the helper dies
   int done_ = -1, exit_ = -1;       // readable at the end of a program that raises events; when the helper has died

@@ -8,11 +8,9 @@
 #include <unistd.h>
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 
 #include "cgroup.h"
 #include "helper.h"
-#include "remove_filter.h"
 
 namespace leap {
 namespace {
@@ -23,20 +21,6 @@ constexpr int kFrozenMilliseconds = 50;     // after these we look whether it is
 constexpr int kLookMilliseconds = 1;        // after these we look whether it was stopped by a signal
 constexpr size_t kMessages = 16;
 
-uint64_t mappingEnd(pid_t pid, uint64_t address) {
-  char name[64], line[512];
-  snprintf(name, sizeof name, "/proc/%d/maps", pid);
-  FILE* maps = fopen(name, "re");
-  if (!maps) return 0;
-  uint64_t found = 0;
-  unsigned long from, to;
-  while (!found && fgets(line, sizeof line, maps)) {
-    if (sscanf(line, "%lx-%lx", &from, &to) == 2 && from <= address && address < to) found = to;
-  }
-  fclose(maps);
-  return found;
-}
-
 }  // namespace
 
 int Helper::protect(uint64_t address, uint64_t pages, bool on) const {
@@ -44,7 +28,7 @@ int Helper::protect(uint64_t address, uint64_t pages, bool on) const {
   return ioctl(parts_.uffd, UFFDIO_WRITEPROTECT, &request) ? errno : 0;
 }
 
-// Reads what there is now, without waiting. Returns true when one of the messages passed on changes mappings.
+// Reads what there is now, without waiting; what changes mappings goes to the filter, if there is one. Returns true when the target has changed mappings.
 bool Helper::readMessages(RemoveFilter* filter, Sink& sink) const {
   bool changed = false;
   uffd_msg messages[kMessages];
@@ -52,9 +36,13 @@ bool Helper::readMessages(RemoveFilter* filter, Sink& sink) const {
     const ssize_t got = ::read(parts_.uffd, messages, sizeof messages);
     const size_t count = got > 0 ? static_cast<size_t>(got) / sizeof(uffd_msg) : 0;
     for (size_t i = 0; i < count; i++) {
-      if (filter && filter->take(messages[i])) continue;
-      changed |= messages[i].event != UFFD_EVENT_PAGEFAULT;
-      sink.message(messages[i]);
+      const bool changes = messages[i].event != UFFD_EVENT_PAGEFAULT;
+      if (changes && filter) {
+        changed |= !filter->hold(messages[i]);
+      } else {
+        changed |= changes;
+        sink.message(messages[i]);
+      }
     }
     if (count < kMessages) return changed;
   }
@@ -88,18 +76,16 @@ bool Helper::discard(const Run* runs, size_t count, int* status, Sink& sink) {
   }
   readVictims(pieces, n, into, status);
 
-  // Pages that could not be read split their piece and stay.
-  Piece drops[kBatchPages];
+  // Pages that could not be read stay.
+  Piece drops[kBatchPages];  // of one page each
   size_t dropCount = 0;
   for (size_t i = 0; i < n; i++) {
     for (uint32_t k = 0; k < pieces[i].pages; k++) {
       const uint64_t address = pieces[i].address + k * static_cast<uint64_t>(kPageSize);
-      if (status[pieces[i].first + k] != kWaiting) {
-        protect(address, 1, false);
-      } else if (k > 0 && status[pieces[i].first + k - 1] == kWaiting) {
-        drops[dropCount - 1].pages++;
-      } else {
+      if (status[pieces[i].first + k] == kWaiting) {
         drops[dropCount++] = {address, pieces[i].first + k, 1};
+      } else {
+        protect(address, 1, false);
       }
     }
   }
@@ -107,15 +93,12 @@ bool Helper::discard(const Run* runs, size_t count, int* status, Sink& sink) {
 
   // Last look before the irrevocable: an event that waits here may mean that other memory stands at these addresses by now.
   const bool changed = readMessages(nullptr, sink);
-  const bool done = !changed && drop(drops, dropCount, sink);
+  bool stays[kBatchPages];
+  std::fill(stays, stays + dropCount, true);
+  if (!changed) drop(drops, dropCount, stays, sink);
   for (size_t i = 0; i < dropCount; i++) {
-    // Where it did not go as asked, a page that is not there any more has been taken, by us or by the target, whose event then follows.
-    const uint64_t left = done ? 0 : changed ? ~0ull : presentMask(drops[i].address, drops[i].pages);
-    for (uint32_t k = 0; k < drops[i].pages; k++) {
-      const bool stays = left >> k & 1;
-      status[drops[i].first + k] = !stays ? 0 : changed ? EAGAIN : lost_ ? EIO : EINVAL;
-      if (stays) protect(drops[i].address + k * static_cast<uint64_t>(kPageSize), 1, false);
-    }
+    status[drops[i].first] = !stays[i] ? 0 : changed ? EAGAIN : lost_ ? EIO : EINVAL;
+    if (stays[i]) protect(drops[i].address, 1, false);
   }
   return !lost_;
 }
@@ -140,32 +123,42 @@ void Helper::readVictims(const Piece* pieces, size_t count, uint8_t* const* into
   }
 }
 
-// True when every page was dropped as asked.
-bool Helper::drop(const Piece* pieces, size_t count, Sink& sink) {
-  RemoveFilter filter(parts_.pid, mappingEnd);
+// Drops pages one by one (remove_filter.h says why). Where that does not go as asked, a page that is not there any more has been taken, by us or by the
+// target, whose event then follows.
+void Helper::drop(const Piece* pages, size_t count, bool* stays, Sink& sink) {
   iovec ranges[kBatchPages];
-  int64_t bytes = 0;
   steps_ = 0;
+  filter_.clear();
   for (size_t i = 0; i < count; i++) {
-    const uint64_t size = pieces[i].pages * static_cast<uint64_t>(kPageSize);
-    filter.expect(pieces[i].address, pieces[i].address + size);
-    ranges[i] = {reinterpret_cast<void*>(pieces[i].address), size};
-    bytes += static_cast<int64_t>(size);
-    if (!vector_) push(SYS_madvise, pieces[i].address, size, MADV_DONTNEED);
+    filter_.expect(pages[i].address);
+    ranges[i] = {reinterpret_cast<void*>(pages[i].address), kPageSize};
+    if (!vector_) push(SYS_madvise, pages[i].address, kPageSize, MADV_DONTNEED);
   }
+  bool ready = true;
   if (vector_) {
     const uint64_t vector = parts_.area.requests + kVectorOffset;
     iovec local{ranges, count * sizeof(iovec)}, remote{reinterpret_cast<void*>(vector), local.iov_len};
-    if (process_vm_writev(parts_.pid, &local, 1, &remote, 1, 0) != static_cast<ssize_t>(local.iov_len)) return kill(), false;
+    ready = process_vm_writev(parts_.pid, &local, 1, &remote, 1, 0) == static_cast<ssize_t>(local.iov_len);
+    if (!ready) kill();
     push(SYS_process_madvise, static_cast<uint64_t>(selfPidfd_), vector, count, MADV_DONTNEED, 0);
   }
   Step& last = push(SYS_write, static_cast<uint64_t>(doneInside_), 0, sizeof last.one);
   last.call.arguments[1] = requestAddress();
   last.one = 1;
-  if (!start() || !finishReading(filter, sink)) return false;
-  fetchResults();
-  if (vector_) return program_[0].call.result == bytes;
-  return std::all_of(program_, program_ + count, [](const Step& step) { return step.call.result == 0; });
+  if (ready && start()) {
+    finishReading(sink);
+    fetchResults();
+  }
+  bool reached = true;
+  for (size_t i = 0; i < count; i++) {
+    const arch::CallStep& call = program_[vector_ ? 0 : i].call;
+    const bool done = vector_ ? call.result >= static_cast<int64_t>((i + 1) * kPageSize) : call.result == 0;
+    const bool calledOff = !vector_ && call.number != SYS_madvise;
+    stays[i] = !done && presentMask(pages[i].address, 1) != 0;
+    filter_.raised(i, done || (reached && !calledOff && !stays[i]));
+    reached = vector_ ? done : call.result != kNotRun;
+  }
+  filter_.passOn(sink);
 }
 
 // The target has changed its mappings, and goes on now that its event has been read: what is still to be dropped may soon be other memory at the same
@@ -184,14 +177,16 @@ void Helper::callOff() {
 
 // Each call of the helper returns only after its event has been read, so the events are watched together with an eventfd that the program's last step
 // writes to. (Nothing else tells poll of a ptrace stop.)
-bool Helper::finishReading(RemoveFilter& filter, Sink& sink) {
+void Helper::finishReading(Sink& sink) {
   for (int quiet = 0; quiet < kQuietMilliseconds;) {
     pollfd waits[] = {{parts_.uffd, POLLIN, 0}, {done_, POLLIN, 0}, {exit_, POLLIN, 0}};
     const int ready = poll(waits, 3, kLookMilliseconds);
-    if (waits[0].revents & POLLIN && readMessages(&filter, sink)) callOff();
+    if (waits[0].revents & POLLIN && readMessages(&filter_, sink)) callOff();
     uint64_t count;
-    if (waits[1].revents & POLLIN && ::read(done_, &count, sizeof count) == sizeof count) return finish();
-    if (waits[2].revents) return finish();
+    if ((waits[1].revents & POLLIN && ::read(done_, &count, sizeof count) == sizeof count) || waits[2].revents) {
+      finish();
+      return;
+    }
     if (ready > 0) {
       quiet = 0;
       continue;
@@ -205,9 +200,9 @@ bool Helper::finishReading(RemoveFilter& filter, Sink& sink) {
     int status;
     if (waitpid(parts_.pid, &status, __WALL | WNOHANG) != parts_.pid || !ended(status)) continue;
     (void)!::read(done_, &count, sizeof count);  // or it would tell of the end of the next program before that has begun
-    return !lost_;
+    return;
   }
-  return kill(), false;
+  kill();
 }
 
 }  // namespace leap

@@ -1,12 +1,14 @@
 // Tells the REMOVE events of our own discards from the target's, which may come for the same pages at the same time.
 //
-// madvise raises one event for each mapping that the range lies in, in ascending order. Ours is recognised by being exactly what the next madvise of a
-// run must raise: from the run's cursor to the run's end, or to the end of the mapping where a run lies across two. An equal event of the target's own
-// may be taken for ours, and ours is then passed on instead: they are equal, so nothing is lost.
+// madvise raises an event for each mapping that its range lies in, and once more for what a mapping has lost meanwhile (mprotect splits and joins them while
+// it waits for the event to be read): of a range of several pages nobody can tell which events are its own. So each page is discarded by itself. That raises
+// one event, of this page alone. One of the target's own may be equal to it; then it does not matter which of the two is passed on. But for pages that were
+// not discarded in the end none is ours, and that is known only then: until then the events that change mappings are held, all of them, since their order
+// matters.
 #pragma once
-#include <sys/types.h>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "layout.h"
 #include "uffd_abi.h"
@@ -15,35 +17,54 @@ namespace leap {
 
 class RemoveFilter {
  public:
-  // End of the mapping at an address, 0 for none: asked in the rare case only that an event covers the front of a run.
-  using MappingEnd = uint64_t (*)(pid_t pid, uint64_t address);
+  void clear() {
+    count_ = 0;
+    held_.clear();
+  }
 
-  RemoveFilter(pid_t pid, MappingEnd mappingEnd) : pid_(pid), mappingEnd_(mappingEnd) {}
+  // We are about to discard this page; at most kBatchPages.
+  void expect(uint64_t page) { pages_[count_++] = {page, false}; }
 
-  void expect(uint64_t start, uint64_t end) { runs_[count_++] = {start, end}; }
+  // Keeps an event that changes mappings. False when it is the target's for certain.
+  bool hold(const uffd_msg& message) {
+    held_.push_back(message);
+    return find(message) != nullptr;
+  }
 
-  // True when the message is ours and must be swallowed.
-  bool take(const uffd_msg& message) {
-    if (message.event != UFFD_EVENT_REMOVE) return false;
-    const uint64_t start = message.arg.remove.start, end = message.arg.remove.end;
-    for (size_t i = first_; i < count_; i++) {
-      if (runs_[i].cursor != start || runs_[i].cursor == runs_[i].end || end > runs_[i].end) continue;
-      if (end != runs_[i].end && mappingEnd_(pid_, start) != end) return false;
-      runs_[i].cursor = end;
-      while (first_ < count_ && runs_[first_].cursor == runs_[first_].end) first_++;  // mostly they come in order
-      return true;
+  // Whether the discard of the i-th page has raised its event.
+  void raised(size_t i, bool has) { pages_[i].raised = has; }
+
+  // Gives the sink what is the target's of the events held, in their order.
+  template <class Sink>
+  void passOn(Sink& sink) {
+    for (const uffd_msg& message : held_) {
+      Page* page = find(message);
+      if (page && page->raised) {
+        page->raised = false;
+      } else {
+        sink.message(message);
+      }
     }
-    return false;
+    held_.clear();
   }
 
  private:
-  struct Run {
-    uint64_t cursor, end;
+  struct Page {
+    uint64_t address;
+    bool raised;
   };
-  pid_t pid_;
-  MappingEnd mappingEnd_;
-  size_t first_ = 0, count_ = 0;
-  Run runs_[kBatchPages];
+
+  Page* find(const uffd_msg& message) {
+    if (message.event != UFFD_EVENT_REMOVE || message.arg.remove.end != message.arg.remove.start + kPageSize) return nullptr;
+    for (size_t i = 0; i < count_; i++) {
+      if (pages_[i].address == message.arg.remove.start) return &pages_[i];
+    }
+    return nullptr;
+  }
+
+  size_t count_ = 0;
+  Page pages_[kBatchPages];
+  std::vector<uffd_msg> held_;
 };
 
 }  // namespace leap

@@ -2,7 +2,6 @@
 #include <fcntl.h>
 #include <chrono>
 
-#include "../remove_filter.h"
 #include "paged.h"
 
 using namespace leap;
@@ -296,23 +295,89 @@ TEST(remove_filter_tells_ours_from_theirs) {
     m.arg.remove = {start * kPage, end * kPage};
     return m;
   };
-  // Mappings end at pages 12 and 100.
-  const auto mappingEnd = [](pid_t, uint64_t address) -> uint64_t { return (address < 12 * kPage ? 12 : 100) * kPage; };
-  RemoveFilter filter(0, mappingEnd);
-  filter.expect(1 * kPage, 3 * kPage);
-  filter.expect(10 * kPage, 14 * kPage);
-  filter.expect(20 * kPage, 21 * kPage);
-  CHECK(!filter.take(message(1, 2)));    // a part of a run that lies in one mapping: theirs
-  CHECK(!filter.take(message(0, 3)) && !filter.take(message(2, 3)) && !filter.take(message(1, 4)));
-  CHECK(filter.take(message(1, 3)) && !filter.take(message(1, 3)));
-  CHECK(!filter.take(message(12, 14)));  // not before its first part
-  CHECK(!filter.take(message(10, 11)));
-  CHECK(filter.take(message(10, 12)) && !filter.take(message(10, 12)));
-  CHECK(filter.take(message(20, 21)));
-  CHECK(filter.take(message(12, 14)));
-  uffd_msg other{};
-  other.event = UFFD_EVENT_UNMAP;
-  CHECK(!filter.take(other));
+  uffd_msg unmap = message(30, 40);
+  unmap.event = UFFD_EVENT_UNMAP;
+  RemoveFilter filter;
+  const auto expect = [&] {
+    filter.clear();
+    for (const uint64_t page : {1, 2, 3, 10, 20}) filter.expect(page * kPage);
+  };
+  const auto raised = [&](const std::vector<bool>& have) {
+    for (size_t i = 0; i < have.size(); i++) filter.raised(i, have[i]);
+  };
+  using Spans = std::vector<std::pair<uint64_t, uint64_t>>;
+  const auto theirs = [&] {
+    Collected sink;
+    filter.passOn(sink);
+    Spans spans;
+    for (const uffd_msg& m : sink.messages) spans.push_back({m.arg.remove.start / kPage, m.arg.remove.end / kPage});
+    return spans;
+  };
+
+  // Whether one is the target's for certain.
+  expect();
+  CHECK(filter.hold(message(1, 2)) && filter.hold(message(1, 2)) && filter.hold(message(20, 21)));
+  CHECK(!filter.hold(message(1, 3)) && !filter.hold(message(0, 1)) && !filter.hold(message(4, 5)) && !filter.hold(message(10, 12)) && !filter.hold(unmap));
+
+  // All that was asked for: nothing is left, and nothing is told twice.
+  expect();
+  for (const uint64_t page : {1, 2, 3, 10, 20}) filter.hold(message(page, page + 1));
+  raised({true, true, true, true, true});
+  CHECK(theirs() == Spans{});
+  CHECK(theirs() == Spans{});
+
+  // The same page twice: one is the target's. What is certain stays where it was among the others.
+  expect();
+  for (const auto& m : {message(1, 2), message(0, 3), message(2, 3), unmap, message(2, 3), message(1, 4)}) filter.hold(m);
+  raised({true, true, false, false, false});
+  CHECK((theirs() == Spans{{0, 3}, {30, 40}, {2, 3}, {1, 4}}));
+
+  // What was called off has raised none: an equal event of the target's own is passed on.
+  expect();
+  for (const uint64_t page : {1, 2, 10}) filter.hold(message(page, page + 1));
+  raised({true, false, false, false, false});
+  CHECK((theirs() == Spans{{2, 3}, {10, 11}}));
 }
+
+// The target splits and joins the mapping with mprotect all the time while pages of it are discarded: our own events are cut at its edges of the moment.
+static void splitting(bool vector) {
+  Paged paged(
+      [](Shared& shared) {
+        uint64_t* memory = map(kPages);
+        fill(memory, kPages);
+        shared.address = reinterpret_cast<uint64_t>(memory);
+        shared.ready = 1;
+        while (!shared.go) sleepMs(1);
+        for (unsigned i = 0; !shared.stop; i++) {
+          uint8_t* at = reinterpret_cast<uint8_t*>(memory) + i * 7 % 60 * kPage;
+          mprotect(at, (1 + i % 5) * kPage, PROT_READ);
+          mprotect(at, (1 + i % 5) * kPage, PROT_READ | PROT_WRITE);
+          shared.counter++;
+        }
+        for (size_t page = 0; page < kPages; page++) {
+          if (!holds(reinterpret_cast<uint8_t*>(memory) + page * kPage, page)) return 4;
+        }
+        return 0;
+      },
+      false, vector);
+  paged.target->go = 1;
+  size_t taken = 0;
+  for (int i = 0; i < 600; i++) {
+    const auto first = static_cast<size_t>(i) % 3;
+    for (int status : paged.take('d', {{first, 16}, {20, 8}, {40, 20}})) taken += status == 0;
+    CHECK(paged.sink.messages.empty());  // the target has discarded nothing
+    for (size_t page = 0; page < 64; page++) {
+      for (int error = EAGAIN; paged.out[page] && error;) {
+        error = paged.give(page);
+        CHECK(error == 0 || error == EAGAIN);
+      }
+    }
+  }
+  CHECK(taken > 10000);
+  paged.target->stop = 1;
+  CHECK_EQUAL(paged.target.join(), 0);
+}
+TEST(removes_are_ours_though_mappings_are_split_meanwhile_vectored) { splitting(true); }
+TEST(removes_are_ours_though_mappings_are_split_meanwhile_one_call_a_run) { splitting(false); }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

@@ -27,10 +27,6 @@ for (const evict of evictWays) {
       const why = 'it maps memory where some is being discarded, and may lose a page of it: a known limit of discard (ARCHITECTURE.md)';
       return void test(`${program}, evict ${evict}`, { skip: why }, () => undefined);
     }
-    if (program === 'advise' && evict === 'discard-single') {
-      const why = 'a page that was written has read as zeros in one run of five, by a cause not found yet: a known defect of discard-single (ARCHITECTURE.md)';
-      return void test(`${program}, evict ${evict}`, { skip: why }, () => undefined);
-    }
     runs(`${program}, evict ${evict}`, { program, options, leapd: { evict }, end: i % 2 === 0 ? 'exit' : 'detach' });
   });
   runs(`threads in thousands, evict ${evict}`, { program: 'threads', options: { mode: 'churn', rounds: 2, pages: 1536 }, leapd: { evict, 'local-memory': '128K' } });

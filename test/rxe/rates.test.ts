@@ -3,7 +3,7 @@
  * mean something: a demand read against ib_read_lat and the cost of a bare userfaultfd fault, a stream of windows against ib_read_bw.
  */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { PAGE_BYTES, type Pattern, TouchProgram } from '../../bench/touch-program.js';
 import { UndoStack } from '../../bench/undo.js';
 import { calibrate } from '../../daemon/native-engine.js';
@@ -15,10 +15,10 @@ const MIB = 16;
 /** Of the pages: so many at least must come from the donor for a rate to be one of RDMA. The rest is in the frames that what is evicted passes through. */
 const REMOTE_SHARE = 0.85;
 /**
- * Twice the worst that was seen, for a machine that is slow or busy with other things besides: 20 where an idle one has 3 to 8 (the bare fault varies), 13
- * where it has 4, 0.12 where it has 0.29.
+ * Twice the worst that was seen, for a machine that is busy with other things besides: 11 where an idle one has 3 to 8 (the bare fault varies), 6 where it
+ * has 4, 0.12 where it has 0.29.
  */
-const bounds = { demand: 40, read: 26, stream: 0.06 };
+const bounds = { demand: 20, read: 12, stream: 0.06 };
 
 interface Quantiles {
   readonly p50: number;
@@ -27,14 +27,30 @@ interface Quantiles {
 
 const us = (ns: number): string => (ns / 1000).toFixed(0);
 
+/** The host may have been busy with other things in one of the two that are compared: so often they are measured before the bounds decide. */
+const ATTEMPTS = 3;
+
+interface Ratios {
+  readonly demand: number;
+  readonly read: number;
+  readonly stream: number;
+}
+const isWithin = ({ demand, read, stream }: Ratios): boolean => demand < bounds.demand && read < bounds.read && stream > bounds.stream;
+
 test('demand reads and streams of leapd against ib_read_lat and ib_read_bw', { skip: notInVm, timeout: 400_000 }, async (t) => {
+  const scene = new Scene(t);
+  await Donor.start(scene, addressOf(2), { memory: '32M', chunk: '32M' }); // one chunk holds all
+  let ratios = await measured(t, scene);
+  for (let attempt = 1; attempt < ATTEMPTS && !isWithin(ratios); attempt++) ratios = await measured(t, scene);
+  assert.ok(isWithin(ratios), `${JSON.stringify(ratios)}, and may be ${JSON.stringify(bounds)}`);
+});
+
+async function measured(t: TestContext, scene: Scene): Promise<Ratios> {
   const tools = await rates();
   assert.ok(tools.latencyUs.p50 > 0 && tools.latencyUs.p99 >= tools.latencyUs.p50 && tools.bandwidth > 0, JSON.stringify(tools));
   const floor = calibrate().sameCpuBlocking / 1000;
-  const scene = new Scene(t);
-  await Donor.start(scene, addressOf(2), { memory: '32M', chunk: '32M' }); // one chunk holds all
   const undo = new UndoStack();
-  await undo.within(async () => {
+  return undo.within(async () => {
     const program = await TouchProgram.start(undo, MIB);
     const small = '256K';
     const leapd = await scene.attach(program.pid, { portal: portal(scene, [addressOf(2)]), copies: 1, 'local-memory': small, 'prefetch-buffer': 96 });
@@ -66,8 +82,6 @@ test('demand reads and streams of leapd against ib_read_lat and ib_read_bw', { s
     t.diagnostic(`4 KiB: ib_read_lat p50 ${tools.latencyUs.p50} p99 ${tools.latencyUs.p99} us; a bare userfaultfd fault p50 ${floor.toFixed(0)} us`);
     t.diagnostic(`4 KiB: leapd's reads p50 ${us(read.p50)} p99 ${us(read.p99)} us; its faults p50 ${us(faultLatencyNs.p50)} p99 ${us(faultLatencyNs.p99)} us`);
     t.diagnostic(`demand fault p50 / (ib_read_lat p50 + bare fault): ${ratio.toFixed(2)} (goal 1.2); ${demandReads} of ${faults} faults read from the donor`);
-    assert.ok(ratio < bounds.demand, String(ratio));
-    assert.ok(read.p50 / 1000 / tools.latencyUs.p50 < bounds.read, `${read.p50} ns a read`);
 
     await leapd.set({ prefetch: 'leap', 'window-max': '32', 'local-memory': small });
     const stream = await pass('seq');
@@ -75,8 +89,8 @@ test('demand reads and streams of leapd against ib_read_lat and ib_read_bw', { s
     const rate = (stream.remote * PAGE_BYTES) / stream.us;
     t.diagnostic(`128 KiB: ib_read_bw ${tools.bandwidth.toFixed(1)} MB/s; a sequential pass under leapd reads ${rate.toFixed(1)} MB/s: ${(rate / tools.bandwidth).toFixed(2)} (goal 0.9)`);
     t.diagnostic(`of its ${program.pages} pages ${stream.remote} came from the donor`);
-    assert.ok(rate / tools.bandwidth > bounds.stream, String(rate / tools.bandwidth));
     await program.check();
     await leapd.detach();
+    return { demand: ratio, read: read.p50 / 1000 / tools.latencyUs.p50, stream: rate / tools.bandwidth };
   });
-});
+}
