@@ -17,6 +17,8 @@ namespace leap {
 
 class RemoveFilter {
  public:
+  RemoveFilter() { held_.reserve(2 * kBatchPages); }
+
   void clear() {
     count_ = 0;
     held_.clear();
@@ -64,7 +66,7 @@ class RemoveFilter {
 
   size_t count_ = 0;
   Page pages_[kBatchPages];
-  std::vector<uffd_msg> held_;
+  std::vector<uffd_msg> held_;  // grows only for a target that storms us with events
 };
 
 }  // namespace leap
