@@ -24,7 +24,7 @@ const core: readonly (readonly [program: string, options: Options])[] = [
 for (const evict of evictWays) {
   core.forEach(([program, options], i) => {
     if (program === 'unmap' && evict !== 'move') {
-      const why = 'it maps memory where some is being discarded, and may lose a page of it: a known limit of discard (ARCHITECTURE.md)';
+      const why = 'it maps memory where some is being discarded, and may lose a page of it: a known limit of discard (docs/limits.md)';
       return void test(`${program}, evict ${evict}`, { skip: why }, () => undefined);
     }
     runs(`${program}, evict ${evict}`, { program, options, leapd: { evict }, end: i % 2 === 0 ? 'exit' : 'detach' });
