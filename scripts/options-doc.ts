@@ -22,8 +22,16 @@ const BLOCK = /<!-- begin: (.*?) -->\n[^]*?<!-- end -->/g;
 /** The commands whose help a document holds, in its order. */
 export const helpCommands = (text: string): string[] => [...text.matchAll(BLOCK)].map(([, command = '']) => command);
 
+const helps = new Map<string, Promise<string>>();
+
 /** @param command as a user types it: `leapctl record --help`, `npm run sim -- --help`  @throws Error: no such program */
-export async function helpOf(command: string): Promise<string> {
+export function helpOf(command: string): Promise<string> {
+  const help = helps.get(command) ?? runHelp(command);
+  helps.set(command, help);
+  return help;
+}
+
+async function runHelp(command: string): Promise<string> {
   const [, script, name = '', rest = ''] = /^(?:npm run (\S+) --|(\S+))(.*)$/.exec(command) ?? [];
   const file = script === undefined ? bin[name] : /node (\S+)$/.exec(scripts[script] ?? '')?.[1];
   if (file === undefined) throw new Error(`package.json has no program for "${command}"`);
@@ -34,8 +42,8 @@ export async function helpOf(command: string): Promise<string> {
 /** The document with every help text as the programs print it now. */
 export async function withHelp(text: string): Promise<string> {
   const commands = helpCommands(text);
-  const helps = await Promise.all(commands.map(helpOf));
-  const byCommand = new Map(commands.map((command, at) => [command, helps[at]]));
+  const texts = await Promise.all(commands.map(helpOf));
+  const byCommand = new Map(commands.map((command, at) => [command, texts[at]]));
   return text.replace(
     BLOCK,
     (_, command: string) => `<!-- begin: ${command} -->\n\n\`\`\`\n${byCommand.get(command)}\n\`\`\`\n\n<!-- end -->`,
