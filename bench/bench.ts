@@ -12,7 +12,7 @@ import { overheads } from './overheads.js';
 import { paging } from './paging.js';
 import { draw } from './rows.js';
 import { streams } from './streams.js';
-import { UndoStack } from './undo.js';
+import { UndoStack } from '../src/host/undo-stack.js';
 
 const MINUTE_MS = 60_000;
 
@@ -50,12 +50,26 @@ const sections = ['floor', 'paging', 'costs', 'streams'] as const;
 
 const options = yargs(process.argv.slice(2))
   .scriptName('npm run bench --')
-  .usage('Usage: $0 [options]\n\nMeasures leapd beside plain C and the kernel\'s swap, on a swap file and a zram that it makes and removes. Needs root.')
+  .usage(
+    "Usage: $0 [options]\n\nMeasures leapd beside plain C and the kernel's swap, on a swap file and a zram that it makes and removes. Needs root.",
+  )
   .option('tiny', { type: 'boolean', default: false, describe: 'everything once and small: to see that it runs' })
   .option('json', { type: 'string', requiresArg: true, describe: 'also write the figures to this file' })
-  .option('dir', { type: 'string', requiresArg: true, default: tmpdir(), describe: 'folder on the disk that the swap files are to be on' })
-  .option('only', { choices: sections, describe: 'one section only; streams (the prefetchers on four streams at once) runs only so' })
-  .option('rounds', { type: 'number', requiresArg: true, describe: 'how often each thing is measured; the table shows medians' })
+  .option('dir', {
+    type: 'string',
+    requiresArg: true,
+    default: tmpdir(),
+    describe: 'folder on the disk that the swap files are to be on',
+  })
+  .option('only', {
+    choices: sections,
+    describe: 'one section only; streams (the prefetchers on four streams at once) runs only so',
+  })
+  .option('rounds', {
+    type: 'number',
+    requiresArg: true,
+    describe: 'how often each thing is measured; the table shows medians',
+  })
   .version(false)
   .strict()
   .parseSync();
@@ -72,11 +86,19 @@ undo.onSignals();
 const machine = describeMachine(dir);
 say(inWords(machine));
 
-const floorRows = wants('floor') ? await floor(undo, { pages: scale.floorPages, rounds: rounds(scale.floorRounds) }, say) : [];
+const floorRows = wants('floor')
+  ? await floor(undo, { pages: scale.floorPages, rounds: rounds(scale.floorRounds) }, say)
+  : [];
 const costs = wants('costs')
   ? await overheads(undo, { ...scale, mib: scale.overheadMib, rounds: rounds(scale.overheadRounds) }, say)
   : [];
-const plan = { mib: scale.pagingMib, rounds: rounds(scale.pagingRounds), budgetMs: scale.pagingBudgetMs, prefetchBuffer, dir };
+const plan = {
+  mib: scale.pagingMib,
+  rounds: rounds(scale.pagingRounds),
+  budgetMs: scale.pagingBudgetMs,
+  prefetchBuffer,
+  dir,
+};
 const paged = wants('paging') ? await paging(undo, plan, say) : { rows: [], records: [] };
 
 // Only when asked for: it is about the prefetchers among each other.
@@ -90,5 +112,8 @@ const partial = rows.filter((entry) => entry.reason !== undefined).length;
 process.stdout.write(`\n${met} of ${judged.length} goals met; ${partial} rows could not be measured in full\n`);
 if (options.json !== undefined) {
   mkdirSync(dirname(resolve(options.json)), { recursive: true });
-  writeFileSync(options.json, `${JSON.stringify({ machine, tiny: options.tiny, scale, rows, paging: paged.records }, null, 1)}\n`);
+  writeFileSync(
+    options.json,
+    `${JSON.stringify({ machine, tiny: options.tiny, scale, rows, paging: paged.records }, null, 1)}\n`,
+  );
 }

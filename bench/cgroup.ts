@@ -1,7 +1,7 @@
 /** A memory cgroup, v1 or v2, whichever this machine has its memory controller in. */
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { CannotRun, sleepSync, type UndoStack } from './undo.js';
+import { CannotRun, sleepSync, type UndoStack } from '../src/host/undo-stack.js';
 
 const REMOVE_TRIES = 100;
 const REMOVE_WAIT_MS = 20;
@@ -69,9 +69,18 @@ function findHierarchy(): Hierarchy {
   for (const line of readFileSync('/proc/self/mounts', 'latin1').split('\n')) {
     const [, root = '', type, options = ''] = line.split(' ');
     if (type === 'cgroup' && options.split(',').includes('memory')) {
-      return { version: 'v1', root, limitFile: 'memory.limit_in_bytes', usageFile: 'memory.usage_in_bytes', unlimited: '-1' };
+      return {
+        version: 'v1',
+        root,
+        limitFile: 'memory.limit_in_bytes',
+        usageFile: 'memory.usage_in_bytes',
+        unlimited: '-1',
+      };
     }
-    if (type === 'cgroup2' && readFileSync(join(root, 'cgroup.controllers'), 'latin1').split(/\s+/).includes('memory')) {
+    if (
+      type === 'cgroup2' &&
+      readFileSync(join(root, 'cgroup.controllers'), 'latin1').split(/\s+/).includes('memory')
+    ) {
       enableMemoryController(root);
       return { version: 'v2', root, limitFile: 'memory.max', usageFile: 'memory.current', unlimited: 'max' };
     }

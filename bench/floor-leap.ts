@@ -7,9 +7,9 @@
  * prefetched or evicted meanwhile, so that every touch is one fault, one turn, one copy.
  */
 import { writeSync } from 'node:fs';
-import { NativeEngine } from '../daemon/native-engine.js';
-import { framesFor, PLAIN } from '../src/options.js';
-import { Pager } from '../src/pager.js';
+import { NativeEngine } from '../src/host/native-engine.js';
+import { framesFor, PLAIN } from '../src/core/pager-options.js';
+import { Pager } from '../src/pager/pager.js';
 
 const TURN_NS = 250e6;
 const TICK_NS = 250e6; // as leapd's own worker
@@ -28,7 +28,11 @@ pager.attach();
 
 let turns = 0;
 let stats = pager.stats();
-for (; turns < TAKE_AWAY_TURNS && (stats.residentPages > LEAST_LOCAL_PAGES || stats.swapWrites < stats.evictions); turns++) {
+for (
+  ;
+  turns < TAKE_AWAY_TURNS && (stats.residentPages > LEAST_LOCAL_PAGES || stats.swapWrites < stats.evictions);
+  turns++
+) {
   pager.step(0);
   stats = pager.stats();
 }

@@ -5,11 +5,12 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { MEMORY_DIR } from './leapd-run.js';
 import { median } from './paging-run.js';
-import { LineChild } from './child.js';
-import { compiled, root } from './programs.js';
+import { LineChild } from '../src/host/line-child.js';
+import { root } from '../src/host/checkout.js';
+import { compiled } from './programs.js';
 import { allowedCpus } from './proc.js';
 import { row, type Row } from './rows.js';
-import { CannotRun, reasonOf, type UndoStack } from './undo.js';
+import { CannotRun, reasonOf, type UndoStack } from '../src/host/undo-stack.js';
 
 const run = promisify(execFile);
 const SECTION = 'A demand fault served from a frame; against a C handler at the same placement';
@@ -19,7 +20,10 @@ const TIMEOUT_MS = 60_000;
 
 const placements = ['same', 'other'] as const;
 export type Placement = (typeof placements)[number];
-const placementNames: Readonly<Record<Placement, string>> = { same: 'same CPU, blocking', other: 'other CPU, spinning' };
+const placementNames: Readonly<Record<Placement, string>> = {
+  same: 'same CPU, blocking',
+  other: 'other CPU, spinning',
+};
 
 export interface FloorPlan {
   readonly pages: number;
@@ -59,7 +63,10 @@ export async function floor(undo: UndoStack, plan: FloorPlan, say: (what: string
         goal,
         ...(reason !== undefined && { reason }),
       });
-    rows.push(make('p50', (latency) => latency.p50Ns, P50_GOAL), make('p99', (latency) => latency.p99Ns, P99_GOAL));
+    rows.push(
+      make('p50', (latency) => latency.p50Ns, P50_GOAL),
+      make('p99', (latency) => latency.p99Ns, P99_GOAL),
+    );
   }
   return rows;
 }
@@ -71,19 +78,33 @@ function parse(line: string): Latency {
 }
 
 async function cHandler(placement: Placement, plan: FloorPlan): Promise<Latency> {
-  return parse((await run(compiled('floor'), ['serve', placement, String(plan.pages)], { timeout: TIMEOUT_MS })).stdout);
+  return parse(
+    (await run(compiled('floor'), ['serve', placement, String(plan.pages)], { timeout: TIMEOUT_MS })).stdout,
+  );
 }
 
 async function leapHandler(undo: UndoStack, placement: Placement, plan: FloorPlan): Promise<Latency> {
   const driver = join(root, 'dist', 'bench', 'floor-leap.js');
-  if (!existsSync(join(root, 'build', 'Release', 'leap.node'))) throw new CannotRun('the native engine is not built: npm run build');
+  if (!existsSync(join(root, 'build', 'Release', 'leap.node')))
+    throw new CannotRun('the native engine is not built: npm run build');
   const [targetCpu = 0, otherCpu = targetCpu] = allowedCpus();
-  const target = new LineChild(undo, 'floor target', compiled('floor'), ['target', String(targetCpu), String(plan.pages)]);
+  const target = new LineChild(undo, 'floor target', compiled('floor'), [
+    'target',
+    String(targetCpu),
+    String(plan.pages),
+  ]);
   await target.line((line) => line.startsWith('READY'), TIMEOUT_MS);
   const swapFile = join(MEMORY_DIR, `leap-bench-${process.pid}.floor-swap`);
   undo.add(`remove ${swapFile}`, () => rmSync(swapFile, { force: true }));
   const cpu = placement === 'same' ? targetCpu : otherCpu;
-  const pager = new LineChild(undo, 'floor pager', process.execPath, [driver, placement, String(cpu), String(target.pid), String(plan.pages), swapFile]);
+  const pager = new LineChild(undo, 'floor pager', process.execPath, [
+    driver,
+    placement,
+    String(cpu),
+    String(target.pid),
+    String(plan.pages),
+    swapFile,
+  ]);
   await pager.line((line) => line === 'READY', TIMEOUT_MS);
   target.send('go');
   const latency = parse(await target.line((line) => line.startsWith('{'), TIMEOUT_MS));

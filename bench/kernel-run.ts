@@ -1,12 +1,12 @@
 /** The patterns under the kernel's own swap: the program alone in a memory cgroup, with a swap area made for it. */
 import { join } from 'node:path';
 import { MemoryCgroup } from './cgroup.js';
-import { ChildEnded } from './child.js';
+import { ChildEnded } from '../src/host/line-child.js';
 import { majorFaults, swappedInPages } from './proc.js';
 import type { PagingRun, PatternFigures, Place } from './paging-run.js';
 import { swapFile, zram } from './swap-area.js';
 import { PAGE_BYTES, patterns, TouchProgram, type Pattern } from './touch-program.js';
-import { CannotRun } from './undo.js';
+import { CannotRun } from '../src/host/undo-stack.js';
 
 const SLACK = 1.25; // swap entries are handed out in clusters; the area must not run full
 
@@ -16,7 +16,8 @@ export async function kernelRun(place: Place, mib: number, localBytes: number): 
     if (process.getuid?.() !== 0) throw new CannotRun('swap areas and memory cgroups need root');
     const areaBytes = Math.ceil(mib * 2 ** 20 * SLACK);
     const cgroup = new MemoryCgroup(undo, `leap-bench-${process.pid}`);
-    if (place.store === 'disk') await swapFile(undo, join(place.dir, `leap-bench-${process.pid}.kernel-swap`), areaBytes);
+    if (place.store === 'disk')
+      await swapFile(undo, join(place.dir, `leap-bench-${process.pid}.kernel-swap`), areaBytes);
     else await zram(undo, areaBytes);
 
     const touch = await TouchProgram.start(undo, mib, cgroup.procsFile);

@@ -2,10 +2,10 @@
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { call } from '../daemon/control-client.js';
-import { LineChild } from './child.js';
-import { root } from './programs.js';
-import { CannotRun, type UndoStack } from './undo.js';
+import { call } from '../src/cli/control-client.js';
+import { LineChild } from '../src/host/line-child.js';
+import { root } from '../src/host/checkout.js';
+import { CannotRun, type UndoStack } from '../src/host/undo-stack.js';
 
 const ATTACH_TIMEOUT_MS = 60_000;
 const SETTLE_TIMEOUT_MS = 120_000;
@@ -62,7 +62,14 @@ export class Leapd {
     undo.add(`remove ${control}`, () => rmSync(control, { force: true }));
     const start = performance.now();
     const options = [
-      ...['--pid', String(setup.pid), '--local-memory', String(setup.localBytes), '--prefetch-buffer', String(setup.prefetchBuffer)],
+      ...[
+        '--pid',
+        String(setup.pid),
+        '--local-memory',
+        String(setup.localBytes),
+        '--prefetch-buffer',
+        String(setup.prefetchBuffer),
+      ],
       ...['--swap-file', swapFile, '--control', control],
       ...(setup.prefetch === undefined ? [] : ['--prefetch', setup.prefetch]),
     ];
@@ -94,7 +101,8 @@ export class Leapd {
     const start = performance.now();
     const deadline = start + SETTLE_TIMEOUT_MS;
     for (let stats = await this.stats(); stats.residentPages > stats.localLimitPages; stats = await this.stats()) {
-      if (performance.now() > deadline) throw new Error(`leapd still holds ${stats.residentPages} pages of ${stats.localLimitPages} allowed`);
+      if (performance.now() > deadline)
+        throw new Error(`leapd still holds ${stats.residentPages} pages of ${stats.localLimitPages} allowed`);
       await sleep(SETTLE_LOOK_MS);
     }
     return performance.now() - start;

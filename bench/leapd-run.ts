@@ -6,7 +6,12 @@ import { PAGE_BYTES, patterns, TouchProgram } from './touch-program.js';
 
 export const MEMORY_DIR = '/dev/shm'; // tmpfs on every Linux system
 
-export async function leapdRun(place: Place, mib: number, localBytes: number, prefetchBuffer: number): Promise<PagingRun> {
+export async function leapdRun(
+  place: Place,
+  mib: number,
+  localBytes: number,
+  prefetchBuffer: number,
+): Promise<PagingRun> {
   const { undo } = place;
   return undo.within(async () => {
     const touch = await TouchProgram.start(undo, mib);
@@ -36,6 +41,11 @@ export async function leapdRun(place: Place, mib: number, localBytes: number, pr
       before = after;
     }
     const detachMs = await leapd.detach();
-    return { figures, checksum: await touch.check(), shrinkMs, facts: { frames: before.frames, attachMs: leapd.attachMs, detachMs } };
+    return {
+      figures,
+      checksum: await touch.check(),
+      shrinkMs,
+      facts: { frames: before.frames, attachMs: leapd.attachMs, detachMs },
+    };
   });
 }

@@ -8,7 +8,7 @@ import { median } from './paging-run.js';
 import { cpuSeconds, statusBytes } from './proc.js';
 import { row, type Row } from './rows.js';
 import { PAGE_BYTES, TouchProgram } from './touch-program.js';
-import { reasonOf, type UndoStack } from './undo.js';
+import { reasonOf, type UndoStack } from '../src/host/undo-stack.js';
 
 const SECTION = 'Costs of leapd itself';
 const MIB = 2 ** 20;
@@ -56,7 +56,12 @@ export async function overheads(undo: UndoStack, plan: OverheadPlan, say: (what:
 async function once(undo: UndoStack, plan: OverheadPlan): Promise<Overheads> {
   const touch = await TouchProgram.start(undo, plan.mib);
   const localBytes = plan.mib * MIB * LOCAL_SHARE;
-  const leapd = await Leapd.attach(undo, { pid: touch.pid, localBytes, swapDir: MEMORY_DIR, prefetchBuffer: plan.prefetchBuffer });
+  const leapd = await Leapd.attach(undo, {
+    pid: touch.pid,
+    localBytes,
+    swapDir: MEMORY_DIR,
+    prefetchBuffer: plan.prefetchBuffer,
+  });
   const shrinkMs = await leapd.settled();
   await touch.run('random'); // so that every frame has been in use
   const { plainUs, recordedUs } = await recording(undo, touch, leapd, plan.recordTurns);
@@ -69,11 +74,25 @@ async function once(undo: UndoStack, plan: OverheadPlan): Promise<Overheads> {
   const ownBytes = statusBytes(leapd.pid, 'VmRSS') - framesBytes;
   const detachMs = await leapd.detach();
   await touch.check();
-  return { attachMs: leapd.attachMs, shrinkMs, detachMs, idlePercent, ownMiB: ownBytes / MIB, framesMiB: framesBytes / MIB, plainUs, recordedUs };
+  return {
+    attachMs: leapd.attachMs,
+    shrinkMs,
+    detachMs,
+    idlePercent,
+    ownMiB: ownBytes / MIB,
+    framesMiB: framesBytes / MIB,
+    plainUs,
+    recordedUs,
+  };
 }
 
 /** Random touches with and without a recording, in turns, each going first as often: pass by pass they differ by more than a recording costs. */
-async function recording(undo: UndoStack, touch: TouchProgram, leapd: Leapd, turns: number): Promise<{ readonly plainUs: number; readonly recordedUs: number }> {
+async function recording(
+  undo: UndoStack,
+  touch: TouchProgram,
+  leapd: Leapd,
+  turns: number,
+): Promise<{ readonly plainUs: number; readonly recordedUs: number }> {
   const plain: number[] = [];
   const recorded: number[] = [];
   for (let turn = 0; turn < turns; turn++) {
@@ -91,7 +110,15 @@ async function recording(undo: UndoStack, touch: TouchProgram, leapd: Leapd, tur
 function rows(plan: OverheadPlan, of?: (pick: (seen: Overheads) => number) => number, reason?: string): Row[] {
   const memoryGoal = (MEMORY_GOAL_BYTES + MEMORY_GOAL_BYTES_PER_PAGE * plan.mib * (MIB / PAGE_BYTES)) / MIB;
   const make = (id: string, what: string, unit: string, pick: (seen: Overheads) => number, goal?: number): Row =>
-    row({ id: `own.${id}`, section: SECTION, what, unit, leap: of?.(pick), ...(goal !== undefined && { goal }), ...(reason !== undefined && { reason }) });
+    row({
+      id: `own.${id}`,
+      section: SECTION,
+      what,
+      unit,
+      leap: of?.(pick),
+      ...(goal !== undefined && { goal }),
+      ...(reason !== undefined && { reason }),
+    });
   return [
     make('attach', `attach to ${plan.mib} MiB, from the start of leapd's process`, 'ms', (seen) => seen.attachMs),
     make('shrink', 'from there until half is stored (tmpfs)', 'ms', (seen) => seen.shrinkMs),

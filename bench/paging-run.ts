@@ -1,6 +1,6 @@
 /** What one run of the patterns yields, whoever does the paging. */
 import type { Pattern } from './touch-program.js';
-import type { UndoStack } from './undo.js';
+import type { UndoStack } from '../src/host/undo-stack.js';
 
 /** Where the pages go that do not stay: a file on a disk, or memory (tmpfs for leapd, zram for the kernel). */
 export const stores = ['disk', 'memory'] as const;
@@ -36,5 +36,7 @@ export interface PagingRun {
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? (sorted[middle] ?? Number.NaN) : ((sorted[middle - 1] ?? Number.NaN) + (sorted[middle] ?? Number.NaN)) / 2;
+  return sorted.length % 2 === 1
+    ? (sorted[middle] ?? Number.NaN)
+    : ((sorted[middle - 1] ?? Number.NaN) + (sorted[middle] ?? Number.NaN)) / 2;
 }

@@ -4,7 +4,7 @@ import { leapdRun } from './leapd-run.js';
 import { median, stores, type PagingRun, type PatternFigures, type Place, type Store } from './paging-run.js';
 import { row, type Row } from './rows.js';
 import { PAGE_BYTES, patterns, type Pattern } from './touch-program.js';
-import { CannotRun, reasonOf, type UndoStack } from './undo.js';
+import { CannotRun, reasonOf, type UndoStack } from '../src/host/undo-stack.js';
 
 const localShares = [0.5, 0.25] as const;
 
@@ -63,20 +63,28 @@ export async function paging(undo: UndoStack, plan: PagingPlan, say: (what: stri
     for (const share of localShares) {
       for (const store of stores) {
         for (const pager of pagers) {
-          say(`paging, round ${round + 1} of ${plan.rounds}: ${plan.mib} MiB, ${share * 100} % local, ${store}, ${pager}`);
+          say(
+            `paging, round ${round + 1} of ${plan.rounds}: ${plan.mib} MiB, ${share * 100} % local, ${store}, ${pager}`,
+          );
           records.push(await once(undo, plan, records, { round, store, share, pager }));
         }
       }
     }
   }
   const checksums = new Set(records.flatMap((record) => record.run?.checksum ?? []));
-  if (checksums.size > 1) throw new Error(`the paged programs ended with different memory: ${[...checksums].join(', ')}`);
+  if (checksums.size > 1)
+    throw new Error(`the paged programs ended with different memory: ${[...checksums].join(', ')}`);
   return { rows: [...timeRows(records), ...missRows(records)], records };
 }
 
 type Key = Pick<PagingRecord, 'round' | 'store' | 'share' | 'pager'>;
 
-async function once(undo: UndoStack, plan: PagingPlan, earlier: readonly PagingRecord[], key: Key): Promise<PagingRecord> {
+async function once(
+  undo: UndoStack,
+  plan: PagingPlan,
+  earlier: readonly PagingRecord[],
+  key: Key,
+): Promise<PagingRecord> {
   const place: Place = { undo, store: key.store, dir: plan.dir };
   const localBytes = plan.mib * 2 ** 20 * key.share;
   try {
@@ -96,22 +104,48 @@ function frameBytes(earlier: readonly PagingRecord[], localBytes: number): numbe
   return frames * PAGE_BYTES;
 }
 
-function figuresOf(records: readonly PagingRecord[], store: Store, share: number, pager: Pager, pattern: Pattern): PatternFigures[] {
-  const matching = records.filter((record) => record.store === store && record.share === share && record.pager === pager);
+function figuresOf(
+  records: readonly PagingRecord[],
+  store: Store,
+  share: number,
+  pager: Pager,
+  pattern: Pattern,
+): PatternFigures[] {
+  const matching = records.filter(
+    (record) => record.store === store && record.share === share && record.pager === pager,
+  );
   return matching.flatMap((record) => record.run?.figures.filter((figure) => figure.pattern === pattern) ?? []);
 }
 
-type Values = { readonly leap: number | undefined; readonly against?: number; readonly framesInside: number | undefined; readonly reason?: string };
+type Values = {
+  readonly leap: number | undefined;
+  readonly against?: number;
+  readonly framesInside: number | undefined;
+  readonly reason?: string;
+};
 
-function compare(records: readonly PagingRecord[], store: Store, share: number, pattern: Pattern, pick: (figure: PatternFigures) => number): Values {
+function compare(
+  records: readonly PagingRecord[],
+  store: Store,
+  share: number,
+  pattern: Pattern,
+  pick: (figure: PatternFigures) => number,
+): Values {
   const of = (pager: Pager): number | undefined => {
     const values = figuresOf(records, store, share, pager, pattern).map(pick);
     return values.length === 0 ? undefined : median(values);
   };
   const against = of('kernel');
-  const reasons = records.filter((record) => record.store === store && record.share === share).flatMap((record) => record.reason ?? []);
+  const reasons = records
+    .filter((record) => record.store === store && record.share === share)
+    .flatMap((record) => record.reason ?? []);
   const reason = [...new Set(reasons)].join('; ');
-  return { leap: of('leapd'), framesInside: of('inside'), ...(against !== undefined && { against }), ...(reason !== '' && { reason }) };
+  return {
+    leap: of('leapd'),
+    framesInside: of('inside'),
+    ...(against !== undefined && { against }),
+    ...(reason !== '' && { reason }),
+  };
 }
 
 function timeRows(records: readonly PagingRecord[]): Row[] {

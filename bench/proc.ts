@@ -13,7 +13,8 @@ function statField(pid: number, field: number): number {
 
 export const majorFaults = (pid: number): number => statField(pid, MAJOR_FAULTS_FIELD);
 
-export const cpuSeconds = (pid: number): number => (statField(pid, USER_TIME_FIELD) + statField(pid, SYSTEM_TIME_FIELD)) / TICKS_PER_SECOND;
+export const cpuSeconds = (pid: number): number =>
+  (statField(pid, USER_TIME_FIELD) + statField(pid, SYSTEM_TIME_FIELD)) / TICKS_PER_SECOND;
 
 /** A line of /proc/PID/status in KiB, as bytes. */
 export function statusBytes(pid: number, key: string): number {

@@ -2,10 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-
-/** The checkout, seen from dist/bench. */
-export const root = fileURLToPath(new URL('../../', import.meta.url));
+import { root } from '../src/host/checkout.js';
 
 export function compiled(name: 'touch' | 'floor'): string {
   const source = join(root, 'bench', `${name}.c`);

@@ -5,7 +5,7 @@ import type { PagingPlan } from './paging.js';
 import { median, stores, type Store } from './paging-run.js';
 import { row, type Row } from './rows.js';
 import { streamPatterns, TouchProgram, type StreamPattern } from './touch-program.js';
-import { reasonOf, type UndoStack } from './undo.js';
+import { reasonOf, type UndoStack } from '../src/host/undo-stack.js';
 
 const OURS = 'streams';
 const others = ['leap', 'readahead'] as const;
@@ -15,7 +15,10 @@ const localShares = [0.5, 0.25] as const;
 /** Ours is to be as good as the better of the others, or next to it. */
 const GOAL = 1.01;
 
-const patternNames: Readonly<Record<StreamPattern, string>> = { interleaved: '4 streams in one thread', threads: '4 threads, a stream each' };
+const patternNames: Readonly<Record<StreamPattern, string>> = {
+  interleaved: '4 streams in one thread',
+  threads: '4 threads, a stream each',
+};
 const storeNames: Readonly<Record<Store, string>> = { disk: 'swap file on disk', memory: 'swap file on tmpfs' };
 
 interface Figure {
@@ -36,7 +39,9 @@ export async function streams(undo: UndoStack, plan: PagingPlan, say: (what: str
     for (const store of stores) {
       for (const share of localShares) {
         for (const prefetcher of [OURS, ...others] as const) {
-          say(`streams, round ${round + 1} of ${plan.rounds}: ${plan.mib} MiB, ${share * 100} % local, ${store}, ${prefetcher}`);
+          say(
+            `streams, round ${round + 1} of ${plan.rounds}: ${plan.mib} MiB, ${share * 100} % local, ${store}, ${prefetcher}`,
+          );
           figures.push(...(await once(undo, plan, store, share, prefetcher)));
         }
       }
@@ -45,15 +50,28 @@ export async function streams(undo: UndoStack, plan: PagingPlan, say: (what: str
   return rowsOf(figures);
 }
 
-async function once(undo: UndoStack, { mib, dir, prefetchBuffer }: PagingPlan, store: Store, share: number, prefetcher: Prefetcher): Promise<Figure[]> {
+async function once(
+  undo: UndoStack,
+  { mib, dir, prefetchBuffer }: PagingPlan,
+  store: Store,
+  share: number,
+  prefetcher: Prefetcher,
+): Promise<Figure[]> {
   try {
     return await undo.within(async () => {
       const touch = await TouchProgram.start(undo, mib);
       const localBytes = mib * 2 ** 20 * share;
-      const leapd = await Leapd.attach(undo, { pid: touch.pid, localBytes, swapDir: store === 'disk' ? dir : MEMORY_DIR, prefetchBuffer, prefetch: prefetcher });
+      const leapd = await Leapd.attach(undo, {
+        pid: touch.pid,
+        localBytes,
+        swapDir: store === 'disk' ? dir : MEMORY_DIR,
+        prefetchBuffer,
+        prefetch: prefetcher,
+      });
       await leapd.settled();
       const figures: Figure[] = [];
-      for (const pattern of streamPatterns) figures.push({ store, share, prefetcher, pattern, usPerTouch: await touch.run(pattern) });
+      for (const pattern of streamPatterns)
+        figures.push({ store, share, prefetcher, pattern, usPerTouch: await touch.run(pattern) });
       await leapd.detach();
       await touch.check();
       return figures;
@@ -70,7 +88,9 @@ function rowsOf(figures: readonly Figure[]): Row[] {
       const reason = [...new Set(here.flatMap((figure) => figure.reason ?? []))].join('; ');
       return streamPatterns.flatMap((pattern) => {
         const of = (prefetcher: Prefetcher): number | undefined => {
-          const values = here.flatMap((figure) => (figure.prefetcher === prefetcher && figure.pattern === pattern ? (figure.usPerTouch ?? []) : []));
+          const values = here.flatMap((figure) =>
+            figure.prefetcher === prefetcher && figure.pattern === pattern ? (figure.usPerTouch ?? []) : [],
+          );
           return values.length === 0 ? undefined : median(values);
         };
         return others.map((other) => {

@@ -2,7 +2,7 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { promisify } from 'node:util';
-import { CannotRun, type UndoStack } from './undo.js';
+import { CannotRun, type UndoStack } from '../src/host/undo-stack.js';
 
 const run = promisify(execFile);
 const MIB = 2 ** 20;
@@ -36,7 +36,8 @@ export async function swapFile(undo: UndoStack, path: string, bytes: number): Pr
 
 export async function zram(undo: UndoStack, bytes: number): Promise<void> {
   if (!existsSync(ZRAM_CONTROL)) await run('modprobe', ['zram']).catch(() => undefined);
-  if (!existsSync(ZRAM_CONTROL)) throw new CannotRun('this kernel has no zram (no /sys/class/zram-control, and modprobe zram failed)');
+  if (!existsSync(ZRAM_CONTROL))
+    throw new CannotRun('this kernel has no zram (no /sys/class/zram-control, and modprobe zram failed)');
   try {
     const id = readFileSync(`${ZRAM_CONTROL}/hot_add`, 'latin1').trim();
     undo.add(`remove zram${id}`, () => writeFileSync(`${ZRAM_CONTROL}/hot_remove`, id));

@@ -1,7 +1,7 @@
 /** bench/touch.c from outside: the program whose memory is paged, by the kernel or by leapd. */
-import { LineChild } from './child.js';
+import { LineChild } from '../src/host/line-child.js';
 import { compiled } from './programs.js';
-import type { UndoStack } from './undo.js';
+import type { UndoStack } from '../src/host/undo-stack.js';
 
 export const patterns = ['seq', 'stride', 'random', 'write', 'zipf'] as const;
 export type Pattern = (typeof patterns)[number];
@@ -34,7 +34,8 @@ export class TouchProgram {
   /** Starts it and waits until its memory is filled. @param procsFile of the cgroup in which it runs from its first page on. */
   static async start(undo: UndoStack, mib: number, procsFile?: string): Promise<TouchProgram> {
     const command = [compiled('touch'), String(mib)];
-    const wrapped = procsFile === undefined ? command : ['sh', '-c', 'echo $$ > "$0" && exec "$@"', procsFile, ...command];
+    const wrapped =
+      procsFile === undefined ? command : ['sh', '-c', 'echo $$ > "$0" && exec "$@"', procsFile, ...command];
     const [program = '', ...args] = wrapped;
     const child = new LineChild(undo, 'touch', program, args);
     await child.line((line) => line.startsWith('READY '), FILL_TIMEOUT_MS);
@@ -57,7 +58,10 @@ export class TouchProgram {
 
   async #command(name: string): Promise<Answer> {
     this.#child.send(name);
-    const line = await this.#child.line((text) => text.startsWith('{'), Math.max(LEAST_TIMEOUT_MS, this.pages * SLOWEST_TOUCH_MS));
+    const line = await this.#child.line(
+      (text) => text.startsWith('{'),
+      Math.max(LEAST_TIMEOUT_MS, this.pages * SLOWEST_TOUCH_MS),
+    );
     const answer = JSON.parse(line) as Answer;
     if (answer.wrong !== 0) throw new Error(`${name}: ${answer.wrong} words of the paged program were wrong`);
     return answer;

@@ -1,10 +1,12 @@
-// A program whose memory is paged by somebody: it fills a region with incompressible words, then touches its pages in the pattern named on each
-// line of stdin, and says on one line of JSON how long a touch took and how many of the words it looked at were wrong.
+// A program whose memory is paged by somebody: it fills a region with incompressible words, then touches its pages in
+// the pattern named on each line of stdin, and says on one line of JSON how long a touch took and how many of the words
+// it looked at were wrong.
 //
 // usage: touch MIB [SEED]        commands: seq stride random zipf write interleaved threads check quit
 //
-// Every page holds a xorshift stream of its own: word 0 follows from the seed and the page, word 1 also from the number of write passes.
-// A touch looks at both; `check` looks at every word of the region. All is a function of the seed and of the commands so far.
+// Every page holds a xorshift stream of its own: word 0 follows from the seed and the page, word 1 also from the number
+// of write passes. A touch looks at both; `check` looks at every word of the region. All is a function of the seed and
+// of the commands so far.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>
@@ -15,10 +17,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE_WORDS = 512, STRIDE = 10, HOT_PARTS = 5, STREAMS = 4 };  // one page in five is hot, and four touches in five go there
+enum {
+  PAGE_WORDS = 512,
+  STRIDE = 10,
+  HOT_PARTS = 5,
+  STREAMS = 4
+};  // one page in five is hot, and four touches in five go there
 
 static uint64_t seed, pages, writes_done, half_bits, random_state;
-static uint64_t *region;
+static uint64_t* region;
 
 static uint64_t mix(uint64_t x) {  // the finalizer of splitmix64: a bijection that scatters
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -26,7 +33,7 @@ static uint64_t mix(uint64_t x) {  // the finalizer of splitmix64: a bijection t
   return x ^ (x >> 31);
 }
 
-static uint64_t xorshift(uint64_t *state) {
+static uint64_t xorshift(uint64_t* state) {
   *state ^= *state << 13;
   *state ^= *state >> 7;
   return *state ^= *state << 17;
@@ -35,8 +42,8 @@ static uint64_t xorshift(uint64_t *state) {
 static uint64_t word0(uint64_t page) { return mix(seed + page * 0x9e3779b97f4a7c15u) | 1; }
 static uint64_t word1(uint64_t page, uint64_t pass) { return mix(word0(page) + pass); }
 
-// A permutation of the page numbers without a table of them (which would be paged as well): a Feistel network on the next even number of bits,
-// walked until it lands inside.
+// A permutation of the page numbers without a table of them (which would be paged as well): a Feistel network on the
+// next even number of bits, walked until it lands inside.
 static uint64_t permute(uint64_t page) {
   const uint64_t mask = (1u << half_bits) - 1;
   do {
@@ -59,7 +66,7 @@ static void fill(void) {
 }
 
 static uint64_t look(uint64_t page) {
-  const uint64_t *at = region + page * PAGE_WORDS;
+  const uint64_t* at = region + page * PAGE_WORDS;
   return (at[0] != word0(page)) + (at[1] != word1(page, writes_done));
 }
 
@@ -109,18 +116,19 @@ static uint64_t interleaved(void) {
   return wrong;
 }
 
-static void *one_stream(void *stream) {
+static void* one_stream(void* stream) {
   uint64_t wrong = 0;
   for (uint64_t step = 0; step < pages / STREAMS; step++) wrong += look(stream_page((uintptr_t)stream, step));
-  return (void *)(uintptr_t)wrong;
+  return (void*)(uintptr_t)wrong;
 }
 
 static uint64_t threads(void) {
   pthread_t thread[STREAMS];
   uint64_t wrong = 0, started = 0;
-  while (started < STREAMS && pthread_create(&thread[started], NULL, one_stream, (void *)(uintptr_t)started) == 0) started++;
+  while (started < STREAMS && pthread_create(&thread[started], NULL, one_stream, (void*)(uintptr_t)started) == 0)
+    started++;
   for (uint64_t stream = 0; stream < started; stream++) {
-    void *result;
+    void* result;
     wrong += pthread_join(thread[stream], &result) != 0;
     wrong += (uintptr_t)result;
   }
@@ -130,7 +138,7 @@ static uint64_t threads(void) {
 static uint64_t write_pass(void) {
   uint64_t wrong = 0;
   for (uint64_t page = 0; page < pages; page++) {
-    uint64_t *at = region + page * PAGE_WORDS;
+    uint64_t* at = region + page * PAGE_WORDS;
     at[1] = word1(page, writes_done + 1);  // the write comes first, so that the fault is a writer's
     wrong += at[0] != word0(page);
   }
@@ -143,7 +151,7 @@ static uint64_t check(void) {
   uint64_t wrong = 0;
   checksum = 0;
   for (uint64_t page = 0; page < pages; page++) {
-    const uint64_t *at = region + page * PAGE_WORDS;
+    const uint64_t* at = region + page * PAGE_WORDS;
     uint64_t state = word0(page);
     wrong += look(page);
     for (int word = 0; word < PAGE_WORDS; word++) {
@@ -161,12 +169,12 @@ static double now_us(void) {
 }
 
 static const struct {
-  const char *name;
+  const char* name;
   uint64_t (*run)(void);
-} patterns[] = {{"seq", sequential}, {"stride", stride}, {"random", uniform}, {"zipf", zipf}, {"write", write_pass},
-              {"interleaved", interleaved}, {"threads", threads}, {"check", check}};
+} patterns[] = {{"seq", sequential},   {"stride", stride},           {"random", uniform},  {"zipf", zipf},
+                {"write", write_pass}, {"interleaved", interleaved}, {"threads", threads}, {"check", check}};
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   const uint64_t mib = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
   if (mib < 1 || mib > 1 << 20 || argc > 3) return fprintf(stderr, "usage: touch MIB [SEED]\n"), 2;
   seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
@@ -189,7 +197,8 @@ int main(int argc, char **argv) {
     const double start = now_us();
     const uint64_t wrong = patterns[which].run();
     const double elapsed = now_us() - start;
-    printf("{\"pattern\":\"%s\",\"touches\":%lu,\"usPerTouch\":%.4f,\"wrong\":%lu,\"checksum\":\"%016lx\"}\n", line, pages, elapsed / pages, wrong, checksum);
+    printf("{\"pattern\":\"%s\",\"touches\":%lu,\"usPerTouch\":%.4f,\"wrong\":%lu,\"checksum\":\"%016lx\"}\n", line,
+           pages, elapsed / pages, wrong, checksum);
     fflush(stdout);
   }
   return 0;

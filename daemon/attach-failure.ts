@@ -1,5 +1,5 @@
 /** Why an attach failed, by the engine's word for it, as one line for the user. Whatever the reason, the target is as it was. */
-import { ExitCode, Refusal } from './exit-codes.js';
+import { ExitCode, Refusal } from '../src/cli/exit-codes.js';
 import type { PagerSettings } from './pager-messages.js';
 
 interface Explanation {
@@ -7,7 +7,7 @@ interface Explanation {
   readonly remedy: string;
 }
 
-/** By the kinds of native/error.h. */
+/** By the kinds of native/base/error.h. */
 const explanations: Readonly<Record<string, Explanation>> = {
   'no-process': { code: ExitCode.target, remedy: 'it ended just now' },
   'kernel-thread': { code: ExitCode.target, remedy: 'only user processes have memory to page' },
@@ -18,20 +18,30 @@ const explanations: Readonly<Record<string, Explanation>> = {
   'already-managed': { code: ExitCode.target, remedy: 'see who pages it with: leapctl status' },
   orphaned: { code: ExitCode.orphaned, remedy: 'see what became of its leapd with: leapctl status' },
   '32-bit': { code: ExitCode.target, remedy: 'leapd pages 64-bit programs only' },
-  'not-permitted': { code: ExitCode.rights, remedy: 'run leapd as root, in a container with --cap-add SYS_PTRACE --cap-add SYS_ADMIN' },
+  'not-permitted': {
+    code: ExitCode.rights,
+    remedy: 'run leapd as root, in a container with --cap-add SYS_PTRACE --cap-add SYS_ADMIN',
+  },
   seccomp: { code: ExitCode.rights, remedy: 'give leapd CAP_SYS_ADMIN' },
   'kernel-too-old': { code: ExitCode.system, remedy: 'see what this machine has with: leapctl doctor' },
   addon: { code: ExitCode.system, remedy: 'build it with: npm run build' },
   memory: { code: ExitCode.system, remedy: 'leapd itself needs more memory: give a smaller --prefetch-buffer' },
   swap: { code: ExitCode.swapFile, remedy: 'give another --swap-file' },
-  rdma: { code: ExitCode.system, remedy: 'see what this machine has with: leapctl doctor; without --portal, or with --rdma off, leapd pages to the swap file alone' },
+  rdma: {
+    code: ExitCode.system,
+    remedy:
+      'see what this machine has with: leapctl doctor; without --portal, or with --rdma off, leapd pages to the swap file alone',
+  },
   memlock: { code: ExitCode.system, remedy: 'raise it with: ulimit -l unlimited' },
   timeout: { code: ExitCode.attach, remedy: 'try again' },
   frozen: { code: ExitCode.attach, remedy: 'thaw its control group first' },
   limit: { code: ExitCode.attach, remedy: 'raise the limits of the process: prlimit --nofile and --as' },
 };
 
-const unexplained: Explanation = { code: ExitCode.attach, remedy: 'the process is as it was; see what this machine has with: leapctl doctor' };
+const unexplained: Explanation = {
+  code: ExitCode.attach,
+  remedy: 'the process is as it was; see what this machine has with: leapctl doctor',
+};
 
 export function attachRefusal(settings: PagerSettings, reason: string, message: string): Refusal {
   const { code, remedy } = explanations[reason] ?? unexplained;

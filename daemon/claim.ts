@@ -1,6 +1,6 @@
 /** Taking a process under this leapd: one leapd a process, and a clear word about whoever was there before. */
-import { errnoName, ExitCode, Refusal } from './exit-codes.js';
-import { identify } from './process-info.js';
+import { errnoName, ExitCode, Refusal } from '../src/cli/exit-codes.js';
+import { identify } from '../src/host/process-info.js';
 import { judge, RECORD_VERSION, type Claim, type Registry } from './registry.js';
 import type { Target } from './target.js';
 
@@ -26,7 +26,11 @@ export function checkClaims(registry: Registry, pid: number): void {
       );
     }
     if (condition === 'ending') {
-      throw new Refusal(ExitCode.target, `leapd ${claim.leapd.pid} is still clearing up after the former process ${pid}`, 'try again in a moment');
+      throw new Refusal(
+        ExitCode.target,
+        `leapd ${claim.leapd.pid} is still clearing up after the former process ${pid}`,
+        'try again in a moment',
+      );
     }
     if (condition === 'orphaned') throw describeOrphan(registry, claim);
   }
@@ -64,11 +68,19 @@ export function claimTarget(registry: Registry, target: Target, swapFile: string
   try {
     taken = registry.claim(claim);
   } catch (error) {
-    throw new Refusal(ExitCode.rights, `${path} cannot be written (${errnoName(error)})`, 'leapd keeps its record there; run it as root');
+    throw new Refusal(
+      ExitCode.rights,
+      `${path} cannot be written (${errnoName(error)})`,
+      'leapd keeps its record there; run it as root',
+    );
   }
   if (!taken) {
     checkClaims(registry, target.pid);
-    throw new Refusal(ExitCode.target, `${path} stands in the way and is no record that this leapd can read`, 'remove it if no leapd runs');
+    throw new Refusal(
+      ExitCode.target,
+      `${path} stands in the way and is no record that this leapd can read`,
+      'remove it if no leapd runs',
+    );
   }
   return claim;
 }

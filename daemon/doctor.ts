@@ -1,11 +1,11 @@
 /** `leapctl doctor`: what this machine offers leapd. Every probe only looks. */
 import { availableParallelism, freemem, release } from 'node:os';
-import { Capability, hasCapability, isAtLeast, kernelVersion, OLDEST_KERNEL } from './host.js';
+import { Capability, hasCapability, isAtLeast, kernelVersion, OLDEST_KERNEL } from '../src/host/machine.js';
 import { memoryMounts } from './memory-fit.js';
-import type { Calibration } from './native-engine.js';
-import { probeNative, type NativeProbe } from './native-probe.js';
-import { readStatus, readText } from './process-info.js';
-import { formatBytes, formatNs } from './size.js';
+import type { Calibration } from '../src/host/native-engine.js';
+import { probeNative, type NativeProbe } from '../src/host/native-probe.js';
+import { readStatus, readText } from '../src/host/process-info.js';
+import { formatBytes, formatNs } from '../src/cli/size.js';
 
 export interface Finding {
   readonly what: string;
@@ -17,7 +17,19 @@ export interface Finding {
 
 export async function examine(): Promise<Finding[]> {
   const native = await probeNative();
-  return [kernel(), rights(), ...userfaultfd(native), seccomp(), groups(), cpus(native), ...haltPolling(), mapLimit(), ...remote(native), lockedMemory(), memory()];
+  return [
+    kernel(),
+    rights(),
+    ...userfaultfd(native),
+    seccomp(),
+    groups(),
+    cpus(native),
+    ...haltPolling(),
+    mapLimit(),
+    ...remote(native),
+    lockedMemory(),
+    memory(),
+  ];
 }
 
 const less = (what: string, found: string, advice: string): Finding => ({ what, verdict: 'less', found, advice });
@@ -34,7 +46,8 @@ const newer = [
 
 function kernel(): Finding {
   const version = kernelVersion();
-  if (!isAtLeast(version, OLDEST_KERNEL)) return missing('kernel', release(), `leapd needs Linux ${OLDEST_KERNEL.join('.')}`);
+  if (!isAtLeast(version, OLDEST_KERNEL))
+    return missing('kernel', release(), `leapd needs Linux ${OLDEST_KERNEL.join('.')}`);
   const lacking = newer.filter(([wanted]) => !isAtLeast(version, wanted));
   if (lacking.length === 0) return good('kernel', release());
   return less('kernel', release(), lacking.map(([wanted, what]) => `${wanted.join('.')} adds ${what}`).join('\n'));
@@ -42,40 +55,70 @@ function kernel(): Finding {
 
 function rights(): Finding {
   if (!hasCapability(Capability.sysPtrace)) return missing('rights', 'no CAP_SYS_PTRACE', 'run leapd as root');
-  if (!hasCapability(Capability.sysAdmin)) return less('rights', 'no CAP_SYS_ADMIN', 'processes under a seccomp filter are refused without it');
+  if (!hasCapability(Capability.sysAdmin))
+    return less('rights', 'no CAP_SYS_ADMIN', 'processes under a seccomp filter are refused without it');
   return good('rights', 'CAP_SYS_PTRACE, CAP_SYS_ADMIN');
 }
 
 /** The features that leapd makes use of, where they are. */
-const wantedFeatures = ['pagefault-flag-wp', 'event-fork', 'event-remap', 'event-remove', 'event-unmap', 'thread-id', 'move', 'poison'];
+const wantedFeatures = [
+  'pagefault-flag-wp',
+  'event-fork',
+  'event-remap',
+  'event-remove',
+  'event-unmap',
+  'thread-id',
+  'move',
+  'poison',
+];
 
 function userfaultfd({ problem, probe }: NativeProbe): Finding[] {
   if (probe === undefined) return [missing('native addon', problem ?? 'not loaded', 'build it with: npm run build')];
-  if (problem !== undefined) return [missing('userfaultfd', problem, 'run as root; in a container allow userfaultfd in its seccomp profile')];
+  if (problem !== undefined)
+    return [missing('userfaultfd', problem, 'run as root; in a container allow userfaultfd in its seccomp profile')];
   return [
     good('userfaultfd', wantedFeatures.filter((name) => probe.features.includes(name)).join(', ')),
     probe.features.includes('move')
       ? good('UFFDIO_MOVE', 'there: pages are moved out')
-      : less('UFFDIO_MOVE', 'not there: pages are write-protected, copied and discarded', 'Linux 6.8 can move pages, which is faster'),
+      : less(
+          'UFFDIO_MOVE',
+          'not there: pages are write-protected, copied and discarded',
+          'Linux 6.8 can move pages, which is faster',
+        ),
     probe.userfaultfdDevice
       ? good('/dev/userfaultfd', 'there')
-      : less('/dev/userfaultfd', 'not there', 'only processes that may use userfaultfd themselves can be paged; Linux 6.1 has it'),
+      : less(
+          '/dev/userfaultfd',
+          'not there',
+          'only processes that may use userfaultfd themselves can be paged; Linux 6.1 has it',
+        ),
     probe.ioUring
       ? good('io_uring', 'allowed')
-      : less('io_uring', `refused (errno ${probe.ioUringErrno})`, 'the swap file is slower without; allow it with: sysctl kernel.io_uring_disabled=0'),
+      : less(
+          'io_uring',
+          `refused (errno ${probe.ioUringErrno})`,
+          'the swap file is slower without; allow it with: sysctl kernel.io_uring_disabled=0',
+        ),
   ];
 }
 
 function seccomp(): Finding {
   const mode = readStatus('self')?.get('Seccomp') ?? '0';
   if (mode === '0') return good('seccomp filter', 'none');
-  return less('seccomp filter', 'there is one', 'it has to let pass ptrace, pidfd_getfd, process_madvise, userfaultfd and io_uring');
+  return less(
+    'seccomp filter',
+    'there is one',
+    'it has to let pass ptrace, pidfd_getfd, process_madvise, userfaultfd and io_uring',
+  );
 }
 
 function groups(): Finding {
   const mounts = memoryMounts(readText('/proc/self/mountinfo') ?? '');
-  const counting = mounts.filter(({ version, point }) => version === 1 || (readText(`${point}/cgroup.controllers`) ?? '').includes('memory'));
-  if (counting.length === 0) return less('control groups', 'none found', 'whether the memory fits back is judged by the machine alone');
+  const counting = mounts.filter(
+    ({ version, point }) => version === 1 || (readText(`${point}/cgroup.controllers`) ?? '').includes('memory'),
+  );
+  if (counting.length === 0)
+    return less('control groups', 'none found', 'whether the memory fits back is judged by the machine alone');
   return good('control groups', counting.map(({ version, point }) => `version ${version} at ${point}`).join(', '));
 }
 
@@ -85,11 +128,15 @@ function cpus({ calibration }: NativeProbe): Finding {
   return good('CPUs', calibration === undefined ? String(count) : `${count}; ${bestPlace(calibration)}`);
 }
 
-/** Where src/placement.ts has the pager run as long as the faults come from one CPU. */
+/** Where src/policy/placement.ts has the pager run as long as the faults come from one CPU. */
 export function bestPlace({ sameCpuBlocking, otherCpuSpinning, otherCpuBlocking }: Calibration): string {
   const [same, spinning, sleeping] = [sameCpuBlocking, otherCpuSpinning, otherCpuBlocking].map(formatNs);
-  if (sameCpuBlocking <= otherCpuSpinning) return `a fault is served best on its own CPU (${same}; from another, spinning ${spinning}, asleep ${sleeping})`;
-  const how = otherCpuSpinning < otherCpuBlocking ? `by one that spins (${spinning}; asleep ${sleeping}` : `asleep (${sleeping}; spinning ${spinning}`;
+  if (sameCpuBlocking <= otherCpuSpinning)
+    return `a fault is served best on its own CPU (${same}; from another, spinning ${spinning}, asleep ${sleeping})`;
+  const how =
+    otherCpuSpinning < otherCpuBlocking
+      ? `by one that spins (${spinning}; asleep ${sleeping}`
+      : `asleep (${sleeping}; spinning ${spinning}`;
   return `a fault is served best from another CPU, ${how}, on its own ${same})`;
 }
 
@@ -105,8 +152,13 @@ export function haltPolling(read: typeof readText = readText): Finding[] {
   const polls = Number(read(path)?.trim() ?? Number.NaN);
   const cost = 'a fault served from another CPU costs far more without; try: modprobe cpuidle_haltpoll force=1';
   if (Number.isNaN(polls)) return [less('halt polling', 'virtual machine, no haltpoll', cost)];
-  const [driver, governor] = ['driver', 'governor_ro'].map((name) => read(`/sys/devices/system/cpu/cpuidle/current_${name}`)?.trim() ?? 'none');
-  if (driver === 'none' || governor !== 'haltpoll') return [less('halt polling', `virtual machine, haltpoll not in use (idle driver ${driver}, governor ${governor})`, cost)];
+  const [driver, governor] = ['driver', 'governor_ro'].map(
+    (name) => read(`/sys/devices/system/cpu/cpuidle/current_${name}`)?.trim() ?? 'none',
+  );
+  if (driver === 'none' || governor !== 'haltpoll')
+    return [
+      less('halt polling', `virtual machine, haltpoll not in use (idle driver ${driver}, governor ${governor})`, cost),
+    ];
   if (polls >= HALT_POLL_NS) return [good('halt polling', `${polls} ns`)];
   return [less('halt polling', `virtual machine, ${polls} ns`, `faster with: echo ${HALT_POLL_NS} > ${path}`)];
 }
@@ -114,8 +166,14 @@ export function haltPolling(read: typeof readText = readText): Finding[] {
 /** RDMA is for --portal alone: without it leapd pages to a swap file. */
 function remote({ rdma }: NativeProbe): Finding[] {
   if (rdma === undefined) return [];
-  if (rdma.why !== '') return [less('RDMA devices', rdma.why, 'needed for --portal only: without it leapd pages to a swap file')];
-  return [good('RDMA devices', rdma.devices.map(({ name, port, state, activeMtu }) => `${name}/${port} ${state}, MTU ${activeMtu}`).join('; '))];
+  if (rdma.why !== '')
+    return [less('RDMA devices', rdma.why, 'needed for --portal only: without it leapd pages to a swap file')];
+  return [
+    good(
+      'RDMA devices',
+      rdma.devices.map(({ name, port, state, activeMtu }) => `${name}/${port} ${state}, MTU ${activeMtu}`).join('; '),
+    ),
+  ];
 }
 
 /** What RDMA registers is locked; the limit does not bind who has CAP_IPC_LOCK. */

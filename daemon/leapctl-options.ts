@@ -1,8 +1,8 @@
 /** The command line of leapctl. */
 import yargs, { type Argv } from 'yargs';
-import { settable } from './commands.js';
-import { parseSeconds, parseValue, refuseCommandLine } from './options.js';
-import { ExitCode, exitCodeTable, Refusal } from './exit-codes.js';
+import { settable } from './control-commands.js';
+import { parseSeconds, parseValue, refuseCommandLine } from './leapd-options.js';
+import { ExitCode, exitCodeTable, Refusal } from '../src/cli/exit-codes.js';
 
 export interface LeapctlOptions {
   readonly command: 'status' | 'stats' | 'set' | 'record' | 'detach' | 'doctor';
@@ -23,7 +23,8 @@ export interface RecordRequest {
   readonly max: string | undefined;
 }
 
-const pidArgument = (parser: Argv): Argv => parser.positional('pid', { describe: 'the paged process', type: 'string', demandOption: true });
+const pidArgument = (parser: Argv): Argv =>
+  parser.positional('pid', { describe: 'the paged process', type: 'string', demandOption: true });
 
 function commandLine(args: readonly string[]) {
   return yargs([...args])
@@ -43,22 +44,41 @@ function commandLine(args: readonly string[]) {
       pidArgument(parser).option('log', { type: 'boolean', describe: "write them into leapd's log too, in one line" }),
     )
     .command('set <pid> <settings..>', `change ${settable.join(', ')} while it runs`, (parser) =>
-      pidArgument(parser).positional('settings', { describe: 'NAME=VALUE', type: 'string', array: true, demandOption: true }),
+      pidArgument(parser).positional('settings', {
+        describe: 'NAME=VALUE',
+        type: 'string',
+        array: true,
+        demandOption: true,
+      }),
     )
-    .command('record <pid>', 'write down every fault, to be replayed with leap-lab; ends with Ctrl-C, or --stop from elsewhere', (parser) =>
-      pidArgument(parser)
-        .option('out', { type: 'string', requiresArg: true, describe: 'the trace file, which must not be there yet' })
-        .option('seconds', { type: 'string', requiresArg: true, describe: 'end by itself after so long' })
-        .option('exact', { type: 'boolean', describe: 'read nothing ahead meanwhile, so that every first touch is in it' })
-        .option('record-max', { type: 'string', requiresArg: true, describe: 'the most that the file may take, such as 64M' })
-        .option('stop', { type: 'boolean', describe: 'end the recording that is under way' }),
+    .command(
+      'record <pid>',
+      'write down every fault, to be replayed with leap-lab; ends with Ctrl-C, or --stop from elsewhere',
+      (parser) =>
+        pidArgument(parser)
+          .option('out', { type: 'string', requiresArg: true, describe: 'the trace file, which must not be there yet' })
+          .option('seconds', { type: 'string', requiresArg: true, describe: 'end by itself after so long' })
+          .option('exact', {
+            type: 'boolean',
+            describe: 'read nothing ahead meanwhile, so that every first touch is in it',
+          })
+          .option('record-max', {
+            type: 'string',
+            requiresArg: true,
+            describe: 'the most that the file may take, such as 64M',
+          })
+          .option('stop', { type: 'boolean', describe: 'end the recording that is under way' }),
     )
     .command('detach <pid>', 'put all memory back and end leapd', (parser) =>
       pidArgument(parser).option('force', { type: 'boolean', describe: 'even if the memory does not seem to fit' }),
     )
     .command('doctor', 'what this machine offers leapd, and what would make it faster')
     .option('json', { type: 'boolean', describe: 'print one JSON object' })
-    .option('control', { type: 'string', requiresArg: true, describe: 'the socket of leapd, where it is not the usual one' })
+    .option('control', {
+      type: 'string',
+      requiresArg: true,
+      describe: 'the socket of leapd, where it is not the usual one',
+    })
     .example('$0 status', 'all processes under leapd')
     .example('$0 stats 1234 --json', 'counters for a script')
     .example('$0 set 1234 local-memory=256M prefetch=leap', 'change two things at once')
@@ -74,7 +94,12 @@ function commandLine(args: readonly string[]) {
     .wrap(Math.min(process.stdout.columns ?? 100, 110))
     .epilogue(exitCodeTable())
     .fail((message: string | null, error: Error | undefined) => {
-      refuseCommandLine('leapctl', args, message?.startsWith('Not enough non-option') ? 'the process, or what to set, is missing' : message, error);
+      refuseCommandLine(
+        'leapctl',
+        args,
+        message?.startsWith('Not enough non-option') ? 'the process, or what to set, is missing' : message,
+        error,
+      );
     });
 }
 
@@ -84,7 +109,8 @@ export async function parseLeapctl(args: readonly string[]): Promise<LeapctlOpti
   if (argv['help'] === true) return undefined;
   const [command] = argv['_'] as LeapctlOptions['command'][];
   for (const name of ['control', 'json', 'force', 'log', 'out', 'seconds', 'exact', 'record-max', 'stop']) {
-    if (Array.isArray(argv[name])) throw new Refusal(ExitCode.usage, `--${name} is given more than once`, 'give it once');
+    if (Array.isArray(argv[name]))
+      throw new Refusal(ExitCode.usage, `--${name} is given more than once`, 'give it once');
   }
   if (command === undefined) throw new Refusal(ExitCode.usage, 'a command is missing', 'see leapctl --help');
   const pid = argv['pid'];
@@ -109,7 +135,12 @@ function recordOf(argv: Record<string, unknown>): LeapctlOptions['record'] {
   }
   if (seconds !== undefined) parseSeconds(seconds);
   if (max !== undefined) parseValue('record-max', max);
-  if (out === undefined || out === '') throw new Refusal(ExitCode.usage, out === undefined ? '--out or --stop is missing' : '--out needs a value', 'see leapctl --help');
+  if (out === undefined || out === '')
+    throw new Refusal(
+      ExitCode.usage,
+      out === undefined ? '--out or --stop is missing' : '--out needs a value',
+      'see leapctl --help',
+    );
   return { out, seconds, exact: argv['exact'] === true, max };
 }
 

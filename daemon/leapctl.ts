@@ -2,13 +2,13 @@
 /** leapctl: asks a running leapd over its control socket, and says what this machine offers (doctor). */
 import { resolve } from 'node:path';
 import { describeOrphan } from './claim.js';
-import { call } from './control-client.js';
+import { call } from '../src/cli/control-client.js';
 import { examine, type Finding } from './doctor.js';
-import { ExitCode, exitWith, Refusal } from './exit-codes.js';
+import { ExitCode, exitWith, Refusal } from '../src/cli/exit-codes.js';
 import { parseLeapctl, type LeapctlOptions } from './leapctl-options.js';
-import { printObject, printTable } from './leapctl-print.js';
-import { openProgress } from './progress.js';
-import type { CommandName, Json } from './protocol.js';
+import { printObject, printTable } from '../src/cli/table-print.js';
+import { openProgress } from '../src/cli/progress.js';
+import type { CommandName, Json } from '../src/cli/protocol.js';
 import { judge, Registry } from './registry.js';
 
 /** A detach says how far it is five times a second, but its first check may take a moment on a machine under pressure. */
@@ -24,7 +24,9 @@ async function main(args: readonly string[]): Promise<ExitCode> {
     case 'doctor':
       return doctor(options);
     case 'status':
-      return options.pid === undefined && options.control === undefined ? list(options) : show(options, await ask(options, 'status'));
+      return options.pid === undefined && options.control === undefined
+        ? list(options)
+        : show(options, await ask(options, 'status'));
     case 'stats':
       return show(options, await ask(options, 'stats', options.log ? { log: 'yes' } : {}));
     case 'set':
@@ -44,13 +46,20 @@ function socketOf({ pid, control }: LeapctlOptions): string {
   const condition = claim && judge(claim);
   if (claim && condition === 'orphaned') throw describeOrphan(registry, claim);
   if (!claim || condition === 'stale') {
-    throw new Refusal(ExitCode.control, `process ${pid} is not under leapd`, `see which are with: leapctl status, or begin with: leapd --pid ${pid}`);
+    throw new Refusal(
+      ExitCode.control,
+      `process ${pid} is not under leapd`,
+      `see which are with: leapctl status, or begin with: leapd --pid ${pid}`,
+    );
   }
   return claim.control;
 }
 
-const ask = (options: LeapctlOptions, command: CommandName, given: Readonly<Record<string, string>> = {}): Promise<Json> =>
-  call({ socket: socketOf(options), command, arguments: given });
+const ask = (
+  options: LeapctlOptions,
+  command: CommandName,
+  given: Readonly<Record<string, string>> = {},
+): Promise<Json> => call({ socket: socketOf(options), command, arguments: given });
 
 function show({ json }: LeapctlOptions, answer: Json): ExitCode {
   if (json) process.stdout.write(`${JSON.stringify(answer)}\n`);
@@ -71,7 +80,14 @@ function list({ json }: LeapctlOptions): ExitCode {
   if (json) process.stdout.write(`${JSON.stringify({ processes: claims })}\n`);
   else if (claims.length === 0) process.stdout.write('no process is under leapd; begin with: leapd --pid PID\n');
   else {
-    const rows = claims.map((claim) => [String(claim.pid), claim.name, claim.condition, String(claim.leapd), claim.startedAt, claim.swapFile]);
+    const rows = claims.map((claim) => [
+      String(claim.pid),
+      claim.name,
+      claim.condition,
+      String(claim.leapd),
+      claim.startedAt,
+      claim.swapFile,
+    ]);
     printTable(rows, ['pid', 'name', 'condition', 'leapd', 'since', 'swap file']);
   }
   return ExitCode.ok;
@@ -91,7 +107,13 @@ async function record(options: LeapctlOptions): Promise<ExitCode> {
     const answer = await call({
       socket: socketOf(options),
       command: 'record',
-      arguments: { out: path, follow: 'yes', ...(seconds !== undefined && { seconds }), ...(exact && { exact: 'yes' }), ...(max !== undefined && { 'record-max': max }) },
+      arguments: {
+        out: path,
+        follow: 'yes',
+        ...(seconds !== undefined && { seconds }),
+        ...(exact && { exact: 'yes' }),
+        ...(max !== undefined && { 'record-max': max }),
+      },
       onProgress: () => {
         if (!begun) say(`recording into ${out}${seconds === undefined ? '; end it with Ctrl-C' : ` for ${seconds} s`}`);
         begun = true;
@@ -106,7 +128,9 @@ async function record(options: LeapctlOptions): Promise<ExitCode> {
 }
 
 async function detach(options: LeapctlOptions): Promise<ExitCode> {
-  const progress = options.json ? undefined : openProgress('putting pages back', (text) => process.stderr.write(`${text}\n`));
+  const progress = options.json
+    ? undefined
+    : openProgress('putting pages back', (text) => process.stderr.write(`${text}\n`));
   try {
     const answer = await call({
       socket: socketOf(options),
@@ -126,7 +150,11 @@ async function doctor({ json }: LeapctlOptions): Promise<ExitCode> {
   const findings = await examine();
   if (json) process.stdout.write(`${JSON.stringify({ findings })}\n`);
   else {
-    const rows = findings.map(({ what, verdict, found, advice }) => [what, verdict, advice === undefined ? found : `${found}\n${advice}`]);
+    const rows = findings.map(({ what, verdict, found, advice }) => [
+      what,
+      verdict,
+      advice === undefined ? found : `${found}\n${advice}`,
+    ]);
     printTable(rows, undefined, Math.max(30, Math.min(process.stdout.columns ?? 100, 120) - DOCTOR_LEFT_COLUMNS));
   }
   return findings.some((finding: Finding) => finding.verdict === 'missing') ? ExitCode.failed : ExitCode.ok;

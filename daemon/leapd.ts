@@ -2,9 +2,9 @@
 /** leapd --pid N: pages a running process. Everything is in the modules; this is the way in. */
 import { setPriority } from 'node:os';
 import { writeFileSync } from 'node:fs';
-import { exitWith } from './exit-codes.js';
-import { openLog, type Log } from './log.js';
-import { helpText, parseOptions } from './options.js';
+import { exitWith } from '../src/cli/exit-codes.js';
+import { openLog, type Log } from '../src/cli/log.js';
+import { helpText, parseOptions } from './leapd-options.js';
 import { Session } from './session.js';
 
 async function main(args: readonly string[]): Promise<number> {

@@ -1,7 +1,7 @@
 /** Does the stored memory fit back into this machine, and into the target's control groups? */
 import { join } from 'node:path';
-import { parseFields, readText } from './process-info.js';
-import { formatBytes } from './size.js';
+import { parseFields, readText } from '../src/host/process-info.js';
+import { formatBytes } from '../src/cli/size.js';
 
 export interface Room {
   /** After a reserve: it is an estimate, and others take of it too. */
@@ -19,7 +19,9 @@ const MAX_DEPTH = 64;
 
 /** The tightest room that the target has to grow in. */
 export function roomFor(pid: number, procRoot = '/proc'): Room {
-  return [machineRoom(procRoot), ...groupRooms(pid, procRoot)].reduce((least, room) => (room.bytes < least.bytes ? room : least));
+  return [machineRoom(procRoot), ...groupRooms(pid, procRoot)].reduce((least, room) =>
+    room.bytes < least.bytes ? room : least,
+  );
 }
 
 /** @returns undefined when it fits, else what is wrong, in words. */
@@ -31,7 +33,10 @@ export function whyNoFit(neededBytes: number, room: Room): string | undefined {
 function machineRoom(procRoot: string): Room {
   const fields = parseFields(readText(`${procRoot}/meminfo`) ?? '');
   const kilobytes = (key: string): number => Number.parseInt(fields.get(key) ?? '0', 10);
-  return { bytes: (kilobytes('MemAvailable') + kilobytes('SwapFree')) * 1024 - MACHINE_RESERVE_BYTES, where: 'the machine' };
+  return {
+    bytes: (kilobytes('MemAvailable') + kilobytes('SwapFree')) * 1024 - MACHINE_RESERVE_BYTES,
+    where: 'the machine',
+  };
 }
 
 /** One room for each limited memory group that the target is in, its own and those around it; version 1 and version 2. */
@@ -87,7 +92,10 @@ function roomOfGroup(mount: Mount, inside: string): Room | undefined {
   const used = number(file(mount.version === 2 ? 'memory.current' : 'memory.usage_in_bytes'));
   if (limit === undefined || used === undefined || limit >= NO_LIMIT) return undefined;
   const reclaimable = /^(?:total_)?inactive_file (\d+)$/m.exec(file('memory.stat') ?? '');
-  return { bytes: limit - used + Number(reclaimable?.[1] ?? 0) - GROUP_RESERVE_BYTES, where: `the control group ${inside === '' ? '/' : inside}` };
+  return {
+    bytes: limit - used + Number(reclaimable?.[1] ?? 0) - GROUP_RESERVE_BYTES,
+    where: `the control group ${inside === '' ? '/' : inside}`,
+  };
 }
 
 function number(text: string | undefined): number | undefined {

@@ -1,12 +1,21 @@
 /** The main thread's side of the pager: starts the worker thread, asks it, and knows how it ended. */
 import { writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import type { PagerStats } from '../src/counters.js';
+import type { PagerStats } from '../src/core/counters.js';
 import { attachRefusal } from './attach-failure.js';
-import { ExitCode, Refusal } from './exit-codes.js';
-import type { Log } from './log.js';
+import { ExitCode, Refusal } from '../src/cli/exit-codes.js';
+import type { Log } from '../src/cli/log.js';
 import { MAIL, PARTED } from './pager-messages.js';
-import type { AttachFacts, Ending, FromPager, PagerChanges, PagerSettings, Stats, ToPager, WorkerData } from './pager-messages.js';
+import type {
+  AttachFacts,
+  Ending,
+  FromPager,
+  PagerChanges,
+  PagerSettings,
+  Stats,
+  ToPager,
+  WorkerData,
+} from './pager-messages.js';
 
 /** A turn is a few milliseconds at the most, so a pager that is silent for this long is stuck. */
 const ANSWER_MS = 10_000;
@@ -40,7 +49,10 @@ export class PagerClient {
     const data: WorkerData = { settings, flags: this.flags };
     this.ended = new Promise((resolve, reject) => (this.finish = { resolve, reject }));
     this.ended.catch(() => undefined); // whoever waits for the end handles it; before that, nobody has to
-    this.worker = new Worker(new URL('./pager-worker.js', import.meta.url), { workerData: data, name: `pager ${settings.pid}` });
+    this.worker = new Worker(new URL('./pager-worker.js', import.meta.url), {
+      workerData: data,
+      name: `pager ${settings.pid}`,
+    });
     this.worker.on('message', (message: FromPager) => this.receive(message));
     this.worker.once('error', (error) => this.fail(error));
     this.worker.once('exit', (code) => this.fail(new Error(`the pager thread ended (${code})`)));
@@ -134,7 +146,11 @@ export class PagerClient {
   /** What those hear who asked too late: nothing is wrong. */
   private over(ending: Ending): Refusal {
     const { pid } = this.settings;
-    return new Refusal(ExitCode.control, ending === 'target-gone' ? `process ${pid} has ended` : `leapd has let go of process ${pid}`, 'see its log');
+    return new Refusal(
+      ExitCode.control,
+      ending === 'target-gone' ? `process ${pid} has ended` : `leapd has let go of process ${pid}`,
+      'see its log',
+    );
   }
 
   /** The thread is gone. After an orderly end or a refusal the promises are settled already, but for those of requests that came too late. */

@@ -1,10 +1,10 @@
 /** What the main thread and the pager's worker thread say to each other. All of it is plain data. */
-import type { PagerStats } from '../src/counters.js';
-import type { PagerOptions } from '../src/options.js';
-import type { PrefetcherName } from '../src/prefetch/index.js';
-import type { DonorStats } from '../src/remote/donors.js';
+import type { PagerStats } from '../src/core/counters.js';
+import type { PagerOptions } from '../src/core/pager-options.js';
+import type { PrefetcherName } from '../src/policy/prefetch/index.js';
+import type { DonorStats } from '../src/donors/donors.js';
 import type { RecordMemory } from '../src/trace/ring.js';
-import type { EvictName } from './options.js';
+import type { EvictName } from './leapd-options.js';
 import type { RemoteSettings } from './remote-settings.js';
 
 /** What the worker is started with. */
@@ -76,5 +76,10 @@ export type FromPager =
   | { readonly kind: 'changed'; readonly id: number; readonly error?: string }
   /** Pages could not be moved: they wait for a look at these processes, and for `clearRefusals` if nothing in them has memory pinned. Asked again and again. */
   | { readonly kind: 'pages-refused'; readonly refusals: number; readonly pids: readonly number[] }
-  | { readonly kind: 'log'; readonly level: LogKind; readonly message: string; readonly facts?: Readonly<Record<string, unknown>> }
+  | {
+      readonly kind: 'log';
+      readonly level: LogKind;
+      readonly message: string;
+      readonly facts?: Readonly<Record<string, unknown>>;
+    }
   | { readonly kind: 'ended'; readonly ending: Ending; readonly stats: PagerStats };

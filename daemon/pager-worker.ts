@@ -4,14 +4,14 @@
  */
 import { rmSync } from 'node:fs';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { framesFor } from '../src/options.js';
-import { Pager } from '../src/pager.js';
+import { framesFor } from '../src/core/pager-options.js';
+import { Pager } from '../src/pager/pager.js';
 import { Recorder } from '../src/trace/ring.js';
-import { calibrate, isNativeError, NativeEngine, probe, type Calibration } from './native-engine.js';
+import { calibrate, isNativeError, NativeEngine, probe, type Calibration } from '../src/host/native-engine.js';
 import { MAIL, PARTED, type FromPager, type PagerChanges, type ToPager, type WorkerData } from './pager-messages.js';
 import type { RemoteSettings } from './remote-settings.js';
-import { Donors } from '../src/remote/donors.js';
-import { Placer } from './placement.js';
+import { Donors } from '../src/donors/donors.js';
+import { Placer } from './placer.js';
 
 /** How long an idle turn waits; whatever matters ends the wait. */
 const TURN_NS = 250e6;
@@ -31,7 +31,11 @@ function handle(running: Running, message: ToPager): void {
   const { pager, donors } = running;
   switch (message.kind) {
     case 'stats':
-      return send({ kind: 'stats', id: message.id, stats: { ...pager.stats(), rdma: donors?.on ? 'on' : 'off', donors: donors?.stats() ?? [] } });
+      return send({
+        kind: 'stats',
+        id: message.id,
+        stats: { ...pager.stats(), rdma: donors?.on ? 'on' : 'off', donors: donors?.stats() ?? [] },
+      });
     case 'change':
       try {
         change(running, message.changes);
@@ -53,7 +57,8 @@ function change({ engine, pager, donors }: Running, changes: PagerChanges): void
   if (changes.history !== undefined) pager.setHistory(changes.history);
   if (changes.windowMax !== undefined) pager.setWindowMax(changes.windowMax);
   if (changes.prefetchBuffer !== undefined) pager.setPrefetchBuffer(changes.prefetchBuffer);
-  if (changes.record !== undefined) pager.setRecorder(changes.record === null ? undefined : new Recorder(changes.record));
+  if (changes.record !== undefined)
+    pager.setRecorder(changes.record === null ? undefined : new Recorder(changes.record));
   if (changes.evicting !== undefined) pager.setEvicting(changes.evicting);
   if (changes.clearRefusals !== undefined) pager.clearRefusals(changes.clearRefusals);
 }
@@ -71,7 +76,8 @@ function openFabric(engine: NativeEngine): void {
 /** Clears the flag before it reads, so that what comes meanwhile sets it again. */
 function readMail(running: Running): void {
   Atomics.store(flags, MAIL, 0);
-  for (let received = receiveMessageOnPort(port); received; received = receiveMessageOnPort(port)) handle(running, received.message as ToPager);
+  for (let received = receiveMessageOnPort(port); received; received = receiveMessageOnPort(port))
+    handle(running, received.message as ToPager);
 }
 
 /** What the loop drives. */
@@ -111,7 +117,14 @@ function attach(): Running | undefined {
   const begin = performance.now();
   let engine: NativeEngine;
   try {
-    engine = NativeEngine.attach({ pid, frames, swapFile, allowMove: evict === 'auto' || evict === 'move', allowVector: evict === 'discard', rdma: remote?.on ?? false });
+    engine = NativeEngine.attach({
+      pid,
+      frames,
+      swapFile,
+      allowMove: evict === 'auto' || evict === 'move',
+      allowVector: evict === 'discard',
+      rdma: remote?.on ?? false,
+    });
   } catch (error) {
     if (!isNativeError(error)) throw error; // a bug, not a refusal
     refused(error.kind, error.message);
@@ -140,16 +153,20 @@ function attach(): Running | undefined {
 function meet(engine: NativeEngine, pager: Pager, remote: RemoteSettings): Donors {
   const { donors: addresses, on, ...options } = remote;
   const { activity, threshold, ahead, token, chunkBytes, legacy } = options;
-  const donors = new Donors(addresses, { activity, threshold, ahead, token, chunkBytes, legacy }, {
-    fabric: engine,
-    chunks: pager.chunks,
-    replicas: pager.replicas,
-    usedSlots: () => pager.usedSlots,
-    traffic: (connection) => engine.traffic(connection),
-    setChunk: (slots) => engine.setChunk(slots),
-    say: (level, message, facts) => send({ kind: 'log', level, message, facts }),
-    random: Math.random,
-  });
+  const donors = new Donors(
+    addresses,
+    { activity, threshold, ahead, token, chunkBytes, legacy },
+    {
+      fabric: engine,
+      chunks: pager.chunks,
+      replicas: pager.replicas,
+      usedSlots: () => pager.usedSlots,
+      traffic: (connection) => engine.traffic(connection),
+      setChunk: (slots) => engine.setChunk(slots),
+      say: (level, message, facts) => send({ kind: 'log', level, message, facts }),
+      random: Math.random,
+    },
+  );
   donors.on = on;
   return donors;
 }
@@ -193,12 +210,21 @@ function leave(engine: NativeEngine): void {
     } catch (error) {
       if (!isNativeError(error)) throw error;
       if (error.kind === 'frozen') {
-        if (!frozen) send({ kind: 'log', level: 'warn', message: `${error.message}; it has all its memory back, and is let go of when it is thawed` });
+        if (!frozen)
+          send({
+            kind: 'log',
+            level: 'warn',
+            message: `${error.message}; it has all its memory back, and is let go of when it is thawed`,
+          });
         frozen = true;
         attempt = 0;
       }
       if (attempt === LEAVE_TRIES) {
-        send({ kind: 'log', level: 'warn', message: `${error.message}; it has all its memory back, and keeps one descriptor of ours open` });
+        send({
+          kind: 'log',
+          level: 'warn',
+          message: `${error.message}; it has all its memory back, and keeps one descriptor of ours open`,
+        });
         return engine.abandon();
       }
     }
@@ -216,7 +242,8 @@ function main(): void {
   donors?.close();
   const stats = pager.stats();
   const gone = stats.spaces === 0;
-  if (gone || pager.strandedPages > 0) engine.abandon(); // the target keeps its descriptor: without one a lost page would read as zeros
+  if (gone || pager.strandedPages > 0)
+    engine.abandon(); // the target keeps its descriptor: without one a lost page would read as zeros
   else leave(engine);
   send({ kind: 'ended', ending: gone ? 'target-gone' : 'detached', stats });
 }

@@ -2,7 +2,7 @@
  * Looks whether anything in the family does I/O that pins its pages: now and then, and whenever pages could not be moved away, which may be why. While
  * something does, eviction rests.
  */
-import type { Log } from './log.js';
+import type { Log } from '../src/cli/log.js';
 import type { PagerClient } from './pager-client.js';
 import { findPins } from './pinned.js';
 
@@ -49,13 +49,19 @@ export class PinWatch {
     const found = pins.length > 0;
     if (found === this.resting) return found;
     this.resting = found;
-    if (found) this.log.warn({ pins: pins.slice(0, 3) }, 'devices may write into the process: nothing is evicted until that ends, also above the limit');
+    if (found)
+      this.log.warn(
+        { pins: pins.slice(0, 3) },
+        'devices may write into the process: nothing is evicted until that ends, also above the limit',
+      );
     else this.log.info('no device writes into the process any more: evicting again');
     this.change({ evicting: !found });
     return found;
   }
 
   private change(changes: Parameters<PagerClient['change']>[0]): void {
-    this.pager.change(changes).catch((error: unknown) => this.log.debug({ err: error }, 'the pager has ended meanwhile'));
+    this.pager
+      .change(changes)
+      .catch((error: unknown) => this.log.debug({ err: error }, 'the pager has ended meanwhile'));
   }
 }

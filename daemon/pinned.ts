@@ -3,7 +3,7 @@
  * one. The kernel shows no pins page by page, so we look for what causes them.
  */
 import { readdirSync } from 'node:fs';
-import { parseFields, readLink, readStatus, readText } from './process-info.js';
+import { parseFields, readLink, readStatus, readText } from '../src/host/process-info.js';
 
 const O_DIRECT = 0o40000;
 const RDMA_OR_VFIO = /^\/dev\/(infiniband\/|vfio\/)/;
@@ -28,7 +28,8 @@ export function describePin(link: string, info: string): string | undefined {
   const fields = parseFields(info);
   if (RDMA_OR_VFIO.test(link)) return `is a device that does DMA (${link})`;
   if (Number(fields.get('UserBufs') ?? 0) > 0) return 'is an io_uring with registered buffers';
-  if ((Number.parseInt(fields.get('flags') ?? '0', 8) & O_DIRECT) !== 0 && link.startsWith('/')) return `does O_DIRECT (${link})`;
+  if ((Number.parseInt(fields.get('flags') ?? '0', 8) & O_DIRECT) !== 0 && link.startsWith('/'))
+    return `does O_DIRECT (${link})`;
   return undefined;
 }
 

@@ -5,11 +5,11 @@
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import { TraceEncoder } from '../src/trace/format.js';
 import { drainRecords, recordMemory } from '../src/trace/ring.js';
-import { errnoName, ExitCode, Refusal } from './exit-codes.js';
-import type { Log } from './log.js';
+import { errnoName, ExitCode, Refusal } from '../src/cli/exit-codes.js';
+import type { Log } from '../src/cli/log.js';
 import type { PagerClient } from './pager-client.js';
-import type { PrefetcherName } from '../src/prefetch/index.js';
-import { formatBytes } from './size.js';
+import type { PrefetcherName } from '../src/policy/prefetch/index.js';
+import { formatBytes } from '../src/cli/size.js';
 
 /** Faults that the ring holds: a second of 65,000 faults, drained every few milliseconds. */
 const RING_RECORDS = 1 << 16;
@@ -67,7 +67,8 @@ export class Recording {
     const fd = open(options.path);
     const recording = new Recording(options, fd, pager, log, options.exact ? (prefetch as PrefetcherName) : undefined);
     await pager.change({ record: recording.memory, ...(options.exact && { prefetch: 'none' }) });
-    if (options.seconds !== undefined) recording.limit = setTimeout(() => void recording.stop(), options.seconds * 1000);
+    if (options.seconds !== undefined)
+      recording.limit = setTimeout(() => void recording.stop(), options.seconds * 1000);
     log.info({ file: options.path, exact: options.exact }, 'recording faults');
     return recording;
   }
@@ -90,7 +91,11 @@ export class Recording {
     this.lost = drainRecords(this.memory, this.encoder);
     const room = this.options.maxBytes - this.bytes - END_BYTES;
     const bytes = this.encoder.take();
-    if (bytes.length > room) return this.close(this.warn(`the file has reached ${formatBytes(this.options.maxBytes)}`), bytes.subarray(0, Math.max(0, room)));
+    if (bytes.length > room)
+      return this.close(
+        this.warn(`the file has reached ${formatBytes(this.options.maxBytes)}`),
+        bytes.subarray(0, Math.max(0, room)),
+      );
     this.write(bytes);
   }
 
@@ -118,13 +123,15 @@ export class Recording {
 
   /** The pager records no more, and prefetches as before; if it has gone, that is as well. */
   private leave(): Promise<void> {
-    this.left ??= this.pager.change({ record: null, ...(this.former !== undefined && { prefetch: this.former }) }).catch(() => undefined);
+    this.left ??= this.pager
+      .change({ record: null, ...(this.former !== undefined && { prefetch: this.former }) })
+      .catch(() => undefined);
     return this.left;
   }
 
   private write(bytes: Uint8Array): void {
     try {
-      for (let at = 0; at < bytes.length; ) at += writeSync(this.fd, bytes, at);
+      for (let at = 0; at < bytes.length;) at += writeSync(this.fd, bytes, at);
       this.bytes += bytes.length;
     } catch (error) {
       this.end(this.warn(`it cannot be written (${errnoName(error)})`));
@@ -147,6 +154,10 @@ function open(path: string): number {
   try {
     return openSync(path, 'wx', 0o600);
   } catch (error) {
-    throw new Refusal(ExitCode.usage, `the trace ${path} cannot be made (${errnoName(error)})`, 'give another path, of a file that is not there yet');
+    throw new Refusal(
+      ExitCode.usage,
+      `the trace ${path} cannot be made (${errnoName(error)})`,
+      'give another path, of a file that is not there yet',
+    );
   }
 }

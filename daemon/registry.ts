@@ -8,9 +8,19 @@
  *   gone      alive     ending     leapd is clearing up
  *   gone      dead      stale      nobody needs anything any more: remove swap file, socket and record
  */
-import { linkSync, mkdirSync, readdirSync, rmSync, statSync, unlinkSync, utimesSync, writeFileSync, renameSync } from 'node:fs';
+import {
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+  renameSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import { isSame, readText, type ProcessId } from './process-info.js';
+import { isSame, readText, type ProcessId } from '../src/host/process-info.js';
 
 const RUN_DIRECTORY = '/run/leap';
 export const RECORD_VERSION = 1;
@@ -53,7 +63,13 @@ export function parseClaim(text: string): Claim | undefined {
     return undefined;
   }
   if (value === null || typeof value !== 'object' || value.version !== RECORD_VERSION) return undefined;
-  if (!isId(value.target) || !isId(value.leapd) || typeof value.swapFile !== 'string' || typeof value.control !== 'string') return undefined;
+  if (
+    !isId(value.target) ||
+    !isId(value.leapd) ||
+    typeof value.swapFile !== 'string' ||
+    typeof value.control !== 'string'
+  )
+    return undefined;
   return value as Claim;
 }
 

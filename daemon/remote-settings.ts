@@ -1,10 +1,17 @@
 /** From the options to what the pager's thread needs of the donors: the portal read, names looked up, the token read. Nothing is touched before. */
 import { lookup } from 'node:dns/promises';
 import { readFileSync } from 'node:fs';
-import { isPortalText, parsePortalFile, parsePortalText, PortalError, type PortalAddress, type PortalEntry } from '../src/remote/portal.js';
-import { errnoName, ExitCode, Refusal } from './exit-codes.js';
-import type { RemoteOptions } from './options.js';
-import { readToken } from './token-file.js';
+import {
+  isPortalText,
+  parsePortalFile,
+  parsePortalText,
+  PortalError,
+  type PortalAddress,
+  type PortalEntry,
+} from '../src/donors/portal.js';
+import { errnoName, ExitCode, Refusal } from '../src/cli/exit-codes.js';
+import type { RemoteOptions } from './leapd-options.js';
+import { readToken } from '../src/cli/token-file.js';
 
 /** Plain data: it crosses to the worker. */
 export interface RemoteSettings {
@@ -28,7 +35,10 @@ export type Lookup = (name: string) => Promise<string>;
  * @returns besides, what to warn of: a donor whose name cannot be looked up is no reason to do without the others
  * @throws Refusal
  */
-export async function remoteSettings(options: RemoteOptions, find: Lookup = lookUp): Promise<{ readonly settings: RemoteSettings; readonly warnings: readonly string[] }> {
+export async function remoteSettings(
+  options: RemoteOptions,
+  find: Lookup = lookUp,
+): Promise<{ readonly settings: RemoteSettings; readonly warnings: readonly string[] }> {
   const { portal, on, tokenFile, chunkBytes, ahead, activity, threshold, legacy } = options;
   const entries = readPortal(portal);
   const token = tokenFile === undefined ? undefined : readToken(tokenFile);
@@ -38,9 +48,17 @@ export async function remoteSettings(options: RemoteOptions, find: Lookup = look
     if (typeof found === 'string') warnings.push(`${found}; this donor is left out`);
     else donors.push(distinct(found, donors));
   }
-  if (donors.length === 0) throw new Refusal(ExitCode.usage, warnings[0]?.replace(/;.*/, '') ?? `${portal} names no donor`, 'give its number, or mend the name service');
+  if (donors.length === 0)
+    throw new Refusal(
+      ExitCode.usage,
+      warnings[0]?.replace(/;.*/, '') ?? `${portal} names no donor`,
+      'give its number, or mend the name service',
+    );
   const addresses = donors.map(({ host, port }) => ({ host, port }));
-  return { settings: { on, donors: addresses, token, chunkBytes: chunkBytes ?? 0, ahead, activity, threshold, legacy }, warnings };
+  return {
+    settings: { on, donors: addresses, token, chunkBytes: chunkBytes ?? 0, ahead, activity, threshold, legacy },
+    warnings,
+  };
 }
 
 function readPortal(portal: string): PortalEntry[] {
@@ -75,5 +93,9 @@ async function numeric({ host, port, where }: PortalEntry, find: Lookup): Promis
 function distinct(entry: PortalEntry, others: readonly PortalEntry[]): PortalEntry {
   const same = others.find(({ host, port }) => host === entry.host && port === entry.port);
   if (same === undefined) return entry;
-  throw new Refusal(ExitCode.usage, `${entry.where}: ${entry.host}:${entry.port} is the donor of ${same.where} too`, 'name each donor once');
+  throw new Refusal(
+    ExitCode.usage,
+    `${entry.where}: ${entry.host}:${entry.port} is the donor of ${same.where} too`,
+    'name each donor once',
+  );
 }

@@ -9,23 +9,23 @@
  *                  \--(pager fails)--> record says why, swap file kept, 70
  */
 import { resolve } from 'node:path';
-import type { PagerStats } from '../src/counters.js';
+import type { PagerStats } from '../src/core/counters.js';
 import { checkClaims, claimTarget } from './claim.js';
-import { answerWith } from './commands.js';
-import { ControlServer } from './control-server.js';
-import { ExitCode, Refusal } from './exit-codes.js';
-import { checkHost } from './host.js';
-import type { Log } from './log.js';
+import { answerWith } from './control-commands.js';
+import { ControlServer } from '../src/cli/control-server.js';
+import { ExitCode, Refusal } from '../src/cli/exit-codes.js';
+import { checkHost } from '../src/host/machine.js';
+import type { Log } from '../src/cli/log.js';
 import { roomFor, whyNoFit } from './memory-fit.js';
-import type { LeapdOptions } from './options.js';
+import type { LeapdOptions } from './leapd-options.js';
 import { PagerClient } from './pager-client.js';
 import type { AttachFacts, Ending } from './pager-messages.js';
 import { PinWatch } from './pin-watch.js';
-import { openProgress } from './progress.js';
+import { openProgress } from '../src/cli/progress.js';
 import { remoteSettings } from './remote-settings.js';
 import { checkRecordPath, Recording, type Recorded, type RecordingOptions } from './recording.js';
 import { Registry, SIGN_OF_LIFE_MS, type Claim } from './registry.js';
-import { pagesToBytes } from './size.js';
+import { pagesToBytes } from '../src/cli/size.js';
 import { checkSwapPath, removeSwapFile } from './swap-path.js';
 import { checkTarget, localLimit, type Target } from './target.js';
 
@@ -66,17 +66,25 @@ export class Session {
       const mayLeave = target.usedPages - ('pages' in limit ? limit.pages : Math.floor(target.usedPages * limit.share));
       const scarce = checkSwapPath(draft.swapFile, mayLeave, remote !== undefined);
       let session: Session | undefined;
-      const server = await ControlServer.open(draft.control, (request, progress) => answerWith(session, request, progress));
+      const server = await ControlServer.open(draft.control, (request, progress) =>
+        answerWith(session, request, progress),
+      );
       undo.push(() => server.close());
 
       const log = openLog();
       for (const { leapd, target: former, swapFile } of swept) {
-        log.info({ swapFile }, `cleared up after leapd ${leapd.pid}, which was killed; its process ${former.pid} is gone too`);
+        log.info(
+          { swapFile },
+          `cleared up after leapd ${leapd.pid}, which was killed; its process ${former.pid} is gone too`,
+        );
       }
       for (const warning of [...(remote?.warnings ?? []), ...(scarce === undefined ? [] : [scarce])]) log.warn(warning);
       const claim = { ...draft, attached: true };
       registry.update(claim);
-      const pager = new PagerClient({ ...settingsOf(options), remote: remote?.settings, localLimit: limit, swapFile: claim.swapFile }, log);
+      const pager = new PagerClient(
+        { ...settingsOf(options), remote: remote?.settings, localLimit: limit, swapFile: claim.swapFile },
+        log,
+      );
       session = new Session({ ...options, swapFile: claim.swapFile, control: claim.control }, target, pager, log);
       session.listen();
       return await session.serve(registry, claim, await pager.attach(), server);
@@ -94,11 +102,19 @@ export class Session {
     if (!options.allowPinned) timers.push(new PinWatch(target.pid, this.pager, log).start());
     const { swapFile, control } = options;
     if (options.remote?.copies === 1) log.warn('--copies 1: a page is on one donor only, and is lost with it');
-    log.info({ ...facts, swapFile, control }, `paging process ${target.pid} (${target.name}); end it with Ctrl-C or: leapctl detach ${target.pid}`);
+    log.info(
+      { ...facts, swapFile, control },
+      `paging process ${target.pid} (${target.name}); end it with Ctrl-C or: leapctl detach ${target.pid}`,
+    );
     if (this.early !== undefined) this.ask(this.early);
     if (options.record !== undefined) {
-      const failed = (error: unknown): void => log.error(`nothing is recorded: ${error instanceof Error ? error.message : String(error)}`);
-      await this.startRecording(resolve(options.record), { exact: false, maxBytes: options.recordMax, seconds: undefined }).catch(failed);
+      const failed = (error: unknown): void =>
+        log.error(`nothing is recorded: ${error instanceof Error ? error.message : String(error)}`);
+      await this.startRecording(resolve(options.record), {
+        exact: false,
+        maxBytes: options.recordMax,
+        seconds: undefined,
+      }).catch(failed);
     }
     try {
       const ending = await this.pager.ended;
@@ -107,7 +123,10 @@ export class Session {
       log.info({ seconds: this.uptimeSeconds, ...lastWord(this.pager.last) }, `process ${target.pid} ${outcome}`);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      log.fatal({ err: error, swapFile }, `the pager failed: process ${target.pid} waits wherever it touches a page that is out`);
+      log.fatal(
+        { err: error, swapFile },
+        `the pager failed: process ${target.pid} waits wherever it touches a page that is out`,
+      );
       registry.update({ ...claim, failure: reason });
       await server.close();
       throw new PagerFailure(reason);
@@ -154,10 +173,19 @@ export class Session {
   }
 
   /** @throws Refusal: a recording is under way, or the file cannot be made. */
-  async startRecording(path: string, how: Pick<RecordingOptions, 'exact' | 'maxBytes' | 'seconds'>): Promise<Recording> {
+  async startRecording(
+    path: string,
+    how: Pick<RecordingOptions, 'exact' | 'maxBytes' | 'seconds'>,
+  ): Promise<Recording> {
     const { pid, name } = this.target;
-    if (this.recording !== undefined) throw new Refusal(ExitCode.refused, 'a recording is under way', `end it first: leapctl record ${pid} --stop`);
-    const about = { name, pid, startedAt: new Date().toISOString(), exact: how.exact || this.options.prefetch === 'none' ? 'yes' : 'no' };
+    if (this.recording !== undefined)
+      throw new Refusal(ExitCode.refused, 'a recording is under way', `end it first: leapctl record ${pid} --stop`);
+    const about = {
+      name,
+      pid,
+      startedAt: new Date().toISOString(),
+      exact: how.exact || this.options.prefetch === 'none' ? 'yes' : 'no',
+    };
     const recording = await Recording.start(this.pager, this.log, { path, ...how, about });
     this.recording = recording;
     void recording.over.then(() => (this.recording = undefined));
@@ -177,10 +205,13 @@ export class Session {
     this.total = total;
     const progress = openProgress('putting pages back', (text) => this.log.info(text));
     const timer = setInterval(() => {
-      this.pager.stats().then((stats) => {
-        this.done = Math.max(this.done, total - pagesOut(stats));
-        progress.update(this.done, total);
-      }, () => undefined); // it has just ended: the last word comes from `ended`
+      this.pager.stats().then(
+        (stats) => {
+          this.done = Math.max(this.done, total - pagesOut(stats));
+          progress.update(this.done, total);
+        },
+        () => undefined,
+      ); // it has just ended: the last word comes from `ended`
     }, PROGRESS_MS);
     this.pager.requestDetach();
     try {
@@ -211,7 +242,9 @@ export class Session {
       process.on(signal, () => {
         if (!this.draining) return this.ask(signal);
         const left = `${this.total - this.done} of ${this.total}`;
-        log.warn(`${signal}: still putting pages back, ${left} are out; leaving now would make the process wait for ever`);
+        log.warn(
+          `${signal}: still putting pages back, ${left} are out; leaving now would make the process wait for ever`,
+        );
       });
     }
     process.on('SIGTSTP', () => log.warn('SIGTSTP: leapd does not stop, the process would stand still with it'));
@@ -238,6 +271,26 @@ class PagerFailure extends Error {}
 /** Pages that have to go back, wherever they are. */
 const pagesOut = (stats: PagerStats): number => stats.storedPages + stats.bufferedPages;
 
-function settingsOf({ pid, prefetch, history, windowMax, prefetchBuffer, evict, victims, allowPinned, remote }: LeapdOptions) {
-  return { pid, prefetch, history, windowMax, prefetchBuffer, evict, victims, allowPinned, copies: remote?.copies ?? 2 };
+function settingsOf({
+  pid,
+  prefetch,
+  history,
+  windowMax,
+  prefetchBuffer,
+  evict,
+  victims,
+  allowPinned,
+  remote,
+}: LeapdOptions) {
+  return {
+    pid,
+    prefetch,
+    history,
+    windowMax,
+    prefetchBuffer,
+    evict,
+    victims,
+    allowPinned,
+    copies: remote?.copies ?? 2,
+  };
 }

@@ -1,8 +1,8 @@
 /** The swap file as a name: may it be made there, and is there room. The engine makes and fills it. */
 import { closeSync, constants, lstatSync, openSync, rmSync, statfsSync, statSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { errnoName, ExitCode, Refusal } from './exit-codes.js';
-import { formatBytes, pagesToBytes } from './size.js';
+import { errnoName, ExitCode, Refusal } from '../src/cli/exit-codes.js';
+import { formatBytes, pagesToBytes } from '../src/cli/size.js';
 
 const refuse = (problem: string, remedy: string): never => {
   throw new Refusal(ExitCode.swapFile, problem, remedy);
@@ -17,7 +17,10 @@ const refuse = (problem: string, remedy: string): never => {
  */
 export function checkSwapPath(path: string, pages: number, hasDonors = false): string | undefined {
   if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
-    refuse(`the swap file ${path} exists and is not of this leapd`, 'remove it if nobody needs it, or give another --swap-file');
+    refuse(
+      `the swap file ${path} exists and is not of this leapd`,
+      'remove it if nobody needs it, or give another --swap-file',
+    );
   }
   const directory = dirname(path);
   if (!statSync(directory, { throwIfNoEntry: false })?.isDirectory()) {
@@ -28,7 +31,10 @@ export function checkSwapPath(path: string, pages: number, hasDonors = false): s
     closeSync(openSync(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600));
     unlinkSync(path);
   } catch (error) {
-    refuse(`the swap file ${path} cannot be made (${errnoName(error)})`, 'give --swap-file in a directory that can be written');
+    refuse(
+      `the swap file ${path} cannot be made (${errnoName(error)})`,
+      'give --swap-file in a directory that can be written',
+    );
   }
   const room = statfsSync(directory);
   const free = room.bavail * room.bsize;

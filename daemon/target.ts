@@ -1,10 +1,10 @@
 /** Everything that can be known of a target before it is touched: is it one that leapd can page, and how large is it. */
 import { closeSync, openSync, readSync } from 'node:fs';
-import type { PagerOptions } from '../src/options.js';
-import { ExitCode, Refusal } from './exit-codes.js';
+import type { PagerOptions } from '../src/core/pager-options.js';
+import { ExitCode, Refusal } from '../src/cli/exit-codes.js';
 import { findPins } from './pinned.js';
-import { readStat, readStatus, readText, type ProcessStat } from './process-info.js';
-import { bytesToPages, formatBytes, formatPages, type Size } from './size.js';
+import { readStat, readStatus, readText, type ProcessStat } from '../src/host/process-info.js';
+import { bytesToPages, formatBytes, formatPages, type Size } from '../src/cli/size.js';
 
 export interface Target {
   readonly pid: number;
@@ -56,11 +56,16 @@ export function checkTarget(pid: number, allowPinned: boolean): Target {
 function checkKind(pid: number, stat: ProcessStat, status: ReadonlyMap<string, string>): void {
   if (stat.ended) refuse(`process ${pid} (${stat.name}) has ended already`, 'its parent has only not yet collected it');
   if (stat.state === 'Z') {
-    refuse(`the first thread of process ${pid} (${stat.name}) has ended, and with it the view of its memory`, 'such a process cannot be paged');
+    refuse(
+      `the first thread of process ${pid} (${stat.name}) has ended, and with it the view of its memory`,
+      'such a process cannot be paged',
+    );
   }
-  if (stat.kernelThread) refuse(`process ${pid} (${stat.name}) is a kernel thread`, 'only user processes have memory to page');
+  if (stat.kernelThread)
+    refuse(`process ${pid} (${stat.name}) is a kernel thread`, 'only user processes have memory to page');
   const leader = Number(status.get('Tgid') ?? pid);
-  if (leader !== pid) refuse(`${pid} is a thread of process ${leader} (${stat.name})`, `page the whole process: leapd --pid ${leader}`);
+  if (leader !== pid)
+    refuse(`${pid} is a thread of process ${leader} (${stat.name})`, `page the whole process: leapd --pid ${leader}`);
   const tracer = Number(status.get('TracerPid') ?? 0);
   if (tracer !== 0) {
     refuse(
@@ -85,13 +90,17 @@ function checkExecutable(pid: number): void {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'EACCES' || code === 'EPERM') {
-      const remedy = process.getuid?.() === 0 ? `it has rights that leapd has not: compare CapEff in /proc/${pid}/status` : 'run leapd as root';
+      const remedy =
+        process.getuid?.() === 0
+          ? `it has rights that leapd has not: compare CapEff in /proc/${pid}/status`
+          : 'run leapd as root';
       throw new Refusal(ExitCode.rights, `process ${pid} may not be looked into (${code})`, remedy);
     }
     refuse(`process ${pid} shows no program of its own (${code})`, 'it is ending, or was made without one');
   }
   if (header[4] !== ELF_CLASS_64) refuse(`process ${pid} is a 32-bit program`, 'leapd pages 64-bit programs only');
-  if (header.readUInt16LE(18) !== EM_X86_64) refuse(`process ${pid} is not an x86-64 program`, 'leapd pages x86-64 programs only');
+  if (header.readUInt16LE(18) !== EM_X86_64)
+    refuse(`process ${pid} is not an x86-64 program`, 'leapd pages x86-64 programs only');
 }
 
 /** The mappings that leapd pages: private, writable, of no file, and not the main stack. */
@@ -115,10 +124,18 @@ export function localLimit(size: Size, target: Target): PagerOptions['localLimit
 }
 
 /** @param as what the message calls it  @throws Refusal: too little to run in, or more than there is. */
-export function localPages(bytes: number, { pid, mappedPages }: Pick<Target, 'pid' | 'mappedPages'>, as: string): number {
+export function localPages(
+  bytes: number,
+  { pid, mappedPages }: Pick<Target, 'pid' | 'mappedPages'>,
+  as: string,
+): number {
   const pages = bytesToPages(bytes);
   if (pages < LEAST_LOCAL_PAGES) {
-    throw new Refusal(ExitCode.usage, `${as}: ${formatBytes(bytes)} is too little`, `give at least ${formatPages(LEAST_LOCAL_PAGES)}`);
+    throw new Refusal(
+      ExitCode.usage,
+      `${as}: ${formatBytes(bytes)} is too little`,
+      `give at least ${formatPages(LEAST_LOCAL_PAGES)}`,
+    );
   }
   if (pages > mappedPages) {
     const problem = `${as}: ${formatBytes(bytes)} is above the size of process ${pid}: it has ${formatPages(mappedPages)} that can be paged`;

@@ -28,7 +28,11 @@ export const realTraces = (directory: string): Compared[] =>
     .sort()
     .map((file) => ({ name: file.replace('.leap.gz', ''), seeds: 1, load: () => readTrace(join(directory, file)) }));
 
-const made = (name: string, pattern: PatternName, options: Partial<PatternOptions> = {}): Compared => ({ name, seeds: SEEDS, load: (seed) => generate(pattern, { ...options, seed }) });
+const made = (name: string, pattern: PatternName, options: Partial<PatternOptions> = {}): Compared => ({
+  name,
+  seeds: SEEDS,
+  load: (seed) => generate(pattern, { ...options, seed }),
+});
 
 export const SYNTHETIC: readonly Compared[] = [
   made('sequential', 'sequential'),

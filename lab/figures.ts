@@ -42,7 +42,8 @@ interface Axis {
   readonly shown: (value: number) => string;
 }
 
-const escape = (text: string): string => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
+const escape = (text: string): string =>
+  text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
 const at = (value: number): string => (Math.round(value * 10) / 10).toString();
 const xOf = (value: number, axis: Axis): number => LEFT + (value / axis.most) * (WIDTH - LEFT - RIGHT);
 const yOf = (value: number, axis: Axis): number => HEIGHT - BOTTOM - (value / axis.most) * (HEIGHT - TOP - BOTTOM);
@@ -60,7 +61,9 @@ function frame(title: string, x: Axis, y: Axis, body: string, alone: boolean): s
     const [across, up] = [(x.most * i) / TICKS, (y.most * i) / TICKS];
     ticks.push(`<path class="grid" d="M${LEFT} ${at(yOf(up, y))}H${WIDTH - RIGHT}"/>`);
     ticks.push(`<text x="${LEFT - 6}" y="${at(yOf(up, y) + 4)}" text-anchor="end">${y.shown(up)}</text>`);
-    ticks.push(`<text x="${at(xOf(across, x))}" y="${HEIGHT - BOTTOM + 16}" text-anchor="middle">${x.shown(across)}</text>`);
+    ticks.push(
+      `<text x="${at(xOf(across, x))}" y="${HEIGHT - BOTTOM + 16}" text-anchor="middle">${x.shown(across)}</text>`,
+    );
   }
   const style = alone ? `<style>${STYLE}</style><rect width="${WIDTH}" height="${HEIGHT}" fill="var(--ground)"/>` : '';
   return `<svg class="figure" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${escape(title)}">${style}
@@ -78,14 +81,20 @@ function legend(names: readonly string[]): string {
   const parts: string[] = [];
   for (const name of [...names].reverse()) {
     x -= name.length * 6.2 + 24;
-    parts.push(`<path d="M${at(x)} 12h12" stroke="${COLOURS[name]}" stroke-width="3"/><text x="${at(x + 16)}" y="16">${escape(name)}</text>`);
+    parts.push(
+      `<path d="M${at(x)} 12h12" stroke="${COLOURS[name]}" stroke-width="3"/><text x="${at(x + 16)}" y="16">${escape(name)}</text>`,
+    );
   }
   return parts.join('\n');
 }
 
 const seconds = (mostNs: number): Axis => {
   const [unit, scale] = mostNs >= 1e9 ? ['s', 1e9] : ['ms', 1e6];
-  return { most: Math.max(1, mostNs), label: `time, ${unit}`, shown: (value) => Number((value / scale).toPrecision(2)).toString() };
+  return {
+    most: Math.max(1, mostNs),
+    label: `time, ${unit}`,
+    shown: (value) => Number((value / scale).toPrecision(2)).toString(),
+  };
 };
 
 /** How far the program has come, in accesses: the same for all policies, which time is not. */
@@ -102,7 +111,11 @@ export function scatter(name: string, trace: Trace, alone = false): string {
   // Pages that nobody touched take no room.
   const touched = [...new Set(trace.page)].sort((one, other) => one - other);
   const rank = new Map(touched.map((page, i) => [page, i]));
-  const y: Axis = { most: Math.max(1, touched.length - 1), label: 'page, of those touched', shown: (value) => Math.round(value).toLocaleString('en-US') };
+  const y: Axis = {
+    most: Math.max(1, touched.length - 1),
+    label: 'page, of those touched',
+    shown: (value) => Math.round(value).toLocaleString('en-US'),
+  };
   const dots = new Map<number, string[]>();
   for (let i = 0; i < trace.length; i += every) {
     const thread = trace.thread[i];
@@ -111,7 +124,9 @@ export function scatter(name: string, trace: Trace, alone = false): string {
     list.push(`M${at(xOf(trace.time[i], x))} ${at(yOf(rank.get(trace.page[i]) ?? 0, y))}h0`);
   }
   const colours = Object.values(COLOURS);
-  const body = [...dots.values()].map((list, i) => `<path class="dots" stroke="${colours[(i + 1) % colours.length]}" d="${list.join('')}"/>`).join('\n');
+  const body = [...dots.values()]
+    .map((list, i) => `<path class="dots" stroke="${colours[(i + 1) % colours.length]}" d="${list.join('')}"/>`)
+    .join('\n');
   return frame(`${name}: the pages touched`, x, y, body, alone);
 }
 
@@ -133,7 +148,11 @@ export function windowCurves(local: number, results: readonly ReplayResult[], al
   const x = progress(shown.map(({ windows }) => windows));
   const means = new Map(shown.map((result) => [result, mean(result.windows, x.most)]));
   const most = Math.max(1, ...[...means.values()].flatMap((points) => points.map(([, value]) => value)));
-  const y: Axis = { most: roundUp(most), label: 'pages a plan', shown: (value) => Number(value.toPrecision(2)).toString() };
+  const y: Axis = {
+    most: roundUp(most),
+    label: 'pages a plan',
+    shown: (value) => Number(value.toPrecision(2)).toString(),
+  };
   return lines(`${local * 100} % local: windows`, x, y, shown, (result) => means.get(result) ?? [], alone);
 }
 
@@ -145,15 +164,26 @@ function mean(points: readonly Point[], most: number): Point[] {
     sums[bucket] += value;
     counts[bucket]++;
   }
-  return [...sums].flatMap((sum, bucket): Point[] => (counts[bucket] === 0 ? [] : [[((bucket + 0.5) * most) / BUCKETS, sum / counts[bucket]]]));
+  return [...sums].flatMap((sum, bucket): Point[] =>
+    counts[bucket] === 0 ? [] : [[((bucket + 0.5) * most) / BUCKETS, sum / counts[bucket]]],
+  );
 }
 
-function lines(title: string, x: Axis, y: Axis, results: readonly ReplayResult[], pointsOf: (result: ReplayResult) => readonly Point[], alone: boolean): string {
+function lines(
+  title: string,
+  x: Axis,
+  y: Axis,
+  results: readonly ReplayResult[],
+  pointsOf: (result: ReplayResult) => readonly Point[],
+  alone: boolean,
+): string {
   const order = Object.keys(COLOURS);
   const sorted = [...results].sort((a, b) => order.indexOf(a.policy) - order.indexOf(b.policy));
   // Ours is drawn last, on top.
   const curves = [...sorted].reverse().map((result) => {
-    const path = pointsOf(result).map((point, i) => `${i === 0 ? 'M' : 'L'}${at(xOf(point[0], x))} ${at(yOf(point[1], y))}`);
+    const path = pointsOf(result).map(
+      (point, i) => `${i === 0 ? 'M' : 'L'}${at(xOf(point[0], x))} ${at(yOf(point[1], y))}`,
+    );
     return `<path class="curve" stroke="${COLOURS[result.policy]}" d="${path.join('')}"><title>${escape(result.policy)}</title></path>`;
   });
   return frame(title, x, y, `${curves.join('\n')}\n${legend(sorted.map(({ policy }) => policy))}`, alone);

@@ -42,7 +42,9 @@ function section({ name, facts, results }: TraceReport, trace: Trace | undefined
     ...(trace === undefined ? [] : [scatter(name, trace)]),
     ...shares.flatMap((local) => [stallCurves(local, results), windowCurves(local, results)]),
   ];
-  const known = Object.entries(facts).map(([fact, value]) => `${escapeHtml(fact)} ${escapeHtml(value.toLocaleString('en-US'))}`);
+  const known = Object.entries(facts).map(
+    ([fact, value]) => `${escapeHtml(fact)} ${escapeHtml(value.toLocaleString('en-US'))}`,
+  );
   return `<h2>${escapeHtml(name)}</h2>
 <p>${known.join(' · ')}</p>
 <div class="curves">

@@ -2,10 +2,10 @@
 /** leap-lab: replays traces of page faults under each prefetch policy, and makes synthetic ones. */
 import { writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { errnoName, ExitCode, exitWith, Refusal } from '../daemon/exit-codes.js';
+import { errnoName, ExitCode, exitWith, Refusal } from '../src/cli/exit-codes.js';
 import type { Trace } from '../src/trace/format.js';
 import { drawPage } from './html.js';
-import { parseLab, patternNamed, type ReplayCommand } from './options.js';
+import { parseLab, patternNamed, type ReplayCommand } from './lab-options.js';
 import { generate } from './patterns.js';
 import { replay } from './replay.js';
 import { drawCsv, drawTable, toJson, type TraceReport } from './report.js';
@@ -34,22 +34,45 @@ async function replayAll(command: ReplayCommand): Promise<void> {
   }
   if (command.output === 'json') process.stdout.write(`${toJson(reports)}\n`);
   if (command.output === 'csv') process.stdout.write(`${drawCsv(reports)}\n`);
-  if (command.html !== undefined) writePage(command.html, drawPage(reports, new Map(traces.map(({ name, trace }) => [name, trace]))));
+  if (command.html !== undefined)
+    writePage(command.html, drawPage(reports, new Map(traces.map(({ name, trace }) => [name, trace]))));
 }
 
-const named = (name: string): Trace => (name.startsWith(GENERATED) ? generate(patternNamed(name.slice(GENERATED.length))) : readTrace(name));
+const named = (name: string): Trace =>
+  name.startsWith(GENERATED) ? generate(patternNamed(name.slice(GENERATED.length))) : readTrace(name);
 
-function replayOne(name: string, trace: Trace, { policies, local, buffer, store, history, windowMax }: ReplayCommand): TraceReport {
+function replayOne(
+  name: string,
+  trace: Trace,
+  { policies, local, buffer, store, history, windowMax }: ReplayCommand,
+): TraceReport {
   const pages = trace.regions.reduce((sum, { count }) => sum + count, 0);
-  if (pages > MOST_PAGES) throw new Refusal(ExitCode.usage, `${name}: its regions have ${pages} pages, more than ${MOST_PAGES}`, 'record a smaller process');
+  if (pages > MOST_PAGES)
+    throw new Refusal(
+      ExitCode.usage,
+      `${name}: its regions have ${pages} pages, more than ${MOST_PAGES}`,
+      'record a smaller process',
+    );
   const workload = workloadOf(trace);
-  if (workload.touchedPages === 0) throw new Refusal(ExitCode.usage, `${name}: none of its faults lies in a region`, 'record it anew');
-  if (trace.cutOff) process.stderr.write(`leap-lab: ${name} ends in the middle: ${trace.length} faults could be read\n`);
-  if (trace.lost + workload.strays > 0) process.stderr.write(`leap-lab: ${name} lacks ${trace.lost + workload.strays} faults that were not recorded whole\n`);
+  if (workload.touchedPages === 0)
+    throw new Refusal(ExitCode.usage, `${name}: none of its faults lies in a region`, 'record it anew');
+  if (trace.cutOff)
+    process.stderr.write(`leap-lab: ${name} ends in the middle: ${trace.length} faults could be read\n`);
+  if (trace.lost + workload.strays > 0)
+    process.stderr.write(
+      `leap-lab: ${name} lacks ${trace.lost + workload.strays} faults that were not recorded whole\n`,
+    );
   const results = local.flatMap((share) =>
-    policies.map((policy) => replay(workload, { policy, local: share, mostBuffer: buffer, store, history, windowMax, timed: true })),
+    policies.map((policy) =>
+      replay(workload, { policy, local: share, mostBuffer: buffer, store, history, windowMax, timed: true }),
+    ),
   );
-  const facts = { faults: trace.length, pages: workload.touchedPages, threads: workload.threads.length, store: store.name };
+  const facts = {
+    faults: trace.length,
+    pages: workload.touchedPages,
+    threads: workload.threads.length,
+    store: store.name,
+  };
   return { name, facts, results };
 }
 

@@ -1,6 +1,6 @@
 /** Synthetic traces: each pattern gives the accesses of its threads, page numbers within one region. Seeded, so that a trace can be made again. */
-import { FaultKind } from '../src/prefetch/prefetcher.js';
-import { Advice } from '../src/regions.js';
+import { FaultKind } from '../src/policy/prefetch/prefetcher.js';
+import { Advice } from '../src/tables/regions.js';
 import type { Trace } from '../src/trace/format.js';
 import { type Random, randomFrom, shuffled, zipfOver } from './random.js';
 
@@ -19,7 +19,16 @@ export interface PatternOptions {
   readonly seed: number;
 }
 
-export const PATTERN_DEFAULTS: PatternOptions = { pages: 16384, touches: 65536, streams: 4, stride: 10, noise: 0, writes: 0.2, computeNs: 1000, seed: 1 };
+export const PATTERN_DEFAULTS: PatternOptions = {
+  pages: 16384,
+  touches: 65536,
+  streams: 4,
+  stride: 10,
+  noise: 0,
+  writes: 0.2,
+  computeNs: 1000,
+  seed: 1,
+};
 
 /** Which page the next touch goes to; the second number is the stream (for `threads`: the thread). */
 type Walk = (touch: number) => readonly [page: number, stream: number];
@@ -41,10 +50,19 @@ function begun(walk: (step: number) => number, steps: number, random: Random): (
 }
 
 /** `streams` parts of the region, each with a stream of its own kind: up, down, by twos, by the stride. */
-function streamOf(stream: number, { pages, streams, stride }: PatternOptions, random: Random): (step: number) => number {
+function streamOf(
+  stream: number,
+  { pages, streams, stride }: PatternOptions,
+  random: Random,
+): (step: number) => number {
   const part = Math.floor(pages / streams);
   const first = stream * part;
-  const kinds = [(step: number) => step % part, (step: number) => part - 1 - (step % part), strided(part, 2), strided(part, stride)];
+  const kinds = [
+    (step: number) => step % part,
+    (step: number) => part - 1 - (step % part),
+    strided(part, 2),
+    strided(part, stride),
+  ];
   const kind = begun(kinds[stream % kinds.length], part, random);
   return (step) => first + kind(step);
 }
@@ -77,7 +95,9 @@ const PATTERN_TABLE = {
       return [walks[stream](Math.floor(touch / options.streams)), stream];
     };
   },
-  random: ({ pages }, random) => () => [Math.floor(random() * pages), 0],
+  random:
+    ({ pages }, random) =>
+    () => [Math.floor(random() * pages), 0],
   zipf: ({ pages }, random) => {
     const next = zipfOver(pages, random);
     return () => [next(), 0];

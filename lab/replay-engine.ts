@@ -5,10 +5,10 @@
  * A thread makes the accesses of its part of the trace in order, with the trace's own time between them; at a page that is out it stops until the
  * pager maps it. Since the engine sees every access, it knows what the pager can only guess: which prefetched pages were used, and when.
  */
-import type { Engine, Mapping } from '../src/engine.js';
-import { Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS } from '../src/layout.js';
-import { Advice } from '../src/regions.js';
-import { NONE, PAGE_SIZE, vpn } from '../src/types.js';
+import type { Engine, Mapping } from '../src/core/engine.js';
+import { Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS } from '../src/core/layout.js';
+import { Advice } from '../src/tables/regions.js';
+import { NONE, PAGE_SIZE, vpn } from '../src/core/types.js';
 import { StoreChannel, type StoreModel } from './store-model.js';
 import type { Workload } from './workload.js';
 
@@ -27,7 +27,16 @@ export interface Costs {
   readonly submit: number;
 }
 
-const COSTS: Costs = { fault: 3_500, wake: 3_500, turn: 2_000, mapRun: 900, mapPage: 400, moveRun: 3_000, movePage: 600, submit: 600 };
+const COSTS: Costs = {
+  fault: 3_500,
+  wake: 3_500,
+  turn: 2_000,
+  mapRun: 900,
+  mapPage: 400,
+  moveRun: 3_000,
+  movePage: 600,
+  submit: 600,
+};
 
 /** Where regions are placed: far enough apart that none touches another. */
 const FIRST_VPN = 0x7f0000000;
@@ -109,7 +118,9 @@ export class ReplayEngine implements Engine {
     this.channel = new StoreChannel(store);
     this.frameHashes = new Int32Array(frames * HASH_WORDS);
     this.framePage = new Int32Array(frames).fill(NONE);
-    this.present = new Uint8Array(pages).map((_, page) => (workload.isTouched[page] === 1 && firstTouchIsZero[page] === 0 ? 1 : 0));
+    this.present = new Uint8Array(pages).map((_, page) =>
+      workload.isTouched[page] === 1 && firstTouchIsZero[page] === 0 ? 1 : 0,
+    );
     this.content = new Int32Array(pages).map((_, page) => this.present[page]);
     this.waiters = new Uint8Array(pages);
     this.unused = new Uint8Array(pages);
@@ -125,7 +136,14 @@ export class ReplayEngine implements Engine {
     this.runningThreads = threads.filter(({ accesses }) => accesses.length > 0).length;
     let start = FIRST_VPN;
     this.mapped = workload.regions.map(({ count, advice }) => {
-      const mapping = { start: vpn(start), end: vpn(start + count), permissions: 'rw-p', inode: 0, path: '', flags: flagsOf(advice) };
+      const mapping = {
+        start: vpn(start),
+        end: vpn(start + count),
+        permissions: 'rw-p',
+        inode: 0,
+        path: '',
+        flags: flagsOf(advice),
+      };
       start += count + GAP_PAGES;
       return mapping;
     });
@@ -180,7 +198,8 @@ export class ReplayEngine implements Engine {
     if (!this.running) return moment;
     for (let thread = 0; thread < this.readyAt.length; thread++) {
       if (this.waitsFor[thread] === NONE) {
-        if (this.next[thread] < this.workload.threads[thread].accesses.length) moment = Math.min(moment, this.readyAt[thread]);
+        if (this.next[thread] < this.workload.threads[thread].accesses.length)
+          moment = Math.min(moment, this.readyAt[thread]);
       } else if (this.told[thread] === 0) moment = Math.min(moment, this.faultedAt[thread] + this.costs.fault);
     }
     return moment;
@@ -222,7 +241,12 @@ export class ReplayEngine implements Engine {
       // The oldest fault first.
       let oldest = NONE;
       for (let thread = 0; thread < this.waitsFor.length; thread++) {
-        if (this.waitsFor[thread] === NONE || this.told[thread] === 1 || this.faultedAt[thread] + this.costs.fault > this.now) continue;
+        if (
+          this.waitsFor[thread] === NONE ||
+          this.told[thread] === 1 ||
+          this.faultedAt[thread] + this.costs.fault > this.now
+        )
+          continue;
         if (oldest === NONE || this.faultedAt[thread] < this.faultedAt[oldest]) oldest = thread;
       }
       if (oldest === NONE) return;
@@ -265,7 +289,13 @@ export class ReplayEngine implements Engine {
       case Command.read:
         this.now += costs.submit;
         for (let i = 0; i < count; i++) this.read(first + i, frame + i);
-        this.transfers.push({ at: this.channel.submit(this.now, count * PAGE_SIZE), slot: first, frame, count, isRead: true });
+        this.transfers.push({
+          at: this.channel.submit(this.now, count * PAGE_SIZE),
+          slot: first,
+          frame,
+          count,
+          isRead: true,
+        });
         return;
       case Command.write:
         this.now += costs.submit;
@@ -273,7 +303,13 @@ export class ReplayEngine implements Engine {
           this.slotPage[first + i] = this.framePage[frame + i];
           this.slotContent[first + i] = this.frameHashes[(frame + i) * HASH_WORDS];
         }
-        this.transfers.push({ at: this.channel.submit(this.now, count * PAGE_SIZE), slot: first, frame, count, isRead: false });
+        this.transfers.push({
+          at: this.channel.submit(this.now, count * PAGE_SIZE),
+          slot: first,
+          frame,
+          count,
+          isRead: false,
+        });
         return;
       case Command.wake:
       case Command.unprotect:
@@ -384,4 +420,8 @@ export class ReplayEngine implements Engine {
   unmapChunk(): void {}
 }
 
-const flagsOf = (advice: number): string[] => ['rd', 'wr', ...(advice === Advice.sequential ? ['sr'] : advice === Advice.random ? ['rr'] : [])];
+const flagsOf = (advice: number): string[] => [
+  'rd',
+  'wr',
+  ...(advice === Advice.sequential ? ['sr'] : advice === Advice.random ? ['rr'] : []),
+];

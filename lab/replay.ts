@@ -1,11 +1,11 @@
 /** Replays a workload under one policy: leapd's pager on the engine of the laboratory. */
-import { DEMAND_FRAMES, EVICTION_FRAMES } from '../src/options.js';
-import { Pager } from '../src/pager.js';
-import { createPrefetcher, DEFAULT_HISTORY, DEFAULT_WINDOW_MAX } from '../src/prefetch/index.js';
-import { FaultKind, Plan, type Prefetcher, type PrefetchOptions } from '../src/prefetch/prefetcher.js';
-import { DEFAULT_PREFETCH_BUFFER } from '../src/prefetch-buffer.js';
-import { type PageIndex, pageIndex } from '../src/types.js';
-import { DEFAULT_VICTIM_POLICY } from '../src/victim/index.js';
+import { DEMAND_FRAMES, EVICTION_FRAMES } from '../src/core/pager-options.js';
+import { Pager } from '../src/pager/pager.js';
+import { createPrefetcher, DEFAULT_HISTORY, DEFAULT_WINDOW_MAX } from '../src/policy/prefetch/index.js';
+import { FaultKind, Plan, type Prefetcher, type PrefetchOptions } from '../src/policy/prefetch/prefetcher.js';
+import { DEFAULT_PREFETCH_BUFFER } from '../src/tables/prefetch-buffer.js';
+import { type PageIndex, pageIndex } from '../src/core/types.js';
+import { DEFAULT_VICTIM_POLICY } from '../src/policy/victim/index.js';
 import { randomFrom } from './random.js';
 import { ReplayEngine, type Truth } from './replay-engine.js';
 import { STORES, type StoreModel } from './store-model.js';
@@ -62,10 +62,18 @@ const SETTLE_STEPS = 100_000;
 const POINTS = 400;
 
 /** What a trace of this size may have as a buffer: one that held all that is out would leave nothing to prefetch. */
-const bufferFor = (touchedPages: number, asked = DEFAULT_PREFETCH_BUFFER): number => Math.max(64, Math.min(asked, touchedPages >> 3));
+const bufferFor = (touchedPages: number, asked = DEFAULT_PREFETCH_BUFFER): number =>
+  Math.max(64, Math.min(asked, touchedPages >> 3));
 
 export function replay(workload: Workload, options: ReplayOptions): ReplayResult {
-  const { policy, local, store = STORES['rdma'], history = DEFAULT_HISTORY, windowMax = DEFAULT_WINDOW_MAX, victims = DEFAULT_VICTIM_POLICY } = options;
+  const {
+    policy,
+    local,
+    store = STORES['rdma'],
+    history = DEFAULT_HISTORY,
+    windowMax = DEFAULT_WINDOW_MAX,
+    victims = DEFAULT_VICTIM_POLICY,
+  } = options;
   const prefetchBuffer = bufferFor(workload.touchedPages, options.mostBuffer);
   const frames = prefetchBuffer + Math.min(EVICTION_FRAMES.most, Math.ceil(prefetchBuffer / 8)) + DEMAND_FRAMES;
   const engine = new ReplayEngine(workload, store, frames);
@@ -98,7 +106,10 @@ export function replay(workload: Workload, options: ReplayOptions): ReplayResult
   }
   const after = pager.stats();
   const times = options.timed ? timed(make, watched.calls) : [];
-  return result(options, engine, watched.windows, times, startNs, { faults: after.faults - before.faults, evictions: after.evictions - before.evictions });
+  return result(options, engine, watched.windows, times, startNs, {
+    faults: after.faults - before.faults,
+    evictions: after.evictions - before.evictions,
+  });
 }
 
 /** Until what is beyond the limit is out and written. */
@@ -143,7 +154,23 @@ class Watched implements Prefetcher {
   fault(page: PageIndex, thread: number, kind: number, ahead: number, plan: Plan): void {
     if (this.keepsCalls) {
       const { regionFirst, regionEnd, advice, late, crowd } = plan;
-      this.calls.push(page, thread, kind, ahead, regionFirst, regionEnd, advice, Number(late), Math.round(crowd[0] * CROWD_PARTS), 0, 0, 0, 0, 0, 0);
+      this.calls.push(
+        page,
+        thread,
+        kind,
+        ahead,
+        regionFirst,
+        regionEnd,
+        advice,
+        Number(late),
+        Math.round(crowd[0] * CROWD_PARTS),
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+      );
     }
     this.policy.fault(page, thread, kind, ahead, plan);
     const planned = plan.count + plan.listed;
@@ -153,7 +180,8 @@ class Watched implements Prefetcher {
   carriedOut(plan: Plan): void {
     this.policy.carriedOut?.(plan);
     const { last, fetched, mapped, marker, resident, passed } = plan;
-    if (this.keepsCalls) this.calls.splice(-OUTCOME_WORDS, OUTCOME_WORDS, last, fetched, mapped, marker, resident, passed);
+    if (this.keepsCalls)
+      this.calls.splice(-OUTCOME_WORDS, OUTCOME_WORDS, last, fetched, mapped, marker, resident, passed);
   }
 
   configure(options: PrefetchOptions): void {

@@ -44,11 +44,20 @@ export function leastStall(results: readonly ReplayResult[], local: number): num
 
 export function drawTable({ name, facts, results }: TraceReport): string {
   const head = ['local', 'policy', ...COLUMNS.map(({ title }) => title), 'of the least'];
-  const table = new Table({ head, style: { head: [], border: [], compact: true }, colAligns: head.map((_, column) => (column < 2 ? 'left' : 'right')) });
+  const table = new Table({
+    head,
+    style: { head: [], border: [], compact: true },
+    colAligns: head.map((_, column) => (column < 2 ? 'left' : 'right')),
+  });
   for (const result of results) {
     const least = leastStall(results, result.local);
     const ratio = least === 0 ? '-' : (result.stallNs / least).toFixed(3);
-    table.push([percent(result.local), result.policy, ...COLUMNS.map(({ value, shown }) => shown(value(result))), ratio]);
+    table.push([
+      percent(result.local),
+      result.policy,
+      ...COLUMNS.map(({ value, shown }) => shown(value(result))),
+      ratio,
+    ]);
   }
   const known = Object.entries(facts).map(([fact, value]) => `${fact} ${value}`);
   return `${name}: ${known.join(', ')}\n${table.toString()}`;
@@ -59,7 +68,14 @@ const quoted = (text: string): string => (/[",\n]/.test(text) ? `"${text.replace
 export function drawCsv(reports: readonly TraceReport[]): string {
   const head = ['trace', 'local', 'policy', ...COLUMNS.map(({ name }) => name)].join(',');
   const lines = reports.flatMap(({ name, results }) =>
-    results.map((result) => [quoted(name), result.local, result.policy, ...COLUMNS.map(({ value }) => (Number.isNaN(value(result)) ? '' : value(result)))].join(',')),
+    results.map((result) =>
+      [
+        quoted(name),
+        result.local,
+        result.policy,
+        ...COLUMNS.map(({ value }) => (Number.isNaN(value(result)) ? '' : value(result))),
+      ].join(','),
+    ),
   );
   return [head, ...lines].join('\n');
 }

@@ -6,10 +6,10 @@
  * A policy sees what it sees in the pager: pages that come, and pages that come back.
  */
 import { parseArgs } from 'node:util';
-import { SecondChance } from '../src/second-chance.js';
-import { frameIndex, pageIndex } from '../src/types.js';
-import { VICTIM_POLICIES, createVictimPolicy } from '../src/victim/index.js';
-import type { VictimPolicy } from '../src/victim/victim.js';
+import { SecondChance } from '../src/policy/second-chance.js';
+import { frameIndex, pageIndex } from '../src/core/types.js';
+import { VICTIM_POLICIES, createVictimPolicy } from '../src/policy/victim/index.js';
+import type { VictimPolicy } from '../src/policy/victim/victim.js';
 import { type Random, randomFrom, shuffled, zipfOver } from './random.js';
 
 const BATCH = 32;
@@ -27,7 +27,13 @@ function eightyTwenty(pages: number, random: Random, order: Int32Array, offset: 
 
 const PATTERNS: Record<string, Pattern> = {
   '80/20': (pages, random) => eightyTwenty(pages, random, shuffled(pages, random), () => 0),
-  '80/20, hot pages first': (pages, random) => eightyTwenty(pages, random, Int32Array.from({ length: pages }, (_, page) => page), () => 0),
+  '80/20, hot pages first': (pages, random) =>
+    eightyTwenty(
+      pages,
+      random,
+      Int32Array.from({ length: pages }, (_, page) => page),
+      () => 0,
+    ),
   '80/20, hot set moves': (pages, random) => {
     let touches = 0;
     const hot = Math.floor(pages * 0.2);
@@ -67,7 +73,14 @@ interface Count {
   frame: number;
 }
 
-function run(policy: VictimPolicy, pattern: Pattern, pages: number, local: number, frames: number, phases: number[]): Count[] {
+function run(
+  policy: VictimPolicy,
+  pattern: Pattern,
+  pages: number,
+  local: number,
+  frames: number,
+  phases: number[],
+): Count[] {
   const resident = new Uint8Array(pages);
   /** A page's frame has the page's number: the buffer holds at most `frames` of them. */
   const buffer = new SecondChance(pages, frames);
@@ -117,9 +130,13 @@ const { values } = parseArgs({
 const pages = Number(values.pages);
 const frames = Number(values.frames);
 console.log(`${pages} pages, ${frames} frames`);
-console.log(`touches that read the store + that found the page in a frame, in the first ${pages}, and in the next ${3 * pages}`);
+console.log(
+  `touches that read the store + that found the page in a frame, in the first ${pages}, and in the next ${3 * pages}`,
+);
 for (const percent of values.local.split(',').map(Number)) {
-  console.log(`\n| ${percent} % local | ${VICTIM_POLICIES.join(' | ')} |\n|---|${'---|'.repeat(VICTIM_POLICIES.length)}`);
+  console.log(
+    `\n| ${percent} % local | ${VICTIM_POLICIES.join(' | ')} |\n|---|${'---|'.repeat(VICTIM_POLICIES.length)}`,
+  );
   for (const [name, pattern] of Object.entries(PATTERNS)) {
     const cells = VICTIM_POLICIES.map((policy) =>
       run(createVictimPolicy(policy), pattern, pages, Math.floor((pages * percent) / 100), frames, [pages, 3 * pages])

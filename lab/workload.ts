@@ -4,7 +4,7 @@
  * A trace tells when each fault came, not when it was served. The shortest usual time between two faults of a thread is taken for the time that it
  * took to serve one; what is beyond it is the thread's own, up to a bound: a pause of a program that waits for a request is none of the pager's.
  */
-import { FaultKind } from '../src/prefetch/prefetcher.js';
+import { FaultKind } from '../src/policy/prefetch/prefetcher.js';
 import type { Trace } from '../src/trace/format.js';
 
 const LEAST_GAP_NS = 100;
@@ -43,7 +43,7 @@ export function workloadOf(trace: Trace): Workload {
   }
   const compact = (page: number): number => {
     let low = 0;
-    for (let high = firsts.length; low < high; ) {
+    for (let high = firsts.length; low < high;) {
       const middle = (low + high) >> 1;
       if (firsts[middle] <= page) low = middle + 1;
       else high = middle;

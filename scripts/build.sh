@@ -11,7 +11,7 @@ command -v tsc >/dev/null || die "node_modules is missing: run scripts/setup.sh 
 sum_of() { { cat "$@"; node -p 'process.versions.node'; } | sha256sum; }
 is_current() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 
-native=$(sum_of binding.gyp native/*.cc native/*.h)
+native=$(sum_of binding.gyp native/*/*.cc native/*/*.h)
 if [ ! -f build/Release/leap.node ] || ! is_current build/.leap-stamp "$native"; then
   echo "build: compiling the native addon"
   log=$(mktemp)

@@ -1,5 +1,6 @@
-// A memory-hungry program for the demonstration: fills MIB megabytes with numbers, works over them in order, with a stride, at random and by
-// writing, and prints a checksum of everything it saw. The same arguments give the same checksum, with or without a pager.
+// A memory-hungry program for the demonstration: fills MIB megabytes with numbers, works over them in order, with a
+// stride, at random and by writing, and prints a checksum of everything it saw. The same arguments give the same
+// checksum, with or without a pager.
 //
 //   demo-program MIB ROUNDS
 //
@@ -25,11 +26,9 @@ static uint64_t random_next(void) {
   return random_state;
 }
 
-static uint64_t fold(uint64_t sum, uint64_t value) {
-  return (sum ^ value) * 0x100000001b3u;
-}
+static uint64_t fold(uint64_t sum, uint64_t value) { return (sum ^ value) * 0x100000001b3u; }
 
-static uint64_t read_page(uint64_t sum, const uint64_t *page) {
+static uint64_t read_page(uint64_t sum, const uint64_t* page) {
   for (int i = 0; i < WORDS; i++) sum = fold(sum, page[i]);
   return sum;
 }
@@ -41,20 +40,20 @@ static double seconds(void) {
 }
 
 // Says how far it is, and waits to be told to go on.
-static int step(const char *done) {
+static int step(const char* done) {
   printf("%s\n", done);
   fflush(stdout);
   return getchar() != EOF;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   if (argc != 3 || atol(argv[1]) <= 0 || atol(argv[2]) <= 0) {
     fprintf(stderr, "usage: demo-program MIB ROUNDS\n");
     return 2;
   }
   size_t pages = (size_t)atol(argv[1]) * 256;
   long rounds = atol(argv[2]);
-  uint64_t *memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  uint64_t* memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
     perror("mmap");
     return 1;

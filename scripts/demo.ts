@@ -10,9 +10,9 @@ import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Table from 'cli-table3';
-import { call } from '../daemon/control-client.js';
-import { formatBytes, formatNs, formatPages } from '../daemon/size.js';
-import type { PagerStats } from '../src/counters.js';
+import { call } from '../src/cli/control-client.js';
+import { formatBytes, formatNs, formatPages } from '../src/cli/size.js';
+import type { PagerStats } from '../src/core/counters.js';
 import { buildDemoProgram } from './demo-program.js';
 
 const MEBIBYTES = 512;
@@ -144,7 +144,10 @@ class LiveLine {
   }
 
   private async show(): Promise<void> {
-    const stats = await call({ socket: this.socket, command: 'stats' }).then((answer) => answer as unknown as PagerStats, () => undefined);
+    const stats = await call({ socket: this.socket, command: 'stats' }).then(
+      (answer) => answer as unknown as PagerStats,
+      () => undefined,
+    );
     if (stats === undefined) return; // it has just ended
     const now = performance.now();
     const rate = this.last ? ((stats.faults - this.last.faults) / (now - this.lastAt)) * 1000 : 0;
@@ -153,7 +156,9 @@ class LiveLine {
     const line =
       `   resident ${formatPages(stats.residentPages)} of ${formatPages(stats.localLimitPages)}, stored ${formatPages(stats.storedPages)}, ` +
       `${Math.round(rate)} faults/s, ${stats.prefetchHits} hits`;
-    process.stdout.write(process.stdout.isTTY ? `\r\x1b[K${line.slice(0, (process.stdout.columns ?? 80) - 1)}` : `${line}\n`);
+    process.stdout.write(
+      process.stdout.isTTY ? `\r\x1b[K${line.slice(0, (process.stdout.columns ?? 80) - 1)}` : `${line}\n`,
+    );
   }
 }
 
@@ -182,10 +187,14 @@ async function main(): Promise<boolean> {
   if (process.getuid?.() !== 0) throw new Error('attaching to a process needs root: run it as root, or with sudo');
   program = buildDemoProgram();
 
-  say(`1. A program fills ${MEBIBYTES} MiB and works over them in order, with a stride, at random, and writes to all of them. Alone:`);
+  say(
+    `1. A program fills ${MEBIBYTES} MiB and works over them in order, with a stride, at random, and writes to all of them. Alone:`,
+  );
   const without = await alone();
   say(`   ${without.seconds.toFixed(2)} s`);
-  say(`2. The same again; leapd attaches to it, keeps ${LOCAL_MEMORY} of its memory and puts the rest into a swap file:`);
+  say(
+    `2. The same again; leapd attaches to it, keeps ${LOCAL_MEMORY} of its memory and puts the rest into a swap file:`,
+  );
   const withLeap = await paged();
   say(`   ${withLeap.seconds.toFixed(2)} s, and leapd has detached`);
   say('3. What came of it:');

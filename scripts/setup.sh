@@ -19,7 +19,7 @@ command -v npm >/dev/null || die "npm is missing: install it beside Node.js, the
 
 # --- Debian packages ---------------------------------------------------------------------------------------------------------------------------
 packages=(gcc g++ make python3 liburing-dev libxxhash-dev libibverbs-dev librdmacm-dev ibverbs-providers)
-[ "${1:-}" = --tests ] && packages+=(gdb memtester rdma-core redis-server redis-tools stress-ng util-linux)
+[ "${1:-}" = --tests ] && packages+=(clang-format cppcheck gdb memtester rdma-core redis-server redis-tools stress-ng util-linux)
 
 if command -v dpkg-query >/dev/null; then
   install_packages "${packages[@]}"

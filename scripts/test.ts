@@ -70,7 +70,9 @@ async function nodeTests(stage: string, way: Way, wanted: readonly string[]): Pr
   const sources = `${root}test/${stage}/`;
   if (!existsSync(sources)) return;
   // From the sources: what was compiled from a file that is gone now must not run.
-  const names = readdirSync(sources).flatMap((name) => (name.endsWith('.test.ts') ? name.slice(0, -'.test.ts'.length) : []));
+  const names = readdirSync(sources).flatMap((name) =>
+    name.endsWith('.test.ts') ? name.slice(0, -'.test.ts'.length) : [],
+  );
   const chosen = names.filter((name) => wanted.length === 0 || wanted.some((begin) => name.startsWith(begin))).sort();
   const left = chosen.values();
   const runLeft = async (): Promise<void> => {
@@ -96,7 +98,9 @@ async function nodeTest(name: string, file: string, { minutes, figures = false }
     mine.failed++;
     count('failed', `${name}: ${test}`);
     const { cause } = details.error;
-    output.push(`${'  '.repeat(nesting + 1)}${test}\n${cause instanceof Error ? cause.stack : String(cause ?? details.error.stack)}`);
+    output.push(
+      `${'  '.repeat(nesting + 1)}${test}\n${cause instanceof Error ? cause.stack : String(cause ?? details.error.stack)}`,
+    );
   });
   stream.on('test:stdout', ({ message }) => output.push(message.trimEnd()));
   stream.on('test:stderr', ({ message }) => output.push(message.trimEnd()));
@@ -126,7 +130,10 @@ async function vmWithTests(wanted: readonly string[]): Promise<void> {
     report(`rxe/${name}`, { passed: 0, failed: 1, skipped: 0 }, begin, output);
   };
   for (const name of nativeRdma) {
-    const built = spawnSync('sh', [`${root}native/test/run.sh`, '--plain', '--build', name], { encoding: 'utf8', timeout: 10 * 60_000 });
+    const built = spawnSync('sh', [`${root}native/test/run.sh`, '--plain', '--build', name], {
+      encoding: 'utf8',
+      timeout: 10 * 60_000,
+    });
     if (built.status !== 0) fail(`native/${name}`, [built.stdout, built.stderr]);
   }
   // What the tests need that a C compiler makes.
@@ -152,11 +159,20 @@ async function vmWithTests(wanted: readonly string[]): Promise<void> {
   try {
     const given = wanted.length === 0 ? ['rxe'] : wanted.map((name) => `rxe/${name}`);
     const command = [process.execPath, `${root}dist/scripts/test.js`, ...given];
-    const job = { command, directory: root, environment: process.env, timeoutMs: VM_MINUTES * 60_000, memoryMiB: 4096, cpus: 2 };
+    const job = {
+      command,
+      directory: root,
+      environment: process.env,
+      timeoutMs: VM_MINUTES * 60_000,
+      memoryMiB: 4096,
+      cpus: 2,
+    };
     const { status, complaints, startSeconds } = await runInVm(job, { out, err: process.stderr });
     out.end();
     await read;
-    say(`        the VM took ${startSeconds.toFixed(1)} s to start, ${((performance.now() - begin) / 1000).toFixed(1)} s in all`);
+    say(
+      `        the VM took ${startSeconds.toFixed(1)} s to start, ${((performance.now() - begin) / 1000).toFixed(1)} s in all`,
+    );
     if (!tallied) fail('vm', [`the tests in the VM ended with ${status} and without their count`]);
     if (complaints.length > 0) fail('kernel', complaints);
   } catch (error) {
@@ -198,8 +214,14 @@ async function lines(stage: string, program: string, given: readonly string[], m
 }
 
 function report(name: string, { passed, failed, skipped }: Tally, begin: number, output: readonly string[]): void {
-  const counts = [`${passed} passed`, ...(skipped > 0 ? [`${skipped} skipped`] : []), ...(failed > 0 ? [`${failed} FAILED`] : [])];
-  say(`${failed > 0 ? 'not ok' : 'ok    '}  ${name}  ${counts.join(', ')}  (${((performance.now() - begin) / 1000).toFixed(1)} s)`);
+  const counts = [
+    `${passed} passed`,
+    ...(skipped > 0 ? [`${skipped} skipped`] : []),
+    ...(failed > 0 ? [`${failed} FAILED`] : []),
+  ];
+  say(
+    `${failed > 0 ? 'not ok' : 'ok    '}  ${name}  ${counts.join(', ')}  (${((performance.now() - begin) / 1000).toFixed(1)} s)`,
+  );
   if (failed > 0) say(output.slice(-LONGEST_OUTPUT).join('\n'));
 }
 

@@ -5,7 +5,7 @@
  *     absent --(room below the limit)--> preparing --> free --> lent --> preparing ...
  *        ^---------(the limit has sunk)---------------'----------'
  */
-import type { FabricMemory } from '../src/fabric.js';
+import type { FabricMemory } from '../src/core/fabric.js';
 
 export interface Chunk {
   /** The donor's number of it, the same for good. */
@@ -45,7 +45,14 @@ export class ChunkStore {
   counts(): ChunkCounts {
     const count = (state: Place['state']): number => this.places.filter((place) => place.state === state).length;
     const huge = this.places.filter((place) => place.state !== 'absent' && place.chunk.memory.huge).length;
-    return { total: this.places.length, limit: this.limit, free: count('free'), lent: count('lent'), preparing: count('preparing'), huge };
+    return {
+      total: this.places.length,
+      limit: this.limit,
+      free: count('free'),
+      lent: count('lent'),
+      preparing: count('preparing'),
+      huge,
+    };
   }
 
   /** Present, zeros, and nobody else's; undefined when none is ready. */
@@ -101,17 +108,20 @@ export class ChunkStore {
     if (this.preparing) return;
     const next = this.next();
     if (!next) return;
-    this.preparing = next.chunk.memory.scrub().then(
-      () => this.prepared(next.chunk),
-      (error: unknown) => {
-        this.drop(next.chunk);
-        this.limit = this.held();
-        this.failed(error);
-      },
-    ).finally(() => {
-      this.preparing = undefined;
-      this.prepare();
-    });
+    this.preparing = next.chunk.memory
+      .scrub()
+      .then(
+        () => this.prepared(next.chunk),
+        (error: unknown) => {
+          this.drop(next.chunk);
+          this.limit = this.held();
+          this.failed(error);
+        },
+      )
+      .finally(() => {
+        this.preparing = undefined;
+        this.prepare();
+      });
   }
 
   private prepared(chunk: Chunk): void {

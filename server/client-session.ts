@@ -2,8 +2,16 @@
  * One client, as a pure state machine: a message comes in, answers and changes go out through its host. It never waits and knows no clock of its own;
  * what the client must do in time is a deadline that `tick` looks at. Whatever the client sends, the worst that happens is the end of its session.
  */
-import { isMacOf, macOf } from '../src/wire/auth.js';
-import { decodeMessage, encodeMessage, mostChunks, RefusalCode, WireError, type ChunkActivity, type Message } from '../src/wire/messages.js';
+import { isMacOf, macOf } from '../src/donors/wire/auth.js';
+import {
+  decodeMessage,
+  encodeMessage,
+  mostChunks,
+  RefusalCode,
+  WireError,
+  type ChunkActivity,
+  type Message,
+} from '../src/donors/wire/messages.js';
 
 /** For AUTH, from the connection on. */
 export const AUTH_MS = 5000;
@@ -97,7 +105,8 @@ export class LeapSession implements ClientSession {
 
   receive(bytes: Uint8Array, now: number): void {
     if (this.phase === 'over') return;
-    if (this.pace.isTooFast(now)) return this.refuse(0, RefusalCode.malformed, `more than ${MOST_MESSAGES_A_SECOND} messages in a second`);
+    if (this.pace.isTooFast(now))
+      return this.refuse(0, RefusalCode.malformed, `more than ${MOST_MESSAGES_A_SECOND} messages in a second`);
     let message: Message;
     try {
       message = decodeMessage(bytes);
@@ -110,7 +119,8 @@ export class LeapSession implements ClientSession {
   }
 
   tick(now: number): void {
-    if (this.phase === 'unproven' && now - this.since > AUTH_MS) this.refuse(0, RefusalCode.tokenWrong, `no AUTH within ${AUTH_MS / 1000} s`);
+    if (this.phase === 'unproven' && now - this.since > AUTH_MS)
+      this.refuse(0, RefusalCode.tokenWrong, `no AUTH within ${AUTH_MS / 1000} s`);
   }
 
   askActivity(wanted: number): void {
@@ -132,7 +142,8 @@ export class LeapSession implements ClientSession {
 
   private prove(message: Message): void {
     const { token, clientNonce, donorNonce } = this.terms;
-    if (message.type !== 'auth') return this.refuse(message.request, RefusalCode.tokenRequired, `${message.type} before AUTH`);
+    if (message.type !== 'auth')
+      return this.refuse(message.request, RefusalCode.tokenRequired, `${message.type} before AUTH`);
     if (!token || !isMacOf(message.mac, 'client', token, clientNonce, donorNonce)) {
       return this.refuse(message.request, RefusalCode.tokenWrong, 'the token is wrong');
     }
@@ -150,18 +161,21 @@ export class LeapSession implements ClientSession {
       case 'bind':
         return this.bind(request, message.sessionChunk);
       case 'release':
-        if (!this.loans.has(message.donorChunk)) return this.refuse(request, RefusalCode.malformed, `chunk ${message.donorChunk} is not lent to it`);
+        if (!this.loans.has(message.donorChunk))
+          return this.refuse(request, RefusalCode.malformed, `chunk ${message.donorChunk} is not lent to it`);
         this.takeBack(message.donorChunk);
         return this.send({ type: 'released', request, donorChunk: message.donorChunk });
       case 'activity':
-        if (request !== this.asked) return this.refuse(request, RefusalCode.malformed, 'ACTIVITY that nobody asked for');
+        if (request !== this.asked)
+          return this.refuse(request, RefusalCode.malformed, 'ACTIVITY that nobody asked for');
         this.asked = undefined;
         return this.host.activity(message.activities.filter(({ donorChunk }) => this.loans.has(donorChunk)));
       case 'done':
         for (const chunk of message.donorChunks) {
           // One that was released meanwhile is no mistake.
           if (this.stopped.delete(chunk)) this.takeBack(chunk);
-          else if (this.loans.has(chunk)) return this.refuse(request, RefusalCode.malformed, `DONE for chunk ${chunk}, which was not to stop`);
+          else if (this.loans.has(chunk))
+            return this.refuse(request, RefusalCode.malformed, `DONE for chunk ${chunk}, which was not to stop`);
         }
         return;
       case 'auth':
@@ -172,7 +186,8 @@ export class LeapSession implements ClientSession {
   }
 
   private bind(request: number, sessionChunk: number): void {
-    if (this.bound.has(sessionChunk)) return this.refuse(request, RefusalCode.malformed, `a second BIND for session chunk ${sessionChunk}`);
+    if (this.bound.has(sessionChunk))
+      return this.refuse(request, RefusalCode.malformed, `a second BIND for session chunk ${sessionChunk}`);
     const loan = this.host.lend();
     if (!loan) return this.send({ type: 'noRoom', request, sessionChunk });
     this.loans.set(loan.donorChunk, sessionChunk);

@@ -1,7 +1,7 @@
 /** A connection and its session: what the session asks for is done here, with the chunks that the server has. */
-import type { ConnectionId, Exposure } from '../src/fabric.js';
-import { LEGACY_CHUNKS } from '../src/wire/legacy.js';
-import type { ChunkActivity, Hello } from '../src/wire/messages.js';
+import type { ConnectionId, Exposure } from '../src/core/fabric.js';
+import { LEGACY_CHUNKS } from '../src/donors/wire/legacy.js';
+import type { ChunkActivity, Hello } from '../src/donors/wire/messages.js';
 import type { Chunk } from './chunk-store.js';
 import { LeapSession, type ClientHost, type ClientSession, type Loan } from './client-session.js';
 import { LegacySession } from './legacy-session.js';
@@ -88,7 +88,8 @@ export class Client implements ClientHost {
 
   /** Registers its next chunk, which takes a while, before it asks for it. @returns whether there was something to do */
   prepare(): boolean {
-    if (this.ahead || !this.canPrepare || !this.isUp || this.state !== 'open' || this.protocol === 'original') return false;
+    if (this.ahead || !this.canPrepare || !this.isUp || this.state !== 'open' || this.protocol === 'original')
+      return false;
     this.ahead = this.server.lend(this.connection);
     this.canPrepare = this.ahead !== undefined;
     return true;
@@ -106,7 +107,8 @@ export class Client implements ClientHost {
 
   /** What waits for a send buffer. */
   flush(): void {
-    while (this.unsent.length > 0 && this.server.dependencies.fabric.send(this.connection, this.unsent[0]!)) this.unsent.shift();
+    while (this.unsent.length > 0 && this.server.dependencies.fabric.send(this.connection, this.unsent[0]!))
+      this.unsent.shift();
   }
 
   /** What it has not given back in time is taken. */
@@ -114,7 +116,11 @@ export class Client implements ClientHost {
     const chunks = this.held.size;
     const mib = (chunks * this.server.options.chunkBytes) / 2 ** 20;
     const { log } = this.server.dependencies;
-    if (chunks > 0) log.warn({ peer: this.peer, reason, chunks, mib }, `a client loses ${mib} MiB: the pages in there that are nowhere else`);
+    if (chunks > 0)
+      log.warn(
+        { peer: this.peer, reason, chunks, mib },
+        `a client loses ${mib} MiB: the pages in there that are nowhere else`,
+      );
     this.drop(reason);
   }
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env node
 /** leap-memserver: lends this machine's memory over RDMA. Everything is in the modules; this is the way in. */
-import { call } from '../daemon/control-client.js';
-import { ControlServer } from '../daemon/control-server.js';
-import { ExitCode, exitWith, Refusal } from '../daemon/exit-codes.js';
-import { printObject, printTable } from '../daemon/leapctl-print.js';
-import { openLog, type Log } from '../daemon/log.js';
-import { isNativeError } from '../daemon/native-engine.js';
-import { readToken } from '../daemon/token-file.js';
+import { call } from '../src/cli/control-client.js';
+import { ControlServer } from '../src/cli/control-server.js';
+import { ExitCode, exitWith, Refusal } from '../src/cli/exit-codes.js';
+import { printObject, printTable } from '../src/cli/table-print.js';
+import { openLog, type Log } from '../src/cli/log.js';
+import { isNativeError } from '../src/host/native-engine.js';
+import { readToken } from '../src/cli/token-file.js';
 import { MESSAGE_BYTES } from './client.js';
-import { availableBytes, checkLockedMemory } from './host.js';
-import { createFabric } from './native-fabric.js';
-import { helpText, parseOptions, type ServeOptions, type StatusOptions } from './options.js';
+import { availableBytes, checkLockedMemory } from './host-memory.js';
+import { createFabric } from '../src/host/native-fabric.js';
+import { helpText, parseOptions, type ServeOptions, type StatusOptions } from './memserver-options.js';
 import { MemoryServer, type Status } from './server.js';
 
 async function main(args: readonly string[]): Promise<ExitCode> {
@@ -55,14 +55,24 @@ async function serve(options: ServeOptions): Promise<ExitCode> {
 function open(options: ServeOptions, token: Uint8Array | undefined, log: Log): MemoryServer {
   try {
     const fabric = createFabric({ messageBytes: MESSAGE_BYTES });
-    const server = new MemoryServer(options, { fabric, log, token, available: availableBytes, now: () => performance.now() });
+    const server = new MemoryServer(options, {
+      fabric,
+      log,
+      token,
+      available: availableBytes,
+      now: () => performance.now(),
+    });
     server.start();
     return server;
   } catch (error) {
     if (!isNativeError(error)) throw error;
     if (error.kind === 'rdma') throw new Refusal(ExitCode.system, error.message, 'see what there is with: rdma link');
     if (error.kind === 'listen') {
-      throw new Refusal(ExitCode.system, `--listen: ${error.message}`, 'give an address that an RDMA device has: rdma link; ip address');
+      throw new Refusal(
+        ExitCode.system,
+        `--listen: ${error.message}`,
+        'give an address that an RDMA device has: rdma link; ip address',
+      );
     }
     if (error.kind === 'memlock') throw new Refusal(ExitCode.rights, error.message, 'then start it again');
     throw error;
@@ -72,7 +82,11 @@ function open(options: ServeOptions, token: Uint8Array | undefined, log: Log): M
 async function status(options: StatusOptions): Promise<ExitCode> {
   const answer = await call({ socket: options.status, command: 'status' }).catch((error: unknown) => {
     if (!(error instanceof Refusal) || error.code !== ExitCode.control) throw error;
-    throw new Refusal(ExitCode.control, `no leap-memserver answers on ${options.status}`, 'start one, or give its socket with --status PATH');
+    throw new Refusal(
+      ExitCode.control,
+      `no leap-memserver answers on ${options.status}`,
+      'start one, or give its socket with --status PATH',
+    );
   });
   if (options.json) process.stdout.write(`${JSON.stringify(answer)}\n`);
   else print(answer as unknown as Status);
@@ -83,7 +97,13 @@ async function status(options: StatusOptions): Promise<ExitCode> {
 function print({ listen, clients, ...counts }: Status): void {
   printObject({ listen: listen.join(', '), ...counts });
   if (clients.length === 0) return;
-  const rows = clients.map(({ peer, protocol, state, chunks, seconds }) => [peer, protocol, state, String(chunks.length), `${seconds} s`]);
+  const rows = clients.map(({ peer, protocol, state, chunks, seconds }) => [
+    peer,
+    protocol,
+    state,
+    String(chunks.length),
+    `${seconds} s`,
+  ]);
   printTable(rows, ['client', 'protocol', 'state', 'chunks', 'for']);
 }
 

@@ -1,6 +1,6 @@
 /** An original Leap or Infiniswap client (--legacy): the same session in its words. Its chunks have 1 GiB and numbers below 32. */
-import { decodeLegacy, encodeLegacy, LEGACY_CHUNKS, type LegacyMessage } from '../src/wire/legacy.js';
-import { WireError } from '../src/wire/messages.js';
+import { decodeLegacy, encodeLegacy, LEGACY_CHUNKS, type LegacyMessage } from '../src/donors/wire/legacy.js';
+import { WireError } from '../src/donors/wire/messages.js';
 import { MOST_MESSAGES_A_SECOND, Pace, type ClientHost, type ClientSession, type Loan } from './client-session.js';
 
 export class LegacySession implements ClientSession {
@@ -52,7 +52,11 @@ export class LegacySession implements ClientSession {
     this.isAsked = false;
     const mine = donorChunks.filter((chunk) => this.loans.has(chunk));
     for (const chunk of mine) this.stopped.add(chunk);
-    this.send({ type: 'stop', size: mine.length, entries: mine.map((donorChunk) => ({ donorChunk, buf: 0n, rkey: 1 })) });
+    this.send({
+      type: 'stop',
+      size: mine.length,
+      entries: mine.map((donorChunk) => ({ donorChunk, buf: 0n, rkey: 1 })),
+    });
   }
 
   private serve({ type, size, entries }: LegacyMessage): void {
@@ -67,7 +71,9 @@ export class LegacySession implements ClientSession {
         if (!this.isAsked) return this.end('ACTIVITY that nobody asked for');
         this.isAsked = false;
         return this.host.activity(
-          entries.filter(({ donorChunk }) => this.loans.has(donorChunk)).map(({ donorChunk, buf }) => ({ donorChunk, activity: Number(buf) })),
+          entries
+            .filter(({ donorChunk }) => this.loans.has(donorChunk))
+            .map(({ donorChunk, buf }) => ({ donorChunk, activity: Number(buf) })),
         );
       case 'done':
         for (const { donorChunk, rkey } of entries) {

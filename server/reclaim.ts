@@ -3,7 +3,7 @@
  * chunk takes as long as its pages take to where they go; so a client has time for as long as chunks come back from it, up to a bound. Whoever stands
  * still is cut off, which brings all its chunks back, and loses the pages that are nowhere else.
  */
-import type { ChunkActivity } from '../src/wire/messages.js';
+import type { ChunkActivity } from '../src/donors/wire/messages.js';
 import type { ClientSession } from './client-session.js';
 
 export interface ReclaimTimes {
@@ -62,7 +62,8 @@ export class Reclaim<Client extends ClientSession> {
     if (!this.waiting?.delete(client)) return;
     const told = new Map(activities.map(({ donorChunk, activity }) => [donorChunk, activity]));
     // A message holds the least active ones: a chunk that it does not speak of is used more than any of those.
-    for (const donorChunk of client.chunks) this.answers.push({ client, donorChunk, activity: told.get(donorChunk) ?? Infinity });
+    for (const donorChunk of client.chunks)
+      this.answers.push({ client, donorChunk, activity: told.get(donorChunk) ?? Infinity });
     this.tick(now);
   }
 
@@ -71,7 +72,8 @@ export class Reclaim<Client extends ClientSession> {
     if (this.waiting) this.wanted -= chunks;
     this.waiting?.delete(client);
     this.stopped.delete(client);
-    for (let at = this.answers.length - 1; at >= 0; at--) if (this.answers[at]?.client === client) this.answers.splice(at, 1);
+    for (let at = this.answers.length - 1; at >= 0; at--)
+      if (this.answers[at]?.client === client) this.answers.splice(at, 1);
   }
 
   /** @returns true when it is over */
@@ -113,4 +115,5 @@ export class Reclaim<Client extends ClientSession> {
 }
 
 /** Two that are not spoken of are equal: Infinity less Infinity is no number. */
-const byActivity = (a: { readonly activity: number }, b: { readonly activity: number }): number => (a.activity === b.activity ? 0 : a.activity - b.activity);
+const byActivity = (a: { readonly activity: number }, b: { readonly activity: number }): number =>
+  a.activity === b.activity ? 0 : a.activity - b.activity;

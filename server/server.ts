@@ -2,16 +2,24 @@
  * The donor: connections to sessions, sessions to chunks, the host's memory to the number of chunks. What a client means is client-session.ts's
  * business, what is free chunk-store.ts's; here they meet the fabric.
  */
-import type { Log } from '../daemon/log.js';
-import { formatBytes } from '../daemon/size.js';
-import type { ConnectionId, FabricEvent, ServerFabric } from '../src/fabric.js';
-import { newNonce } from '../src/wire/auth.js';
-import { decodeHello, encodeRefusal, encodeWelcome, RefusalCode, WireError, type ChunkActivity, type Hello } from '../src/wire/messages.js';
+import type { Log } from '../src/cli/log.js';
+import { formatBytes } from '../src/cli/size.js';
+import type { ConnectionId, FabricEvent, ServerFabric } from '../src/core/fabric.js';
+import { newNonce } from '../src/donors/wire/auth.js';
+import {
+  decodeHello,
+  encodeRefusal,
+  encodeWelcome,
+  RefusalCode,
+  WireError,
+  type ChunkActivity,
+  type Hello,
+} from '../src/donors/wire/messages.js';
 import { ChunkStore, type ChunkCounts } from './chunk-store.js';
 import { Client, MESSAGE_BYTES, type Held } from './client.js';
 import type { ClientSession } from './client-session.js';
 import { firstLimit, MemoryMonitor, type MonitorOptions } from './memory-monitor.js';
-import { hostOf, type Listen, type ServeOptions } from './options.js';
+import { hostOf, type Listen, type ServeOptions } from './memserver-options.js';
 import { Reclaim, timesFor } from './reclaim.js';
 
 const TICK_MS = 250;
@@ -109,7 +117,10 @@ export class MemoryServer {
     const { fabric, log } = this.dependencies;
     for (const { address, port } of this.options.listen) fabric.listen(address, port);
     fabric.watch(() => this.wake());
-    this.timers.push(setInterval(() => this.tick(), TICK_MS), setInterval(() => this.look(), this.options.reservePeriodMs));
+    this.timers.push(
+      setInterval(() => this.tick(), TICK_MS),
+      setInterval(() => this.look(), this.options.reservePeriodMs),
+    );
     this.timers.push(setInterval(() => this.listenAgain(), LISTEN_AGAIN_MS));
     const { memoryBytes, chunkBytes, listen } = this.options;
     log.info({ listen: listen.map(({ text }) => text), memoryBytes, chunkBytes }, 'lending memory');
@@ -123,12 +134,17 @@ export class MemoryServer {
     const { now, log, fabric } = this.dependencies;
     const { lent } = this.store.counts();
     const facts = { clients: this.clients.size, chunks: lent, seconds: this.options.drainMs / 1000 };
-    log.info(facts, lent > 0 ? 'ending: asking the clients to give everything back; a second signal ends at once' : 'ending');
+    log.info(
+      facts,
+      lent > 0 ? 'ending: asking the clients to give everything back; a second signal ends at once' : 'ending',
+    );
     this.store.setLimit(0);
     this.reclaim = this.reclaimFrom(lent);
-    while (!this.reclaim.tick(now()) && !this.isHurried) await new Promise((resolve) => setTimeout(resolve, TICK_MS / 5));
+    while (!this.reclaim.tick(now()) && !this.isHurried)
+      await new Promise((resolve) => setTimeout(resolve, TICK_MS / 5));
     for (const timer of this.timers) clearInterval(timer);
-    for (const client of [...this.clients.values()]) client.cutOff(this.isHurried ? 'the server ends at once' : 'the server ends');
+    for (const client of [...this.clients.values()])
+      client.cutOff(this.isHurried ? 'the server ends at once' : 'the server ends');
     await this.store.settled();
     fabric.end();
   }
@@ -207,10 +223,13 @@ export class MemoryServer {
       this.refused(peer, text);
     };
     if (this.isEnding) return refuse(RefusalCode.full, 'the server ends');
-    if (options.allow && !options.allow.allows(hostOf(peer))) return refuse(RefusalCode.notAllowed, 'its address is not among those allowed');
-    if (this.clients.size >= options.maxClients) return refuse(RefusalCode.full, `there are ${options.maxClients} clients already`);
+    if (options.allow && !options.allow.allows(hostOf(peer)))
+      return refuse(RefusalCode.notAllowed, 'its address is not among those allowed');
+    if (this.clients.size >= options.maxClients)
+      return refuse(RefusalCode.full, `there are ${options.maxClients} clients already`);
     if (data.byteLength === 0) {
-      if (!options.legacy) return refuse(RefusalCode.malformed, 'no private data: an original client, and --legacy is not given');
+      if (!options.legacy)
+        return refuse(RefusalCode.malformed, 'no private data: an original client, and --legacy is not given');
       return this.admit(new Client(this, connection, peer, undefined), new Uint8Array(0));
     }
     let hello: Hello;
@@ -222,12 +241,21 @@ export class MemoryServer {
     }
     const chunkBytes = BigInt(options.chunkBytes);
     if (hello.chunkBytes !== 0n && hello.chunkBytes !== chunkBytes) {
-      return refuse(RefusalCode.wrongChunkSize, `chunks have ${chunkBytes} bytes here, and it wants ${hello.chunkBytes}`);
+      return refuse(
+        RefusalCode.wrongChunkSize,
+        `chunks have ${chunkBytes} bytes here, and it wants ${hello.chunkBytes}`,
+      );
     }
     const tokenRequired = this.dependencies.token !== undefined;
     if (tokenRequired && !hello.hasToken) return refuse(RefusalCode.tokenRequired, 'a token is required');
     const nonce = newNonce();
-    const welcome = encodeWelcome({ tokenRequired, nonce, chunkBytes, freeChunks: this.store.counts().free, messageBytes: MESSAGE_BYTES });
+    const welcome = encodeWelcome({
+      tokenRequired,
+      nonce,
+      chunkBytes,
+      freeChunks: this.store.counts().free,
+      messageBytes: MESSAGE_BYTES,
+    });
     this.admit(new Client(this, connection, peer, { hello, nonce }), welcome);
   }
 
@@ -243,7 +271,8 @@ export class MemoryServer {
     this.refusals++;
     const key = `${hostOf(peer)} ${reason}`;
     const last = this.quiet.get(key);
-    const isQuiet = (last !== undefined && now() - last < QUIET_MS) || (last === undefined && this.quiet.size >= MOST_QUIET);
+    const isQuiet =
+      (last !== undefined && now() - last < QUIET_MS) || (last === undefined && this.quiet.size >= MOST_QUIET);
     if (!isQuiet) this.quiet.set(key, now());
     log[isQuiet ? 'debug' : 'warn']({ peer, reason }, 'refused a client');
   }
@@ -324,7 +353,10 @@ export class MemoryServer {
     if (change === 0 || limit === before.limit) return;
     const back = this.store.setLimit(limit);
     const freeBytes = Math.round(this.monitor.freeBytes ?? 0);
-    log.info({ chunks: limit, was: before.limit, freeBytes, fromClients: back }, `the host has ${change < 0 ? 'less' : 'more'} free memory`);
+    log.info(
+      { chunks: limit, was: before.limit, freeBytes, fromClients: back },
+      `the host has ${change < 0 ? 'less' : 'more'} free memory`,
+    );
     if (back > 0) this.reclaim = this.reclaimFrom(back);
   }
 

@@ -5,10 +5,10 @@
 #include <sys/prctl.h>
 #include <cerrno>
 
-#include "../attach.h"
-#include "../tracee.h"
+#include "attach/attach.h"
 #include "check.h"
 #include "target.h"
+#include "target/tracee.h"
 
 using namespace leap;
 using test::Shared;
@@ -24,7 +24,8 @@ uint64_t word(size_t page) { return page * 0x9e3779b97f4a7c15ull + 1; }
 
 // Fills pages, forks when told to; the child waits, verifies all its pages (reading the last by a system call), ends.
 int forker(Shared& shared) {
-  auto* memory = static_cast<uint64_t*>(mmap(nullptr, kPages * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  auto* memory =
+      static_cast<uint64_t*>(mmap(nullptr, kPages * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   for (size_t page = 0; page < kPages; page++) memory[page * (kPage / 8)] = word(page);
   shared.address = reinterpret_cast<uint64_t>(memory);
   shared.ready = 1;
@@ -67,7 +68,8 @@ struct Family {
     int status[kPages];
     const Helper::Run run{base, kPages, store};
     Ignore ignore;
-    const bool well = move && parent.helper->canMove() ? parent.helper->moveOut(&run, 1, status) : parent.helper->discard(&run, 1, status, ignore);
+    const bool well = move && parent.helper->canMove() ? parent.helper->moveOut(&run, 1, status)
+                                                       : parent.helper->discard(&run, 1, status, ignore);
     if (!well || status[0] || status[kPages - 1]) check::fail(__FILE__, __LINE__, "the pages cannot be taken");
     target->go = 1;
     if (!serve([&] { return childUffd >= 0 && target->ready == 2; })) check::fail(__FILE__, __LINE__, "no fork event");
@@ -91,7 +93,8 @@ struct Family {
         if (fd < 0) continue;
         pollfd now{fd, POLLIN, 0};
         uffd_msg message;
-        while (poll(&now, 1, 0) > 0 && now.revents == POLLIN && read(fd, &message, sizeof message) == sizeof message) handle(fd, message);
+        while (poll(&now, 1, 0) > 0 && now.revents == POLLIN && read(fd, &message, sizeof message) == sizeof message)
+          handle(fd, message);
       }
     }
     return done();
@@ -134,10 +137,12 @@ void adopted(bool move) {
   int status[10];
   const Helper::Run run{family.base, 10, bytes};
   Family::Ignore ignore;
-  CHECK(move && family.child.helper->canMove() ? family.child.helper->moveOut(&run, 1, status) : family.child.helper->discard(&run, 1, status, ignore));
+  CHECK(move && family.child.helper->canMove() ? family.child.helper->moveOut(&run, 1, status)
+                                               : family.child.helper->discard(&run, 1, status, ignore));
   for (int page = 0; page < 10; page++) {
     CHECK_EQUAL(status[page], page < 8 ? 0 : ENOENT);
-    if (page < 8) CHECK(memcmp(bytes + page * static_cast<int>(kPage), family.store + page * static_cast<int>(kPage), kPage) == 0);
+    if (page < 8)
+      CHECK(memcmp(bytes + page * static_cast<int>(kPage), family.store + page * static_cast<int>(kPage), kPage) == 0);
   }
   family.target->go = 2;
   CHECK(family.serve([&] { return proc::state(family.childPid, family.childPid) == 0; }));
@@ -199,7 +204,8 @@ TEST(failed_adoption_leaves_the_child_whole) {
   CHECK(stepsPassed >= 8);
 }
 
-// The child waits in a system call for a page that we alone can bring: it cannot be stopped, must not be kept from going on, can be adopted afterwards.
+// The child waits in a system call for a page that we alone can bring: it cannot be stopped, must not be kept from
+// going on, can be adopted afterwards.
 TEST(child_in_a_system_call_on_a_stored_page) {
   Family family(true, true);
   CHECK(test::waitFor([&] {
@@ -209,14 +215,15 @@ TEST(child_in_a_system_call_on_a_stored_page) {
   std::string kind;
   try {
     family.child = adopt(family.childPid, family.childUffd, family.parent, {});
-  } catch (const Error& error) {
-    kind = error.kind;
-  }
+  } catch (const Error& error) { kind = error.kind; }
   CHECK(kind == "timeout");
-  CHECK(family.serve([&] {
-    std::string where;
-    return !releaseStragglers() && proc::readAll(proc::path(family.childPid, "wchan"), &where) && where == "hrtimer_nanosleep";
-  }, 30000));
+  CHECK(family.serve(
+      [&] {
+        std::string where;
+        return !releaseStragglers() && proc::readAll(proc::path(family.childPid, "wchan"), &where) &&
+               where == "hrtimer_nanosleep";
+      },
+      30000));
   std::string status;
   proc::readAll(proc::path(family.childPid, "status"), &status);
   CHECK(proc::statusField(status, "TracerPid") == "0");
@@ -248,7 +255,8 @@ TEST(stragglers_are_let_go) {
   CHECK_EQUAL(target.join(), 0);
 }
 
-// Killed in the midst of its adoption: its parent, which waits for it, hears of that at once, though a thread of ours was its tracer.
+// Killed in the midst of its adoption: its parent, which waits for it, hears of that at once, though a thread of ours
+// was its tracer.
 TEST(child_that_is_killed_while_it_is_adopted) {
   for (int i = 0; i < 200; i++) {
     Family family(true, false);
@@ -263,7 +271,8 @@ TEST(child_that_is_killed_while_it_is_adopted) {
       // Sooner or later it is found dead.
     }
     killer.join();
-    CHECK(family.serve([&] { return !releaseStragglers() && proc::state(family.target.pid(), family.target.pid()) == 'Z'; }, 1000));
+    CHECK(family.serve(
+        [&] { return !releaseStragglers() && proc::state(family.target.pid(), family.target.pid()) == 'Z'; }, 1000));
     CHECK_EQUAL(family.target.join(), 99);
   }
 }

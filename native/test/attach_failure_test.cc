@@ -1,4 +1,5 @@
-// Attaches that fail or are refused, and endings out of the ordinary: the target is whole afterwards, nothing of ours stays.
+// Attaches that fail or are refused, and endings out of the ordinary: the target is whole afterwards, nothing of ours
+// stays.
 #include <elf.h>
 #include <grp.h>
 #include <linux/capability.h>
@@ -12,10 +13,10 @@
 #include <cstring>
 #include <thread>
 
-#include "../attach.h"
-#include "../tracee.h"
+#include "attach/attach.h"
 #include "check.h"
 #include "target.h"
+#include "target/tracee.h"
 
 using namespace leap;
 using test::checkSame;
@@ -135,7 +136,8 @@ TEST(attacher_without_rights) {
   Target target(idle);
   target.awaitReady();
   const std::string before = test::snapshot(target.pid());
-  CHECK(kindWithout([] { return setgroups(0, nullptr) == 0 && setgid(65534) == 0 && setuid(65534) == 0; }, target.pid()) == "not-permitted");
+  CHECK(kindWithout([] { return setgroups(0, nullptr) == 0 && setgid(65534) == 0 && setuid(65534) == 0; },
+                    target.pid()) == "not-permitted");
   checkSame(before, target.pid());
 }
 
@@ -161,7 +163,8 @@ static bool dropAdmin() {
   return syscall(SYS_capset, &header, data) == 0;
 }
 
-// Without CAP_SYS_ADMIN a filter cannot be suspended: an attach to a filtered target is refused before it makes a single call in it.
+// Without CAP_SYS_ADMIN a filter cannot be suspended: an attach to a filtered target is refused before it makes a
+// single call in it.
 TEST(filtered_target_and_no_right_to_suspend_the_filter) {
   Target target(filtered);
   target.awaitReady();
@@ -203,8 +206,7 @@ TEST(target_at_its_limits) {
       rlimit limit;
       getrlimit(static_cast<__rlimit_resource>(resource), &limit);
       limit.rlim_cur = resource == RLIMIT_AS ? 4096 : 3;
-      while (open("/dev/null", O_RDONLY) < 2) {
-      }
+      while (open("/dev/null", O_RDONLY) < 2) {}
       if (setrlimit(static_cast<__rlimit_resource>(resource), &limit)) return 4;
       return idle(shared);
     });
@@ -234,9 +236,7 @@ TEST(parent_in_vfork_cannot_be_stopped) {
   std::string kind;
   try {
     const Tracee tracee(target.pid(), {100, 100, 100});
-  } catch (const Error& error) {
-    kind = error.kind;
-  }
+  } catch (const Error& error) { kind = error.kind; }
   CHECK(kind == "timeout");
   target->stop = 1;
   CHECK_EQUAL(target.join(), 0);
@@ -271,10 +271,12 @@ TEST(program_of_32_bits_is_refused) {
   });
   close(file);
   int status;
-  const bool runs = test::waitFor([&] {
-    std::string comm;
-    return proc::readAll(proc::path(target.pid(), "wchan"), &comm) && comm.find("pause") != std::string::npos;
-  }, 500);
+  const bool runs = test::waitFor(
+      [&] {
+        std::string comm;
+        return proc::readAll(proc::path(target.pid(), "wchan"), &comm) && comm.find("pause") != std::string::npos;
+      },
+      500);
   if (!runs || waitpid(target.pid(), &status, WNOHANG) != 0) throw check::Skip("no 32-bit programs on this kernel");
   CHECK(kindOf(target.pid()) == "32-bit");
 }

@@ -1,16 +1,16 @@
 // Attach and detach: the target is left as it was, whatever it was doing, and wherever an attach fails.
-#include "../attach.h"
+#include "attach/attach.h"
 
 #include <grp.h>
 #include <linux/filter.h>
 #include <linux/futex.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <poll.h>
 #include <cerrno>
 #include <cstddef>
 #include <thread>
@@ -102,7 +102,8 @@ TEST(nanosleep_ends_in_time) {
     shared.ready = 1;
     const int result = nanosleep(&pause, &rest);
     clock_gettime(CLOCK_MONOTONIC, &end);
-    const double took = static_cast<double>(end.tv_sec - start.tv_sec) + static_cast<double>(end.tv_nsec - start.tv_nsec) * 1e-9;
+    const double took =
+        static_cast<double>(end.tv_sec - start.tv_sec) + static_cast<double>(end.tv_nsec - start.tv_nsec) * 1e-9;
     return result != 0 ? 4 : took < 0.99 || took > 1.3 ? 5 : 0;
   });
   attachWhile(target, 'S');
@@ -298,7 +299,8 @@ TEST(descriptor_numbers_are_unchanged) {
   target.awaitReady();
   std::set<int> taken;
   for (int fd = 0; fd < 64; fd++) {
-    if (access(proc::path(target.pid(), "fd/" + std::to_string(fd)).c_str(), F_OK) == 0 || errno != ENOENT) taken.insert(fd);
+    if (access(proc::path(target.pid(), "fd/" + std::to_string(fd)).c_str(), F_OK) == 0 || errno != ENOENT)
+      taken.insert(fd);
   }
   Attached attached = attach(target.pid(), {});
   target->go = 1;

@@ -1,5 +1,5 @@
-// A test case a function; one line of output each: `ok NAME`, `not ok NAME why`, `skip NAME reason`. The exit status counts failures.
-// An argument runs only the cases whose name contains it.
+// A test case a function; one line of output each: `ok NAME`, `not ok NAME why`, `skip NAME reason`. The exit status
+// counts failures. An argument runs only the cases whose name contains it.
 #pragma once
 #include <cstdio>
 #include <cstring>
@@ -27,7 +27,8 @@ struct Register {
 };
 
 inline void fail(const char* file, int line, const std::string& what) {
-  throw std::runtime_error(std::string(std::strrchr(file, '/') ? std::strrchr(file, '/') + 1 : file) + ":" + std::to_string(line) + ": " + what);
+  throw std::runtime_error(std::string(std::strrchr(file, '/') ? std::strrchr(file, '/') + 1 : file) + ":" +
+                           std::to_string(line) + ": " + what);
 }
 
 inline int run(int argc, char** argv) {
@@ -50,17 +51,19 @@ inline int run(int argc, char** argv) {
 
 }  // namespace check
 
-#define TEST(name)                                          \
-  static void name();                                       \
+#define TEST(name)                                           \
+  static void name();                                        \
   static const check::Register register_##name(#name, name); \
   static void name()
-#define CHECK(condition) \
-  do {                   \
+#define CHECK(condition)                                           \
+  do {                                                             \
     if (!(condition)) check::fail(__FILE__, __LINE__, #condition); \
   } while (0)
-#define CHECK_EQUAL(a, b)                                                                                       \
-  do {                                                                                                          \
-    const auto left = (a);                                                                                      \
-    const auto right = (b);                                                                                     \
-    if (!(left == right)) check::fail(__FILE__, __LINE__, std::string(#a " is ") + std::to_string(left) + ", not " + std::to_string(right)); \
+#define CHECK_EQUAL(a, b)                                                                            \
+  do {                                                                                               \
+    const auto left = (a);                                                                           \
+    const auto right = (b);                                                                          \
+    if (!(left == right))                                                                            \
+      check::fail(__FILE__, __LINE__,                                                                \
+                  std::string(#a " is ") + std::to_string(left) + ", not " + std::to_string(right)); \
   } while (0)

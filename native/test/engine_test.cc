@@ -1,5 +1,5 @@
-// The engine on a real process: a child of ours that checks its own memory on demand, and a pager of ten lines. Needs the rights to attach; skips
-// where they are missing.
+// The engine on a real process: a child of ours that checks its own memory on demand, and a pager of ten lines. Needs
+// the rights to attach; skips where they are missing.
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -29,7 +29,8 @@ void evictAndFault(Command how, bool move, bool vector, bool scattered) {
   // Once more, all of them: half is not there any more, and says so.
   uint32_t missing = 0, taken = 0;
   pager.hook = [&](const int32_t* event) {
-    if (event[0] == static_cast<int32_t>(Event::kEvicted)) (event[4] == 0 ? taken : missing) += event[4] == 0 || event[4] == ENOENT ? static_cast<uint32_t>(event[3]) : 0;
+    if (event[0] == static_cast<int32_t>(Event::kEvicted))
+      (event[4] == 0 ? taken : missing) += event[4] == 0 || event[4] == ENOENT ? static_cast<uint32_t>(event[3]) : 0;
     return event[0] == static_cast<int32_t>(Event::kEvicted) && event[4] != 0;
   };
   for (uint32_t page = 0; page < kPages; page += 32) pager.command(how, page, page, 32);
@@ -56,7 +57,8 @@ void throughTheFile() {
   EXPECT(pager.until([&] { return read == kPages / 2; }));
   Frames& frames = pager.engine->frames();
   EXPECT(memcmp(frames.at(0), frames.at(kPages), size_t{kPages} / 2 * kPageSize) == 0);
-  EXPECT(memcmp(frames.hashes(), frames.hashes() + kPages * kHashWords, kPages / 2 * kHashWords * sizeof(int32_t)) == 0);
+  EXPECT(memcmp(frames.hashes(), frames.hashes() + kPages * kHashWords, kPages / 2 * kHashWords * sizeof(int32_t)) ==
+         0);
   EXPECT(memcmp(frames.hashes(), frames.hashes() + kHashWords, kHashWords * sizeof(int32_t)) != 0);
   pager.hook = nullptr;
   pager.leave();
@@ -163,8 +165,8 @@ void forkWithoutDescriptors() {
   pager.leave();
 }
 
-// The child has faulted on half of its pages and shares the others with its parent: of the first, one is moved out of it; of the others, one is
-// discarded. Both come back by a fault.
+// The child has faulted on half of its pages and shares the others with its parent: of the first, one is moved out of
+// it; of the others, one is discarded. Both come back by a fault.
 void adoptedChild() {
   Pager pager;
   const bool move = pager.engine->canMove();
@@ -195,10 +197,8 @@ void adoptedChild() {
         EXPECT(event[4] == 0);
         evicted += static_cast<uint32_t>(event[3]);
         return false;
-      case Event::kTargetExit:
-        return true;
-      default:
-        return false;
+      case Event::kTargetExit: return true;
+      default: return false;
     }
   };
   EXPECT(pager.tell('g') == 'y');
@@ -209,7 +209,8 @@ void adoptedChild() {
   pager.leave();
 }
 
-// Of the pages of a thread's stack, the one that the kernel clears a word in is reported by itself, while the thread lives.
+// Of the pages of a thread's stack, the one that the kernel clears a word in is reported by itself, while the thread
+// lives.
 void threads(Command how, bool across) {
   Pager pager(how == Command::kMoveOut);
   if (how == Command::kMoveOut && !pager.engine->canMove()) return;
@@ -244,7 +245,9 @@ void exits() {
   Pager pager;
   pager.evict(Command::kDiscard, false);
   uint32_t gone = 0;
-  pager.hook = [&](const int32_t* event) { return event[0] == static_cast<int32_t>(Event::kTargetExit) ? gone++, true : false; };
+  pager.hook = [&](const int32_t* event) {
+    return event[0] == static_cast<int32_t>(Event::kTargetExit) ? gone++, true : false;
+  };
   EXPECT(pager.engine->isAlive(0));
   pager.target.order('q');
   EXPECT(pager.until([&] { return gone == 1; }));
@@ -263,7 +266,9 @@ void wake(const Pager& pager) {
 void wakes() {
   Pager pager;
   uint32_t woken = 0;
-  pager.hook = [&](const int32_t* event) { return event[0] == static_cast<int32_t>(Event::kWake) ? woken++, true : false; };
+  pager.hook = [&](const int32_t* event) {
+    return event[0] == static_cast<int32_t>(Event::kWake) ? woken++, true : false;
+  };
   wake(pager);
   pager.turn(kWaitNs);
   EXPECT(woken == 1);
@@ -350,7 +355,8 @@ int main() {
     std::string how = scattered ? ", scattered" : ", in runs";
     run(("engine moves out" + how).c_str(), [=] { evictAndFault(Command::kMoveOut, true, true, scattered); });
     run(("engine discards, vectored" + how).c_str(), [=] { evictAndFault(Command::kDiscard, false, true, scattered); });
-    run(("engine discards, one call a run" + how).c_str(), [=] { evictAndFault(Command::kDiscard, false, false, scattered); });
+    run(("engine discards, one call a run" + how).c_str(),
+        [=] { evictAndFault(Command::kDiscard, false, false, scattered); });
   }
   run("engine writes and reads the swap file", throughTheFile);
   run("engine never maps an old copy after a remove", removeThenZeros);

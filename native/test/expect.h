@@ -4,8 +4,8 @@
 
 namespace leap::testing {
 
-inline int failed = 0;         // tests of this program that failed
-inline bool current = true;    // the test that runs now is fine so far
+inline int failed = 0;       // tests of this program that failed
+inline bool current = true;  // the test that runs now is fine so far
 
 inline void expect(bool holds, const char* what, int line) {
   if (holds || !current) return;

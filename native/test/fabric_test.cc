@@ -1,7 +1,7 @@
-// Connections over a real RDMA device, both ends in this program: run.sh runs this only where there is one. The donor's end is polled between the
-// client's calls; for its sudden death it is a process of its own.
+// Connections over a real RDMA device, both ends in this program: run.sh runs this only where there is one. The donor's
+// end is polled between the client's calls; for its sudden death it is a process of its own.
 //   fabric_test [ADDRESS]    an address on the device; 10.9.0.1 by default
-#include "../fabric.h"
+#include "rdma/fabric.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -15,7 +15,7 @@
 #include <map>
 #include <memory>
 
-#include "../error.h"
+#include "base/error.h"
 #include "expect.h"
 
 using namespace leap;
@@ -27,7 +27,9 @@ const char* address = "10.9.0.1";
 uint16_t port = 9500;
 constexpr size_t kArena = 4 << 20, kChunk = 4 << 20, kPage = 4096;
 
-uint8_t* mapped(size_t bytes) { return static_cast<uint8_t*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)); }
+uint8_t* mapped(size_t bytes) {
+  return static_cast<uint8_t*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+}
 
 // The answers of operations: each token exactly once.
 struct Answers : Fabric::Sink {
@@ -158,7 +160,8 @@ void pages() {
   for (uint32_t page = 0; page < 64; page++) EXPECT(pair.post(true, page, page, pair.exposure.rkey));
   EXPECT(pair.drain());
   EXPECT(pair.client.answers.byToken.size() == 64);
-  for (size_t page = 0; page < 64; page++) EXPECT(pair.chunk[page * kPage] == page + 1 && pair.chunk[page * kPage + 4095] == page + 1);
+  for (size_t page = 0; page < 64; page++)
+    EXPECT(pair.chunk[page * kPage] == page + 1 && pair.chunk[page * kPage + 4095] == page + 1);
   memset(pair.arena, 0, kArena);
   EXPECT(pair.post(false, 100, 0, pair.exposure.rkey, 64 * kPage));  // 256 KiB in one
   EXPECT(pair.drain());
@@ -181,7 +184,8 @@ void fullPool() {
   EXPECT(pair.drain() && pair.client.answers.byToken.size() == 9);
 }
 
-// A wrong key, a withdrawn one, and beyond the end: the operation fails, the memory is untouched, the connection is over at both ends.
+// A wrong key, a withdrawn one, and beyond the end: the operation fails, the memory is untouched, the connection is
+// over at both ends.
 void outOfBounds(int which) {
   Pair pair;
   EXPECT(pair.connect());
@@ -208,7 +212,8 @@ void closeWithWork(bool atClient) {
   pair.expose();
   for (uint32_t i = 0; i < 200; i++) EXPECT(pair.post(i % 2, i, i, pair.exposure.rkey));
   pair.client.fabric->ring();
-  for (uint32_t i = 200; i < 250; i++) EXPECT(pair.post(true, i, i, pair.exposure.rkey));  // queued, and never handed over
+  for (uint32_t i = 200; i < 250; i++)
+    EXPECT(pair.post(true, i, i, pair.exposure.rkey));  // queued, and never handed over
   if (atClient) {
     pair.client.fabric->close(pair.here);
   } else {
@@ -248,9 +253,7 @@ void refusals() {
     try {
       pair.donor.fabric->listen(where, at);
       return std::string("none");
-    } catch (const Error& error) {
-      return std::string(error.what());
-    }
+    } catch (const Error& error) { return std::string(error.what()); }
   };
   EXPECT(kindOf(address, port).find("in use") != std::string::npos);
   EXPECT(kindOf("192.0.2.1", 9500) != "none");
@@ -263,11 +266,13 @@ void flood() {
   for (int i = 0; i < 100; i++) pair.client.fabric->connect(address, port, nullptr, 0, 15000);
   uint32_t turnedAway = 0, requests = 0;
   std::vector<uint32_t> asked;
-  EXPECT(pair.wait([&] {
-    while (pair.client.take(Kind::kRefused)) turnedAway++;
-    while (auto request = pair.donor.take(Kind::kConnectRequest)) asked.push_back(request->connection), requests++;
-    return turnedAway + requests == 100;
-  }, 60));
+  EXPECT(pair.wait(
+      [&] {
+        while (pair.client.take(Kind::kRefused)) turnedAway++;
+        while (auto request = pair.donor.take(Kind::kConnectRequest)) asked.push_back(request->connection), requests++;
+        return turnedAway + requests == 100;
+      },
+      60));
   EXPECT(requests == 64 && turnedAway == 36);
   for (uint32_t connection : asked) pair.donor.fabric->reject(connection, nullptr, 0);
   EXPECT(pair.connect());

@@ -20,7 +20,8 @@ class Freezer {
     }
     if (path_.empty()) throw check::Skip(unified ? "no cgroup v2" : "no freezer of cgroup v1");
     path_ += "/leap-test-" + std::to_string(getpid());
-    if (mkdir(path_.c_str(), 0755) || (unified && access((path_ + "/cgroup.freeze").c_str(), W_OK))) throw check::Skip("no control group to be had");
+    if (mkdir(path_.c_str(), 0755) || (unified && access((path_ + "/cgroup.freeze").c_str(), W_OK)))
+      throw check::Skip("no control group to be had");
   }
   ~Freezer() {
     put("cgroup.kill", "1");

@@ -1,10 +1,11 @@
-// Targets that are frozen by their control group, before an attach, in the midst of one, of a detach, and of an eviction.
+// Targets that are frozen by their control group, before an attach, in the midst of one, of a detach, and of an
+// eviction.
 #include <chrono>
 
-#include "../cgroup.h"
-#include "../tracee.h"
 #include "freezer.h"
 #include "paged.h"
+#include "target/cgroup.h"
+#include "target/tracee.h"
 
 using namespace leap;
 using namespace test;
@@ -21,19 +22,18 @@ void freezeThere(int step) {
 std::string kindOf(const std::function<void()>& act) {
   try {
     act();
-  } catch (const Error& error) {
-    return error.kind;
-  }
+  } catch (const Error& error) { return error.kind; }
   return "";
 }
 
 // Thaws after a while, until it goes out of scope.
 class Thaw {
  public:
-  explicit Thaw(int ms) : thread_([ms] {
-    sleepMs(ms);
-    freezer->thaw();
-  }) {}
+  explicit Thaw(int ms)
+      : thread_([ms] {
+          sleepMs(ms);
+          freezer->thaw();
+        }) {}
   ~Thaw() { thread_.join(); }
 
  private:

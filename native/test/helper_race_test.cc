@@ -9,7 +9,8 @@ using namespace test;
 
 namespace {
 
-// A thread of the target increments counters in all pages all the time while pages are taken and given back: no increment may be lost.
+// A thread of the target increments counters in all pages all the time while pages are taken and given back: no
+// increment may be lost.
 void racingWriter(char way, bool vector) {
   constexpr size_t kRacing = 32;
   Paged paged(
@@ -32,7 +33,9 @@ void racingWriter(char way, bool vector) {
       way == 'm', vector, kRacing);
   size_t taken = 0;
   for (int i = 0; i < 400; i++) {
-    for (int status : paged.take(way, {{static_cast<size_t>(i % 8), 4}, {12, 1}, {16, static_cast<uint32_t>(1 + i % 16)}})) taken += status == 0;
+    for (int status :
+         paged.take(way, {{static_cast<size_t>(i % 8), 4}, {12, 1}, {16, static_cast<uint32_t>(1 + i % 16)}}))
+      taken += status == 0;
     const long before = paged.target->counter;
     CHECK(paged.serve([&] { return paged.target->counter > before; }));
   }
@@ -52,7 +55,8 @@ TEST(move_loses_no_write) {
 TEST(discard_vectored_loses_no_write) { racingWriter('d', true); }
 TEST(discard_one_call_a_run_loses_no_write) { racingWriter('d', false); }
 
-// The target discards pages itself, all the time, some of them the very ones that we discard: each of its calls must reach us as one event, no more.
+// The target discards pages itself, all the time, some of them the very ones that we discard: each of its calls must
+// reach us as one event, no more.
 static void ownRemoves(bool vector) {
   Paged paged(
       [](Shared& shared) {
@@ -77,13 +81,15 @@ static void ownRemoves(bool vector) {
     for (const uffd_msg& message : paged.others) {
       CHECK_EQUAL(static_cast<int>(message.event), UFFD_EVENT_REMOVE);
       seen++;
-      for (uint64_t at = message.arg.remove.start; at < message.arg.remove.end; at += kPage) paged.out[(at - paged.base) / kPage] = false;
+      for (uint64_t at = message.arg.remove.start; at < message.arg.remove.end; at += kPage)
+        paged.out[(at - paged.base) / kPage] = false;
     }
     paged.others.clear();
   };
   for (int i = 0; i < 600; i++) {
     const size_t theirs = static_cast<size_t>(i) % 5, ours = 40 + static_cast<size_t>(i) % 3;
-    for (int status : paged.take('d', {{theirs, static_cast<uint32_t>(1 + i / 5 % 4)}, {ours, 2}})) taken += status == 0;
+    for (int status : paged.take('d', {{theirs, static_cast<uint32_t>(1 + i / 5 % 4)}, {ours, 2}}))
+      taken += status == 0;
     const long before = paged.target->extra;
     paged.serve([&] { return paged.target->extra > before; }, 50);
     count();
@@ -169,7 +175,8 @@ TEST(target_that_reads_our_pages) {
   CHECK_EQUAL(paged.target.join(), 0);
 }
 
-// The kernel moves pages from frame to frame all the while, and holds each for a moment: what counts as taken is in our hands, the rest is still there.
+// The kernel moves pages from frame to frame all the while, and holds each for a moment: what counts as taken is in our
+// hands, the rest is still there.
 TEST(moves_while_memory_is_compacted) {
   needMove();
   const int compact = open("/proc/sys/vm/compact_memory", O_WRONLY | O_CLOEXEC);
@@ -181,7 +188,8 @@ TEST(moves_while_memory_is_compacted) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(4);
     for (size_t i = 0; std::chrono::steady_clock::now() < end; i++) {
       const size_t first = i * 64 % kPages;
-      const std::vector<int> statuses = paged.take('m', {{first, 16}, {first + 17, 1}, {first + 19, 1}, {first + 21, 30}});
+      const std::vector<int> statuses =
+          paged.take('m', {{first, 16}, {first + 17, 1}, {first + 19, 1}, {first + 21, 30}});
       for (const int status : statuses) (status == 0 ? taken : stayed)++;
       for (size_t page = first; page < first + 64; page++) {
         if (!paged.out[page]) {
@@ -223,7 +231,8 @@ TEST(signals_to_the_helper_change_nothing) {
   }
 }
 
-// The helper is killed in the midst of its work, at another moment each time: what counts as taken is in our hands, the rest is still there.
+// The helper is killed in the midst of its work, at another moment each time: what counts as taken is in our hands, the
+// rest is still there.
 TEST(a_killed_helper_loses_nothing) {
   int midway = 0;
   for (int i = 0; i < 40; i++) {
@@ -234,9 +243,11 @@ TEST(a_killed_helper_loses_nothing) {
     std::vector<std::pair<size_t, uint32_t>> wanted;
     for (size_t page = 0; page < 64; page++) wanted.push_back({2 * page, 1});
     unsigned beats = 0;
-    const test::Repeating killer([&] {
-      if (beats++ == 1) kill(helper, SIGKILL);  // once: the number may be another process later
-    }, 1 + 20 * i);
+    const test::Repeating killer(
+        [&] {
+          if (beats++ == 1) kill(helper, SIGKILL);  // once: the number may be another process later
+        },
+        1 + 20 * i);
     bool alive = true;
     for (int batches = 0; alive && batches < 100000; batches++) {
       const std::vector<int> statuses = paged.take(way, wanted, &alive);
@@ -317,7 +328,8 @@ TEST(remove_filter_tells_ours_from_theirs) {
   // Whether one is the target's for certain.
   expect();
   CHECK(filter.hold(message(1, 2)) && filter.hold(message(1, 2)) && filter.hold(message(20, 21)));
-  CHECK(!filter.hold(message(1, 3)) && !filter.hold(message(0, 1)) && !filter.hold(message(4, 5)) && !filter.hold(message(10, 12)) && !filter.hold(unmap));
+  CHECK(!filter.hold(message(1, 3)) && !filter.hold(message(0, 1)) && !filter.hold(message(4, 5)) &&
+        !filter.hold(message(10, 12)) && !filter.hold(unmap));
 
   // All that was asked for: nothing is left, and nothing is told twice.
   expect();
@@ -328,7 +340,8 @@ TEST(remove_filter_tells_ours_from_theirs) {
 
   // The same page twice: one is the target's. What is certain stays where it was among the others.
   expect();
-  for (const auto& m : {message(1, 2), message(0, 3), message(2, 3), unmap, message(2, 3), message(1, 4)}) filter.hold(m);
+  for (const auto& m : {message(1, 2), message(0, 3), message(2, 3), unmap, message(2, 3), message(1, 4)})
+    filter.hold(m);
   raised({true, true, false, false, false});
   CHECK((theirs() == Spans{{0, 3}, {30, 40}, {2, 3}, {1, 4}}));
 
@@ -339,7 +352,8 @@ TEST(remove_filter_tells_ours_from_theirs) {
   CHECK((theirs() == Spans{{2, 3}, {10, 11}}));
 }
 
-// The target splits and joins the mapping with mprotect all the time while pages of it are discarded: our own events are cut at its edges of the moment.
+// The target splits and joins the mapping with mprotect all the time while pages of it are discarded: our own events
+// are cut at its edges of the moment.
 static void splitting(bool vector) {
   Paged paged(
       [](Shared& shared) {

@@ -13,7 +13,8 @@ namespace {
 void contents(char way, bool vector) {
   Paged paged(holder, way == 'm', vector);
   if (way == 'm' && !paged.attached.helper->canMove()) throw check::Skip("no UFFDIO_MOVE (Linux 6.8)");
-  if (way == 'd' && vector && !paged.attached.helper->canVector()) throw check::Skip("no process_madvise(MADV_DONTNEED) (Linux 6.13)");
+  if (way == 'd' && vector && !paged.attached.helper->canVector())
+    throw check::Skip("no process_madvise(MADV_DONTNEED) (Linux 6.13)");
   CHECK_EQUAL(paged.attached.helper->canMove(), way == 'm');
   if (!vector) CHECK(!paged.attached.helper->canVector());
   for (int round = 0; round < 3; round++) {
@@ -43,8 +44,10 @@ void absentPages(char way) {
   Paged paged(holder, way == 'm', true);
   CHECK(all(paged.take(way, {{10, 4}}), 0));
   // Absent at the front, in the middle, at the end of a run, and a run that is all absent.
-  CHECK(paged.take(way, {{8, 8}, {10, 2}, {20, 1}}) == std::vector<int>({0, 0, ENOENT, ENOENT, ENOENT, ENOENT, 0, 0, ENOENT, ENOENT, 0}));
-  CHECK(holds(paged.store + 8 * kPage, 8) && holds(paged.store + 15 * kPage, 15) && holds(paged.store + 20 * kPage, 20));
+  CHECK(paged.take(way, {{8, 8}, {10, 2}, {20, 1}}) ==
+        std::vector<int>({0, 0, ENOENT, ENOENT, ENOENT, ENOENT, 0, 0, ENOENT, ENOENT, 0}));
+  CHECK(holds(paged.store + 8 * kPage, 8) && holds(paged.store + 15 * kPage, 15) &&
+        holds(paged.store + 20 * kPage, 20));
   CHECK(all(paged.take(way, {{8, 8}, {20, 1}}), ENOENT));
   CHECK(all(paged.take(way, {{30, 1}}), 0));
   CHECK(paged.sink.messages.empty());
@@ -88,7 +91,8 @@ void protNone(char way) {
   CHECK_EQUAL(paged.target.join(), 0);
 }
 
-// After fork the pages are shared: a move refuses (EBUSY), page for page; a discard takes the parent's, and the child keeps its own.
+// After fork the pages are shared: a move refuses (EBUSY), page for page; a discard takes the parent's, and the child
+// keeps its own.
 void forkShared(char way) {
   Paged paged(
       [](Shared& shared) {
@@ -171,7 +175,8 @@ TEST(huge_pages_are_split_and_taken) {
     Paged paged(
         [](Shared& shared) {
           constexpr size_t kHuge = 2 << 20;
-          auto* at = static_cast<uint8_t*>(mmap(nullptr, 2 * kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+          auto* at = static_cast<uint8_t*>(
+              mmap(nullptr, 2 * kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
           at = reinterpret_cast<uint8_t*>((reinterpret_cast<uint64_t>(at) + kHuge - 1) & ~(kHuge - 1));
           madvise(at, kHuge, MADV_HUGEPAGE);
           auto* memory = reinterpret_cast<uint64_t*>(at);
@@ -205,7 +210,8 @@ TEST(move_of_pinned_pages_is_refused) {
         alignas(8) uint8_t parameters[120] = {};
         const long ring = syscall(SYS_io_uring_setup, 4, parameters);
         const iovec buffer{memory + 8 * (kPage / 8), 2 * kPage};
-        shared.result = ring >= 0 && syscall(SYS_io_uring_register, ring, 0 /* IORING_REGISTER_BUFFERS */, &buffer, 1) == 0;
+        shared.result =
+            ring >= 0 && syscall(SYS_io_uring_register, ring, 0 /* IORING_REGISTER_BUFFERS */, &buffer, 1) == 0;
         shared.ready = 1;
         while (!shared.stop) sleepMs(1);
         return 0;

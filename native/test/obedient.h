@@ -12,7 +12,7 @@
 #include <cstdlib>
 #include <ctime>
 
-#include "../layout.h"
+#include "base/layout.h"
 
 namespace obedient {
 
@@ -23,8 +23,9 @@ constexpr uint32_t kPages = 256;
 inline uint8_t pattern(uint32_t page, uint32_t byte) { return static_cast<uint8_t>(page * 31 + byte * 7 + 1); }
 
 // What the child does when told; it answers 'y' or 'n'.
-//   v verify   z verify that the first half is zeros   d MADV_DONTNEED of the first half   m munmap of the first half   f fork, the child verifies
-//   g fork, the child verifies twice, a while between   t, T start a thread with its stack in the first half   j have it end, and wait for that   q leave
+//   v verify   z verify that the first half is zeros   d MADV_DONTNEED of the first half   m munmap of the first half
+//   f fork, the child verifies g fork, the child verifies twice, a while between   t, T start a thread with its stack
+//   in the first half   j have it end, and wait for that   q leave
 inline bool verify(const uint8_t* memory, uint32_t from) {
   for (uint32_t page = from; page < kPages; page++) {
     for (uint32_t byte = 0; byte < kPageSize; byte += 61) {
@@ -41,7 +42,8 @@ inline bool zeros(const uint8_t* memory) {
   return true;
 }
 
-// A thread that waits for a word on `wake`. What glibc keeps of it lies at the top of its stack: the kernel's part in page `kThreadPage`.
+// A thread that waits for a word on `wake`. What glibc keeps of it lies at the top of its stack: the kernel's part in
+// page `kThreadPage`.
 constexpr uint32_t kThreadPage = 30;
 constexpr size_t kThreadLine = 0x2c0;  // from pthread_self() to the kernel's part
 struct Waiter {
@@ -52,7 +54,8 @@ struct Waiter {
   bool start(uint8_t* memory, bool across) {
     size_t top = kThreadPage * size_t{kPageSize};
     if (pipe(wake) || !run(memory, top)) return false;
-    const size_t below = memory + top - reinterpret_cast<uint8_t*>(thread), wanted = across ? top - kThreadLine : top + 64;
+    const size_t below = memory + top - reinterpret_cast<uint8_t*>(thread),
+                 wanted = across ? top - kThreadLine : top + 64;
     return end() && run(memory, wanted + below) && reinterpret_cast<uint8_t*>(thread) == memory + wanted;
   }
   bool run(uint8_t* memory, size_t top) {
@@ -82,12 +85,8 @@ struct Waiter {
     bool good = false;
     int status = 0;
     switch (order) {
-      case 'v':
-        good = verify(memory, from);
-        break;
-      case 'z':
-        good = zeros(memory);
-        break;
+      case 'v': good = verify(memory, from); break;
+      case 'z': good = zeros(memory); break;
       case 'd':
         good = madvise(memory, size_t{kPages} / 2 * kPageSize, MADV_DONTNEED) == 0;
         from = kPages / 2;
@@ -117,11 +116,8 @@ struct Waiter {
         from = kPages / 2;
         good = waiter.start(memory, order == 'T');
         break;
-      case 'j':
-        good = waiter.end();
-        break;
-      default:
-        _exit(0);
+      case 'j': good = waiter.end(); break;
+      default: _exit(0);
     }
     if (write(answers, good ? "y" : "n", 1) != 1) break;
   }
@@ -134,7 +130,8 @@ struct Target {
   int orders, answers;
 
   Target() {
-    memory = static_cast<uint8_t*>(mmap(nullptr, size_t{kPages} * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    memory = static_cast<uint8_t*>(
+        mmap(nullptr, size_t{kPages} * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     madvise(memory, size_t{kPages} * kPageSize, MADV_NOHUGEPAGE);
     int down[2], up[2];
     if (pipe(down) || pipe(up)) abort();

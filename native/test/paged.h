@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "../attach.h"
+#include "attach/attach.h"
 #include "check.h"
 #include "target.h"
 
@@ -62,7 +62,8 @@ struct Collected : Helper::Sink {
 // A target under a pager of the simplest kind: all it took away it keeps by page number, and gives back when asked.
 class Paged {
  public:
-  Paged(const std::function<int(Shared&)>& body, bool move, bool vector, size_t pages = kPages) : target(body), pages_(pages) {
+  Paged(const std::function<int(Shared&)>& body, bool move, bool vector, size_t pages = kPages)
+      : target(body), pages_(pages) {
     target.awaitReady();
     base = target->address;
     attached = attach(target.pid(), {move, vector});

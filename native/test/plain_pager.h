@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "../engine.h"
+#include "engine/engine.h"
 #include "expect.h"
 #include "obedient.h"
 
@@ -45,7 +45,8 @@ struct Pager {
 
   void command(Command what, uint32_t page, uint32_t frame, uint32_t count) {
     int32_t* words = engine->commands() + commands;
-    words[0] = static_cast<int32_t>(what), words[1] = static_cast<int32_t>(page), words[2] = static_cast<int32_t>(frame);
+    words[0] = static_cast<int32_t>(what), words[1] = static_cast<int32_t>(page),
+    words[2] = static_cast<int32_t>(frame);
     words[3] = static_cast<int32_t>(count);
     commands += kCommandWords;
   }
@@ -63,16 +64,15 @@ struct Pager {
         break;
       case Event::kMapped:
         EXPECT(event[4] == 0 || event[4] == EEXIST || event[4] == EAGAIN || event[4] == ESRCH);
-        if (event[4] == EAGAIN) command(event[2] < 0 ? Command::kZero : Command::kMap, page, static_cast<uint32_t>(event[2]), 1);
+        if (event[4] == EAGAIN)
+          command(event[2] < 0 ? Command::kZero : Command::kMap, page, static_cast<uint32_t>(event[2]), 1);
         break;
       case Event::kEvicted:
         for (int32_t i = 0; i < event[3]; i++) stored[event[1] + i] = event[4] == 0;
         break;
       case Event::kUnprotected:
-      case Event::kFork:
-        break;
-      default:
-        EXPECT(!"an event that was not expected");
+      case Event::kFork: break;
+      default: EXPECT(!"an event that was not expected");
     }
   }
 

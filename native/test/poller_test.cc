@@ -1,5 +1,5 @@
 // The poller: what it reports, how long it waits, what it forgets.
-#include "../poller.h"
+#include "engine/poller.h"
 
 #include <sys/eventfd.h>
 #include <time.h>

@@ -1,5 +1,5 @@
 // The range table against a naive model: two maps with one entry a page.
-#include "../ranges.h"
+#include "uffd/ranges.h"
 
 #include <map>
 #include <random>
@@ -52,14 +52,16 @@ void compare(const Ranges& ranges, const Model& model, uint64_t pages, uint64_t 
     const Range* range = ranges.ofPage(page);
     auto found = model.placeOf.find(page);
     EXPECT((range != nullptr) == (found != model.placeOf.end()));
-    if (range && found != model.placeOf.end()) EXPECT(range->space == found->second.first && range->start + (page - range->first) == found->second.second);
+    if (range && found != model.placeOf.end())
+      EXPECT(range->space == found->second.first && range->start + (page - range->first) == found->second.second);
   }
   for (uint32_t space = 0; space < 3; space++) {
     for (uint64_t vpn = 0; vpn < vpns; vpn++) {
       const Range* range = ranges.ofVpn(space, vpn);
       auto found = model.pageAt.find({space, vpn});
       EXPECT((range != nullptr) == (found != model.pageAt.end()));
-      if (range && found != model.pageAt.end()) EXPECT(range->space == space && range->first + (vpn - range->start) == found->second);
+      if (range && found != model.pageAt.end())
+        EXPECT(range->space == space && range->first + (vpn - range->start) == found->second);
     }
   }
 }
@@ -75,14 +77,10 @@ void againstModel() {
       uint32_t space = upTo(3), count = 1 + upTo(16);
       uint64_t start = upTo(kVpns - count);
       switch (upTo(8)) {
-        case 0:
-          ranges.drop(space), model.drop(space);
-          break;
+        case 0: ranges.drop(space), model.drop(space); break;
         case 1:
         case 2:
-        case 3:
-          ranges.unbind(space, start, count), model.unbind(space, start, count);
-          break;
+        case 3: ranges.unbind(space, start, count), model.unbind(space, start, count); break;
         default:
           uint32_t first = upTo(kPages - count);
           ranges.bind(space, start, count, first), model.bind(space, start, count, first);

@@ -1,6 +1,7 @@
-// Chunks on a donor, over a real RDMA device: run.sh runs this only where there is one. The donor's end is polled between the client's calls.
+// Chunks on a donor, over a real RDMA device: run.sh runs this only where there is one. The donor's end is polled
+// between the client's calls.
 //   remote_test [ADDRESS]    an address on the device; 10.9.0.1 by default
-#include "../remote.h"
+#include "rdma/remote.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -28,7 +29,8 @@ struct World : Remote::Sink {
   Fabric client;
   Frames frames{kFrames, 1};
   Remote remote{client, frames};
-  uint8_t* chunks = static_cast<uint8_t*>(mmap(nullptr, size_t{4} * kSlots * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  uint8_t* chunks = static_cast<uint8_t*>(
+      mmap(nullptr, size_t{4} * kSlots * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   uint32_t connection = 0;
   Fabric::Exposure exposure{};
   std::map<uint32_t, int> answers;  // by frame
@@ -83,9 +85,13 @@ void pages() {
   EXPECT(world.remote.request({true, 0, 8, 0, 16}));   // slots 8.. of chunk 0, first replica
   EXPECT(world.remote.request({true, 1, 8, 16, 16}));  // the same slots, second replica
   EXPECT(world.remote.request({true, 0, kSlots + 3, 40, 1}));
-  EXPECT(world.drain() && world.answered == 3 && world.answers[0] == 0 && world.answers[16] == 0 && world.answers[40] == 0);
-  const auto at = [&](uint32_t chunk, uint32_t slot) { return world.chunks[(size_t{chunk} * kSlots + slot) * kPageSize]; };
-  EXPECT(at(1, 8) == 1 && at(1, 23) == 16 && at(1, 7) == 0 && at(1, 24) == 0 && at(2, 8) == 17 && at(3, 3) == 41 && at(0, 8) == 0);
+  EXPECT(world.drain() && world.answered == 3 && world.answers[0] == 0 && world.answers[16] == 0 &&
+         world.answers[40] == 0);
+  const auto at = [&](uint32_t chunk, uint32_t slot) {
+    return world.chunks[(size_t{chunk} * kSlots + slot) * kPageSize];
+  };
+  EXPECT(at(1, 8) == 1 && at(1, 23) == 16 && at(1, 7) == 0 && at(1, 24) == 0 && at(2, 8) == 17 && at(3, 3) == 41 &&
+         at(0, 8) == 0);
   EXPECT(world.remote.request({false, 0, 10, 100, 4}));
   EXPECT(world.drain() && world.answers[100] == 0 && *world.frames.at(100) == 3 && *world.frames.at(103) == 6);
   const Remote::Traffic* traffic = world.remote.traffic(world.connection);
@@ -125,7 +131,8 @@ void fullPool() {
     EXPECT(world.remote.request({true, 0, frame, frame, 1}));
   }
   EXPECT(world.drain() && world.answered == kSlots);
-  for (uint32_t frame = 0; frame < kSlots; frame++) EXPECT(world.answers[frame] == 0 && world.chunks[size_t{frame} * kPageSize] == frame + 1);
+  for (uint32_t frame = 0; frame < kSlots; frame++)
+    EXPECT(world.answers[frame] == 0 && world.chunks[size_t{frame} * kPageSize] == frame + 1);
 }
 
 void closed() {

@@ -24,7 +24,7 @@ if [ $# -eq 0 ]; then
   done
 fi
 cxx=${CXX:-g++}
-common="-std=c++17 -Wall -Wextra -Werror -D_GNU_SOURCE -g"
+common="-I. -std=c++17 -Wall -Wextra -Werror -D_GNU_SOURCE -g"
 libraries="-luring -lxxhash -lpthread"
 if printf '#include <rdma/rdma_cma.h>\n#include <infiniband/verbs.h>\n' | $cxx -E -x c++ - >/dev/null 2>&1; then
   common="$common -DLEAP_RDMA"
@@ -58,12 +58,13 @@ for variant in $variants; do
   out=../.cache/native-$variant
   mkdir -p "$out"
   objects=
-  for source in *.cc; do
-    case $source in addon.cc | *_addon.cc) continue ;; esac
+  for source in */*.cc; do
+    case $source in addon/* | test/*) continue ;; esac
     [ $build = yes ] || continue
-    objects="$objects $out/${source%.cc}.o"
+    name=$(basename "$source" .cc)
+    objects="$objects $out/$name.o"
     # shellcheck disable=SC2086
-    compile "$source" "$out/${source%.cc}.o" $flags || { echo "not ok build_${source%.cc} does not compile ($variant)"; failed=1; }
+    compile "$source" "$out/$name.o" $flags || { echo "not ok build_$name does not compile ($variant)"; failed=1; }
   done
   for name in "$@"; do
     # shellcheck disable=SC2086

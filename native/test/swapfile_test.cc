@@ -1,17 +1,17 @@
 // The swap file with and without io_uring, with and without O_DIRECT: bytes, joining, the backlog, errors.
-#include "../swapfile.h"
+#include "store/swapfile.h"
 
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <string>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "../error.h"
+#include "base/error.h"
 #include "expect.h"
 
 using namespace leap;
@@ -21,8 +21,8 @@ namespace {
 constexpr uint32_t kFrames = 2048;
 
 struct Arena {
-  uint8_t* bytes =
-      static_cast<uint8_t*>(mmap(nullptr, size_t{kFrames} * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  uint8_t* bytes = static_cast<uint8_t*>(
+      mmap(nullptr, size_t{kFrames} * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   ~Arena() { munmap(bytes, size_t{kFrames} * kPageSize); }
   uint8_t* at(uint32_t frame) { return bytes + size_t{frame} * kPageSize; }
 };
@@ -127,7 +127,8 @@ void injected() {
   fill(file.arena.at(0), 7);
   for (uint32_t i = 0; i < 4; i++) file.swap->request({true, i, i, 1});
   Answers written = file.drain();
-  EXPECT(written.bySlot[0] == 0 && written.bySlot[1] == 0 && written.bySlot[2] == ENOSPC && written.bySlot[3] == ENOSPC);
+  EXPECT(written.bySlot[0] == 0 && written.bySlot[1] == 0 && written.bySlot[2] == ENOSPC &&
+         written.bySlot[3] == ENOSPC);
   for (uint32_t i = 0; i < 3; i++) file.swap->request({false, i, 10 + i, 1});
   Answers read = file.drain();
   EXPECT(read.bySlot[0] == 0 && read.bySlot[1] == EIO && read.bySlot[2] == EIO);
@@ -156,9 +157,7 @@ void fileRules() {
     try {
       SwapFile again(options, file.arena.bytes, kFrames);
       return std::string();
-    } catch (const Error& error) {
-      return error.kind;
-    }
+    } catch (const Error& error) { return error.kind; }
   };
   file.swap->request({true, 0, 0, 1});
   file.drain();
@@ -189,7 +188,8 @@ int main() {
         scattered(file);
       });
     }
-    run(ring ? "swap file short reads with io_uring" : "swap file short reads without io_uring", [=] { shortRead(ring); });
+    run(ring ? "swap file short reads with io_uring" : "swap file short reads without io_uring",
+        [=] { shortRead(ring); });
   }
   run("swap file on tmpfs is synchronous", [] {
     File file("tmpfs", true, true, {}, "/dev/shm");

@@ -19,7 +19,7 @@
 #include <string>
 #include <thread>
 
-#include "../procfs.h"
+#include "base/procfs.h"
 #include "check.h"
 
 namespace test {
@@ -67,7 +67,8 @@ class Repeating {
 class Target {
  public:
   explicit Target(const std::function<int(Shared&)>& body) {
-    shared_ = static_cast<Shared*>(mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    shared_ =
+        static_cast<Shared*>(mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     new (shared_) Shared;
     fflush(stdout);
     pid_ = fork();
@@ -107,9 +108,21 @@ class Target {
 
 // What must be the same before and after: of status without counters, descriptors, mappings, threads, children.
 inline std::string snapshot(pid_t pid) {
-  static const std::set<std::string> volatileFields = {"State", "SigQ", "FDSize", "VmPeak", "VmHWM", "VmRSS", "RssAnon", "RssFile", "RssShmem", "VmPTE",
+  static const std::set<std::string> volatileFields = {"State",
+                                                       "SigQ",
+                                                       "FDSize",
+                                                       "VmPeak",
+                                                       "VmHWM",
+                                                       "VmRSS",
+                                                       "RssAnon",
+                                                       "RssFile",
+                                                       "RssShmem",
+                                                       "VmPTE",
                                                        "voluntary_ctxt_switches",
-                                                       "nonvoluntary_ctxt_switches", "Cpus_allowed", "VmLib", "VmSwap"};
+                                                       "nonvoluntary_ctxt_switches",
+                                                       "Cpus_allowed",
+                                                       "VmLib",
+                                                       "VmSwap"};
   std::string text, out;
   leap::proc::readAll(leap::proc::path(pid, "status"), &text);
   std::istringstream lines(text);

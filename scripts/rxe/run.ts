@@ -9,7 +9,9 @@ const FAILED = 125;
 const parsed = await yargs(process.argv.slice(2))
   .scriptName('npm run rxe --')
   .usage('Usage: $0 [options] [demo | COMMAND...]\n')
-  .usage('Boots a virtual machine with Soft-RoCE and this machine\'s files, and runs a command in it as root: by default a shell.')
+  .usage(
+    "Boots a virtual machine with Soft-RoCE and this machine's files, and runs a command in it as root: by default a shell.",
+  )
   .parserConfiguration({ 'halt-at-non-option': true, 'parse-positional-numbers': false, 'populate--': false })
   .option('timeout', { type: 'number', default: 3600, describe: 'seconds the command may take' })
   .option('memory', { type: 'number', default: 4096, describe: 'memory of the VM, MiB' })
@@ -26,7 +28,12 @@ const parsed = await yargs(process.argv.slice(2))
 const words = parsed._.map(String);
 const command = words[0] === 'demo' ? ['bash', 'scripts/rxe/demo.sh', ...words.slice(1)] : words;
 
-for (const [signal, status] of [['SIGINT', 130], ['SIGTERM', 143], ['SIGHUP', 129]] as const) process.once(signal, () => process.exit(status));
+for (const [signal, status] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+  ['SIGHUP', 129],
+] as const)
+  process.once(signal, () => process.exit(status));
 
 if (command.length === 0 && !(process.stdin.isTTY && process.stdout.isTTY)) {
   process.stderr.write('rxe: a shell needs a terminal; name a command: npm run rxe -- COMMAND...\n');
@@ -37,14 +44,25 @@ if (command.length === 0 && !(process.stdin.isTTY && process.stdout.isTTY)) {
 if (command.length === 0 || words[0] === 'demo') buildDemoProgram();
 
 const { rows, columns } = process.stdout;
-const environment = { ...process.env, ...(rows === undefined ? {} : { LEAP_ROWS: String(rows), LEAP_COLUMNS: String(columns) }) };
+const environment = {
+  ...process.env,
+  ...(rows === undefined ? {} : { LEAP_ROWS: String(rows), LEAP_COLUMNS: String(columns) }),
+};
 process.stderr.write('rxe: starting the VM\n');
 try {
   const { status, complaints, startSeconds } = await runInVm(
-    { command, directory: process.cwd(), environment, timeoutMs: parsed.timeout * 1000, memoryMiB: parsed.memory, cpus: parsed.cpus },
+    {
+      command,
+      directory: process.cwd(),
+      environment,
+      timeoutMs: parsed.timeout * 1000,
+      memoryMiB: parsed.memory,
+      cpus: parsed.cpus,
+    },
     { out: process.stdout, err: process.stderr },
   );
-  if (process.env['LEAP_RXE_TIMES'] !== undefined) process.stderr.write(`rxe: the command began ${startSeconds.toFixed(1)} s after QEMU\n`);
+  if (process.env['LEAP_RXE_TIMES'] !== undefined)
+    process.stderr.write(`rxe: the command began ${startSeconds.toFixed(1)} s after QEMU\n`);
   if (complaints.length > 0) process.stderr.write(`rxe: the VM's kernel complained:\n${complaints.join('\n')}\n`);
   process.exitCode = status;
 } catch (error) {

@@ -20,7 +20,8 @@ const END_MS = 20_000;
 const CONSOLE_LINES = 40;
 
 /** What a kernel says when something is wrong with it. */
-const complaint = /\b(BUG:|Oops\b|WARNING:|general protection fault|Kernel panic|hung_task|blocked for more than|Out of memory:)/;
+const complaint =
+  /\b(BUG:|Oops\b|WARNING:|general protection fault|Kernel panic|hung_task|blocked for more than|Out of memory:)/;
 
 export interface Job {
   /** Without one: a shell on this terminal. */
@@ -54,7 +55,12 @@ export class VmFailure extends Error {}
 function build(): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = execFile('bash', [join(scripts, 'build.sh')], { timeout: 15 * 60_000 }, (error, stdout, stderr) => {
-      const said = stderr.trimEnd().split('\n').at(-1)?.replace(/^rxe: /, '') ?? '';
+      const said =
+        stderr
+          .trimEnd()
+          .split('\n')
+          .at(-1)
+          ?.replace(/^rxe: /, '') ?? '';
       if (error === null) resolve(stdout.trim());
       else if (error.code === UNAVAILABLE) reject(new VmUnavailable(said));
       else reject(new VmFailure(`scripts/rxe/build.sh failed, see above: ${error.message.split('\n')[0]}`));
@@ -79,8 +85,20 @@ function accelerator(): readonly string[] {
 
 /** To start and run faster under emulation, and so that its slowness does not look like a hang. */
 const kernelOptions = [
-  'console=ttyS0', 'loglevel=5', 'panic=-1', 'mitigations=off', 'no5lvl', 'init_on_alloc=0', 'audit=0', 'apparmor=0', 'random.trust_cpu=on',
-  'tsc=reliable', 'rcupdate.rcu_expedited=1', 'nowatchdog', 'rcupdate.rcu_cpu_stall_suppress=1', 'hung_task_panic=0',
+  'console=ttyS0',
+  'loglevel=5',
+  'panic=-1',
+  'mitigations=off',
+  'no5lvl',
+  'init_on_alloc=0',
+  'audit=0',
+  'apparmor=0',
+  'random.trust_cpu=on',
+  'tsc=reliable',
+  'rcupdate.rcu_expedited=1',
+  'nowatchdog',
+  'rcupdate.rcu_cpu_stall_suppress=1',
+  'hung_task_panic=0',
 ].join(' ');
 
 function qemuArguments(made: string, directory: string, { command, memoryMiB, cpus }: Job): string[] {
@@ -95,9 +113,17 @@ function qemuArguments(made: string, directory: string, { command, memoryMiB, cp
     ...accelerator(),
     ...['-smp', String(cpus), '-m', String(memoryMiB)],
     ...['-kernel', join(made, 'vmlinux'), '-initrd', join(made, 'initrd')],
-    ...['-append', `${kernelOptions} leap.guest=${join(scripts, 'guest.sh')} leap.job=${directory} leap.modules=${join(made, 'modules')}`],
+    ...[
+      '-append',
+      `${kernelOptions} leap.guest=${join(scripts, 'guest.sh')} leap.job=${directory} leap.modules=${join(made, 'modules')}`,
+    ],
     ...['-chardev', `file,id=console,path=${join(directory, 'console')}`, '-serial', 'chardev:console'],
-    ...['-fsdev', 'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap', '-device', 'virtio-9p-pci,fsdev=host,mount_tag=host'],
+    ...[
+      '-fsdev',
+      'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap',
+      '-device',
+      'virtio-9p-pci,fsdev=host,mount_tag=host',
+    ],
     ...['-device', 'virtio-serial-pci', ...port('status', 5), ...port('out', 3), ...port('err', 4)],
     ...(command.length === 0 ? terminal : []),
   ];
@@ -112,7 +138,10 @@ export async function runInVm(job: Job, output: Output): Promise<Outcome> {
   try {
     const zeroEnded = (entries: readonly string[]): string => entries.map((entry) => `${entry}\0`).join('');
     writeFileSync(join(directory, 'argv'), zeroEnded(job.command));
-    writeFileSync(join(directory, 'environment'), zeroEnded(Object.entries(job.environment).map(([name, value]) => `${name}=${value ?? ''}`)));
+    writeFileSync(
+      join(directory, 'environment'),
+      zeroEnded(Object.entries(job.environment).map(([name, value]) => `${name}=${value ?? ''}`)),
+    );
     writeFileSync(join(directory, 'directory'), job.directory);
     return await boot(job, qemuArguments(made, directory, job), join(directory, 'console'), output);
   } finally {
@@ -148,7 +177,11 @@ async function boot(job: Job, qemu: readonly string[], consoleFile: string, outp
     clearTimeout(patience);
     if (word === 'started') {
       startSeconds = (performance.now() - begin) / 1000;
-      patience = patienceOf(child, job.timeoutMs, () => (late = `the command in the VM took longer than ${job.timeoutMs / 1000} s`));
+      patience = patienceOf(
+        child,
+        job.timeoutMs,
+        () => (late = `the command in the VM took longer than ${job.timeoutMs / 1000} s`),
+      );
     } else {
       if (word === 'broken') broken = rest.join(' ');
       if (word === 'status') status = Number(rest[0]);
@@ -165,7 +198,9 @@ async function boot(job: Job, qemu: readonly string[], consoleFile: string, outp
   const lines = text.split('\n').filter((line) => line !== '');
   if (status === undefined || startSeconds === undefined) {
     const why = broken !== '' ? `the VM has ${broken}` : late !== '' ? late : `the VM died: ${how}`;
-    throw new VmFailure([why, qemuSaid.trim(), 'its console:', ...lines.slice(-CONSOLE_LINES)].filter((line) => line !== '').join('\n'));
+    throw new VmFailure(
+      [why, qemuSaid.trim(), 'its console:', ...lines.slice(-CONSOLE_LINES)].filter((line) => line !== '').join('\n'),
+    );
   }
   return { status, startSeconds, complaints: complaintsIn(lines) };
 }

@@ -170,9 +170,11 @@ class Reader {
 /** @throws TraceError */
 export function decodeTrace(bytes: Uint8Array): Trace {
   if (bytes.length === 0) throw new TraceError('it is empty');
-  if (bytes.length < HEAD_BYTES || new TextDecoder().decode(bytes.subarray(0, HEAD_BYTES - 1)) !== TRACE_MAGIC) throw new TraceError('it is not a trace');
+  if (bytes.length < HEAD_BYTES || new TextDecoder().decode(bytes.subarray(0, HEAD_BYTES - 1)) !== TRACE_MAGIC)
+    throw new TraceError('it is not a trace');
   const version = bytes[HEAD_BYTES - 1];
-  if (version !== TRACE_VERSION) throw new TraceError(`it is of version ${version}, and this program reads version ${TRACE_VERSION}`);
+  if (version !== TRACE_VERSION)
+    throw new TraceError(`it is of version ${version}, and this program reads version ${TRACE_VERSION}`);
   const time: number[] = [];
   const thread: number[] = [];
   const page: number[] = [];
@@ -208,7 +210,13 @@ export function decodeTrace(bytes: Uint8Array): Trace {
         case Tag.regions:
           break;
         case Tag.region: {
-          const [space, advice, start, first, count] = [reader.varint(), reader.varint(), reader.varint(), reader.varint(), reader.varint()];
+          const [space, advice, start, first, count] = [
+            reader.varint(),
+            reader.varint(),
+            reader.varint(),
+            reader.varint(),
+            reader.varint(),
+          ];
           regions = withRegion(regions, { space, advice, start, first, count });
           break;
         }
@@ -218,7 +226,8 @@ export function decodeTrace(bytes: Uint8Array): Trace {
         case Tag.end: {
           const faults = reader.varint();
           lost = reader.varint();
-          if (faults !== page.length) throw new TraceError(`it says that it holds ${faults} faults, and holds ${page.length}`);
+          if (faults !== page.length)
+            throw new TraceError(`it says that it holds ${faults} faults, and holds ${page.length}`);
           cutOff = false;
           break;
         }

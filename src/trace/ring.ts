@@ -7,8 +7,8 @@
  *     regions  a new list begins: what was known of regions is replaced as far as the new ones reach
  *     region   space and advice    | first address (page number), low and rest    | first page | pages | 0
  */
-import type { RegionTable } from '../regions.js';
-import { vpnHigh, vpnLow } from '../layout.js';
+import type { RegionTable } from '../tables/regions.js';
+import { vpnHigh, vpnLow } from '../core/layout.js';
 
 const RECORD_WORDS = 6;
 const RecordTag = { fault: 1, regions: 2, region: 3 } as const;

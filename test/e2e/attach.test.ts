@@ -2,7 +2,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { poll, sleep } from './child.js';
-import { assertPaged, assertSame, cannotRun, evictWays, reference, Scene, settled, START_MS, TINY_PAGES, WORK_MS } from './harness.js';
+import {
+  assertPaged,
+  assertSame,
+  cannotRun,
+  evictWays,
+  reference,
+  Scene,
+  settled,
+  START_MS,
+  TINY_PAGES,
+  WORK_MS,
+} from './harness.js';
 import * as proc from './proc.js';
 
 const skip = cannotRun;
@@ -54,8 +65,27 @@ test('leapctl stats prints one JSON object with all that is promised', { skip, t
   assert.equal(printed.split('\n').length, 1);
   const stats = JSON.parse(printed) as Record<string, unknown>;
   const numbers = [
-    ...['pid', 'uptimeSeconds', 'localLimitPages', 'residentPages', 'storedPages', 'bufferedPages', 'zeroPages', 'faults', 'demandReads'],
-    ...['prefetchIssued', 'prefetchHits', 'prefetchUnused', 'mappedAhead', 'trendsFound', 'trendsTried', 'evictions', 'cleanEvictions'],
+    ...[
+      'pid',
+      'uptimeSeconds',
+      'localLimitPages',
+      'residentPages',
+      'storedPages',
+      'bufferedPages',
+      'zeroPages',
+      'faults',
+      'demandReads',
+    ],
+    ...[
+      'prefetchIssued',
+      'prefetchHits',
+      'prefetchUnused',
+      'mappedAhead',
+      'trendsFound',
+      'trendsTried',
+      'evictions',
+      'cleanEvictions',
+    ],
     ...['swapReads', 'swapWrites', 'bytesRead', 'bytesWritten'],
   ];
   for (const name of numbers) assert.equal(typeof stats[name], 'number', name);
@@ -85,7 +115,12 @@ for (const evict of evictWays) {
     const pid = await target.ready();
     const leapd = await scene.attach(pid, { evict, 'local-memory': '4M' });
     target.send('go');
-    for (const [size, pages] of [['1M', 256], ['256K', 64], ['3M', 768], ['50%', undefined]] as const) {
+    for (const [size, pages] of [
+      ['1M', 256],
+      ['256K', 64],
+      ['3M', 768],
+      ['50%', undefined],
+    ] as const) {
       await leapd.set({ 'local-memory': size });
       await sleep(250);
       if (pages !== undefined) assertPaged(await settled(leapd, pages, 800), pages);
@@ -103,7 +138,9 @@ test('prefetch, history and buffer change while the target works', { skip, timeo
   const pid = await target.ready();
   const leapd = await scene.attach(pid);
   target.send('go');
-  await poll('prefetch hits of a forward read', START_MS, async () => ((await leapd.stats())['prefetchHits']! > 0 ? true : undefined));
+  await poll('prefetch hits of a forward read', START_MS, async () =>
+    (await leapd.stats())['prefetchHits']! > 0 ? true : undefined,
+  );
   leapd.ctl('set', String(pid), 'prefetch=none');
   await sleep(100);
   const { prefetchIssued: issued, faults } = await leapd.stats();
@@ -111,7 +148,16 @@ test('prefetch, history and buffer change while the target works', { skip, timeo
   const later = await leapd.stats();
   assert.equal(later['prefetchIssued'], issued, 'nothing is prefetched with prefetch=none');
   assert.ok(later['faults']! > faults!, 'and faults go on');
-  const settings = ['prefetch=stride', 'prefetch=readahead', 'prefetch=next-n', 'prefetch=leap', 'history=8', 'history=64', 'prefetch-buffer=0', 'prefetch-buffer=200'];
+  const settings = [
+    'prefetch=stride',
+    'prefetch=readahead',
+    'prefetch=next-n',
+    'prefetch=leap',
+    'history=8',
+    'history=64',
+    'prefetch-buffer=0',
+    'prefetch-buffer=200',
+  ];
   for (const setting of settings) {
     const [name = '', value = ''] = setting.split('=');
     await leapd.set({ [name]: value });
@@ -148,7 +194,11 @@ for (const program of ['grow', 'unmap', 'advise', 'spawner', 'syscalls']) {
       const leapd = await scene.attach(pid);
       await sleep(150);
       await leapd.detach();
-      assert.equal(proc.family(pid).reduce((sum, one) => sum + proc.registered(one), 0), 0, 'mappings still registered');
+      assert.equal(
+        proc.family(pid).reduce((sum, one) => sum + proc.registered(one), 0),
+        0,
+        'mappings still registered',
+      );
     }
     target.send('stop');
     const { checksum, rounds } = await target.finish(WORK_MS);
@@ -164,7 +214,11 @@ test('detached while children are paged too', { skip, timeout }, async (t) => {
   target.send('go');
   await sleep(400);
   await leapd.detach();
-  assert.equal(proc.family(pid).reduce((sum, one) => sum + proc.registered(one), 0), 0, 'mappings still registered');
+  assert.equal(
+    proc.family(pid).reduce((sum, one) => sum + proc.registered(one), 0),
+    0,
+    'mappings still registered',
+  );
   target.send('stop');
   const { checksum, rounds } = await target.finish(WORK_MS);
   assert.deepEqual([`DONE ${checksum} ${rounds}`], await reference(scene, 'forker', { rounds, pages: 512 }));

@@ -35,7 +35,9 @@ async function refusedWith(child: Child, pid: number, code: number, says: RegExp
 
 test('refused: a kernel that is too old', { skip: skip || missing('setarch'), timeout }, async (t) => {
   const { scene, pid, untouched } = await resting(t);
-  const leapd = scene.add(new Child('leapd', 'setarch', ['x86_64', '--uname-2.6', process.execPath, leapdPath, '--pid', String(pid)]));
+  const leapd = scene.add(
+    new Child('leapd', 'setarch', ['x86_64', '--uname-2.6', process.execPath, leapdPath, '--pid', String(pid)]),
+  );
   await refusedWith(leapd, pid, 5, /Linux 2\.6.* is too old: leapd needs 5\.11; /);
   untouched();
 });
@@ -49,21 +51,36 @@ test('refused: a process that a real debugger holds', { skip: skip || missing('g
   assert.deepEqual(proc.view(pid, true), before);
 });
 
-test('refused: a process that has ended and is not yet collected', { skip: skip || missing('python3'), timeout }, async (t) => {
-  const scene = new Scene(t);
-  const parent = scene.add(new Child('parent', 'python3', ['-c', 'import os,sys,time\np=os.fork()\nif p==0: os._exit(0)\ntime.sleep(.1)\nprint(p,flush=True)\nsys.stdin.read()']));
-  const pid = Number((await parent.line(/^\d+$/, START_MS))[0]);
-  assert.equal(proc.state(pid), 'Z');
-  await refusedWith(scene.leapd(pid), pid, 3, /has ended already/);
-});
+test(
+  'refused: a process that has ended and is not yet collected',
+  { skip: skip || missing('python3'), timeout },
+  async (t) => {
+    const scene = new Scene(t);
+    const parent = scene.add(
+      new Child('parent', 'python3', [
+        '-c',
+        'import os,sys,time\np=os.fork()\nif p==0: os._exit(0)\ntime.sleep(.1)\nprint(p,flush=True)\nsys.stdin.read()',
+      ]),
+    );
+    const pid = Number((await parent.line(/^\d+$/, START_MS))[0]);
+    assert.equal(proc.state(pid), 'Z');
+    await refusedWith(scene.leapd(pid), pid, 3, /has ended already/);
+  },
+);
 
 test('refused: a disk without room for what has to leave', { skip: skip || missing('mount'), timeout }, async (t) => {
   const { scene, pid, untouched } = await resting(t);
   const disk = join(scene.directory, 'disk');
   mkdirSync(disk);
-  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'leap-test', disk]).status !== 0) return t.skip('no tmpfs can be mounted here');
+  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'leap-test', disk]).status !== 0)
+    return t.skip('no tmpfs can be mounted here');
   scene.atEnd(() => execFileSync('umount', ['-l', disk]));
-  await refusedWith(scene.leapd(pid, { 'swap-file': join(disk, 'swap') }), pid, 6, /has room for 64\.0 KiB, and .* may have to leave the process; /);
+  await refusedWith(
+    scene.leapd(pid, { 'swap-file': join(disk, 'swap') }),
+    pid,
+    6,
+    /has room for 64\.0 KiB, and .* may have to leave the process; /,
+  );
   untouched();
 });
 
@@ -71,7 +88,8 @@ test('refused: a read-only disk', { skip: skip || missing('mount'), timeout }, a
   const { scene, pid, untouched } = await resting(t);
   const disk = join(scene.directory, 'disk');
   mkdirSync(disk);
-  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'ro', 'leap-test', disk]).status !== 0) return t.skip('no tmpfs can be mounted here');
+  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'ro', 'leap-test', disk]).status !== 0)
+    return t.skip('no tmpfs can be mounted here');
   scene.atEnd(() => execFileSync('umount', ['-l', disk]));
   await refusedWith(scene.leapd(pid, { 'swap-file': join(disk, 'swap') }), pid, 6, /EROFS/);
   untouched();
@@ -93,7 +111,10 @@ test('refused: a control socket with something in its way, which stays', { skip,
 test('leapctl says in one line what is wrong, and codes it', { skip, timeout }, async (t) => {
   const scene = new Scene(t);
   const run = (...args: string[]): { code: number | null; lines: string[]; out: string } => {
-    const { status, stderr, stdout } = spawnSync(process.execPath, [leapctlPath, ...args], { encoding: 'utf8', timeout: START_MS });
+    const { status, stderr, stdout } = spawnSync(process.execPath, [leapctlPath, ...args], {
+      encoding: 'utf8',
+      timeout: START_MS,
+    });
     return { code: status, lines: stderr.trimEnd().split('\n'), out: stdout };
   };
   const refused = (code: number, says: RegExp, ...args: string[]): void => {
@@ -114,16 +135,41 @@ test('leapctl says in one line what is wrong, and codes it', { skip, timeout }, 
   const where = ['--control', leapd.control];
   refused(2, /colour cannot be set/, 'set', pid, 'colour=red', ...where);
   refused(2, /history: 0 is not between/, 'set', pid, 'prefetch=none', 'history=0', ...where);
-  refused(2, /prefetch-buffer: 100000 is above the (\d+) frames .*; give at most \1, or start leapd with/, 'set', pid, 'prefetch=none', 'prefetch-buffer=100000', ...where);
-  refused(2, /local-memory: 1\.0 TiB is above the size of process \d+: it has [\d.]+ MiB that can be paged/, 'set', pid, 'prefetch=none', 'local-memory=1T', ...where);
+  refused(
+    2,
+    /prefetch-buffer: 100000 is above the (\d+) frames .*; give at most \1, or start leapd with/,
+    'set',
+    pid,
+    'prefetch=none',
+    'prefetch-buffer=100000',
+    ...where,
+  );
+  refused(
+    2,
+    /local-memory: 1\.0 TiB is above the size of process \d+: it has [\d.]+ MiB that can be paged/,
+    'set',
+    pid,
+    'prefetch=none',
+    'local-memory=1T',
+    ...where,
+  );
   refused(2, /local-memory: 4\.0 KiB is too little; give at least 64\.0 KiB/, 'set', pid, 'local-memory=4K', ...where);
-  assert.equal((JSON.parse(run('stats', pid, '--json', ...where).out) as { prefetch: string }).prefetch, 'streams', 'a set with one wrong value changes nothing');
+  assert.equal(
+    (JSON.parse(run('stats', pid, '--json', ...where).out) as { prefetch: string }).prefetch,
+    'streams',
+    'a set with one wrong value changes nothing',
+  );
   const set = run('set', pid, 'prefetch=none', 'local-memory=1M', 'prefetch-buffer=32', '--json', ...where);
   assert.equal(set.code, 0, set.lines.join(' '));
   const { prefetch, localLimitPages, prefetchBuffer } = JSON.parse(set.out) as Record<string, unknown>;
-  assert.deepEqual({ prefetch, localLimitPages, prefetchBuffer }, { prefetch: 'none', localLimitPages: 256, prefetchBuffer: 32 });
+  assert.deepEqual(
+    { prefetch, localLimitPages, prefetchBuffer },
+    { prefetch: 'none', localLimitPages: 256, prefetchBuffer: 32 },
+  );
   assert.equal(run('stats', pid, '--log', ...where).code, 0);
-  const counters = await leapd.until('log line of all counters', START_MS, () => leapd.log.find(({ msg }) => msg === 'counters'));
+  const counters = await leapd.until('log line of all counters', START_MS, () =>
+    leapd.log.find(({ msg }) => msg === 'counters'),
+  );
   assert.deepEqual([counters['level'], counters['prefetch'], counters['localLimitPages']], [30, 'none', 256]);
   for (const name of ['faults', 'evictions', 'hashMismatches', 'faultLatencyNs']) assert.ok(name in counters, name);
   assert.match(run('status').out, new RegExp(`\\b${pid}\\b.*active`));
@@ -137,9 +183,23 @@ test('leapctl says in one line what is wrong, and codes it', { skip, timeout }, 
 });
 
 test('leapctl doctor finds this machine fit', { skip, timeout }, () => {
-  const { status, stdout } = spawnSync(process.execPath, [leapctlPath, 'doctor', '--json'], { encoding: 'utf8', timeout: START_MS });
+  const { status, stdout } = spawnSync(process.execPath, [leapctlPath, 'doctor', '--json'], {
+    encoding: 'utf8',
+    timeout: START_MS,
+  });
   const { findings } = JSON.parse(stdout) as { findings: { what: string; verdict: string; found: string }[] };
   assert.equal(status, 0, stdout);
-  const names = ['kernel', 'rights', 'userfaultfd', '/dev/userfaultfd', 'UFFDIO_MOVE', 'io_uring', 'CPUs', 'RDMA devices', 'locked memory'];
-  for (const what of names) assert.equal(findings.filter((finding) => finding.what === what && finding.found !== '').length, 1, what);
+  const names = [
+    'kernel',
+    'rights',
+    'userfaultfd',
+    '/dev/userfaultfd',
+    'UFFDIO_MOVE',
+    'io_uring',
+    'CPUs',
+    'RDMA devices',
+    'locked memory',
+  ];
+  for (const what of names)
+    assert.equal(findings.filter((finding) => finding.what === what && finding.found !== '').length, 1, what);
 });

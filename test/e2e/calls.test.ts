@@ -8,7 +8,20 @@ import * as proc from './proc.js';
 const skip = cannotRun;
 const timeout = 90_000;
 
-const waits = ['read', 'recv', 'epoll', 'epoll-timeout', 'poll', 'select', 'futex', 'nanosleep', 'clock_nanosleep', 'sigtimedwait', 'sigwaitinfo', 'wait'];
+const waits = [
+  'read',
+  'recv',
+  'epoll',
+  'epoll-timeout',
+  'poll',
+  'select',
+  'futex',
+  'nanosleep',
+  'clock_nanosleep',
+  'sigtimedwait',
+  'sigwaitinfo',
+  'wait',
+];
 for (const mode of [...waits, 'running']) {
   test(`attached while in ${mode}`, { skip, timeout }, async (t) => {
     const scene = new Scene(t);
@@ -42,7 +55,10 @@ for (const evict of ['move', 'discard']) {
           const faults = (await leapd.stats())['faults']!; // leapd answers although the target stands
           await sleep(20);
           target.kill('SIGCONT');
-          if (i % 2 === 0) await poll('faults after SIGCONT', END_MS, async () => ((await leapd.stats())['faults']! > faults ? true : undefined));
+          if (i % 2 === 0)
+            await poll('faults after SIGCONT', END_MS, async () =>
+              (await leapd.stats())['faults']! > faults ? true : undefined,
+            );
           await sleep(20);
         }
       },

@@ -112,7 +112,10 @@ export class Child {
           settle(() => reject(new Error(`${this.name} ended (${how}) before ${what}${this.tail()}`)));
         }
       };
-      const timer = setTimeout(() => settle(() => reject(new Error(`${this.name}: no ${what} within ${ms} ms${this.tail()}`))), ms);
+      const timer = setTimeout(
+        () => settle(() => reject(new Error(`${this.name}: no ${what} within ${ms} ms${this.tail()}`))),
+        ms,
+      );
       this.watchers.add(look);
       look();
     });
@@ -160,7 +163,11 @@ export const sleep = (ms: number): Promise<void> => new Promise((resolve) => set
 const LOOK_MS = process.env['LEAP_RXE'] === '1' ? 200 : 10;
 
 /** Looks every few milliseconds until `find` gives something. */
-export async function poll<T>(what: string | (() => string), ms: number, find: () => T | undefined | Promise<T | undefined>): Promise<T> {
+export async function poll<T>(
+  what: string | (() => string),
+  ms: number,
+  find: () => T | undefined | Promise<T | undefined>,
+): Promise<T> {
   const until = Date.now() + ms;
   for (;;) {
     const found = await find();

@@ -13,37 +13,48 @@ const skip = cannotRun;
 const timeout = 90_000;
 
 for (const evict of ['move', 'discard']) {
-  test(`leapd is killed: the target waits, and the next leapd says so, evict ${evict}`, { skip, timeout }, async (t) => {
-    const scene = new Scene(t);
-    const target = scene.target('threads', { rounds: 0 });
-    const pid = await target.ready();
-    const leapd = await scene.attach(pid, { evict });
-    target.send('go');
-    await sleep(300);
-    leapd.kill('SIGKILL');
-    await leapd.end(END_MS);
-    await poll('the target to wait for a page', END_MS, () => (proc.waitsForPage(pid) ? true : undefined));
-    await sleep(300);
-    assert.equal(target.exit, undefined, 'the target goes on waiting');
-    assert.deepEqual(target.output.filter((line) => line.startsWith('FAIL')), []);
-    assert.deepEqual(proc.children(pid).filter((child) => proc.state(child) !== 'Z'), [], 'the helper has gone with leapd');
+  test(
+    `leapd is killed: the target waits, and the next leapd says so, evict ${evict}`,
+    { skip, timeout },
+    async (t) => {
+      const scene = new Scene(t);
+      const target = scene.target('threads', { rounds: 0 });
+      const pid = await target.ready();
+      const leapd = await scene.attach(pid, { evict });
+      target.send('go');
+      await sleep(300);
+      leapd.kill('SIGKILL');
+      await leapd.end(END_MS);
+      await poll('the target to wait for a page', END_MS, () => (proc.waitsForPage(pid) ? true : undefined));
+      await sleep(300);
+      assert.equal(target.exit, undefined, 'the target goes on waiting');
+      assert.deepEqual(
+        target.output.filter((line) => line.startsWith('FAIL')),
+        [],
+      );
+      assert.deepEqual(
+        proc.children(pid).filter((child) => proc.state(child) !== 'Z'),
+        [],
+        'the helper has gone with leapd',
+      );
 
-    const next = scene.leapd(pid);
-    const exit = await next.end(START_MS);
-    assert.notEqual(exit.code, 0);
-    assert.equal(next.lines.length, 1, `one line${next.tail()}`);
-    assert.match(next.lines[0]!, /killed|died/);
-    assert.ok(next.lines[0]!.includes(leapd.swapFile), 'it says where the pages are');
-    assert.ok(existsSync(leapd.swapFile), 'and leaves them there');
-    assert.ok(proc.waitsForPage(pid), 'and the target waits on');
+      const next = scene.leapd(pid);
+      const exit = await next.end(START_MS);
+      assert.notEqual(exit.code, 0);
+      assert.equal(next.lines.length, 1, `one line${next.tail()}`);
+      assert.match(next.lines[0]!, /killed|died/);
+      assert.ok(next.lines[0]!.includes(leapd.swapFile), 'it says where the pages are');
+      assert.ok(existsSync(leapd.swapFile), 'and leaves them there');
+      assert.ok(proc.waitsForPage(pid), 'and the target waits on');
 
-    target.kill('SIGKILL');
-    await target.end(END_MS);
-    const other = scene.target('mix');
-    const third = await scene.attach(await other.ready());
-    assert.equal(existsSync(leapd.swapFile), false, 'the next leapd clears up after a dead leapd of a dead process');
-    await third.detach();
-  });
+      target.kill('SIGKILL');
+      await target.end(END_MS);
+      const other = scene.target('mix');
+      const third = await scene.attach(await other.ready());
+      assert.equal(existsSync(leapd.swapFile), false, 'the next leapd clears up after a dead leapd of a dead process');
+      await third.detach();
+    },
+  );
 }
 
 test('a second leapd is refused, the first goes on', { skip, timeout }, async (t) => {
@@ -86,7 +97,8 @@ function smallFileSystem(scene: Scene, megabytes: number, kind: 'tmpfs' | 'ext4'
   const image = join(scene.directory, 'image');
   mkdirSync(directory);
   try {
-    if (kind === 'tmpfs') execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m`, 'leap-test', directory], { stdio: 'ignore' });
+    if (kind === 'tmpfs')
+      execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m`, 'leap-test', directory], { stdio: 'ignore' });
     else {
       execFileSync('truncate', ['-s', `${megabytes}M`, image]);
       execFileSync('mkfs.ext4', ['-q', '-O', '^has_journal', '-m', '0', image], { stdio: 'ignore' });
@@ -111,9 +123,12 @@ for (const kind of ['tmpfs', 'ext4'] as const) {
     target.send('go');
     await target.line(/^HOLD$/, WORK_MS);
     // A quick target is done before leapd has found the mapping that it made under way: there is room for the first one alone.
-    await poll('both areas to be known', END_MS, async () => ((await leapd.stats())['registeredPages']! >= 2 * options.pages ? true : undefined));
+    await poll('both areas to be known', END_MS, async () =>
+      (await leapd.stats())['registeredPages']! >= 2 * options.pages ? true : undefined,
+    );
     // A file system that takes half of a write says EIO, and not that it is full.
-    const warns = (record: Record<string, unknown>): boolean => Number(record['level']) >= 40 && /swap file (is full|failed)/.test(String(record['msg']));
+    const warns = (record: Record<string, unknown>): boolean =>
+      Number(record['level']) >= 40 && /swap file (is full|failed)/.test(String(record['msg']));
     await leapd.until('warning that the file is full', END_MS, () => (leapd.log.some(warns) ? true : undefined));
     const stats = await leapd.stats();
     assert.ok(stats['residentPages']! > TINY_PAGES, `the limit is exceeded: ${JSON.stringify(stats)}`);
@@ -128,7 +143,9 @@ for (const kind of ['tmpfs', 'ext4'] as const) {
 /** Until most of the memory is in the swap file and nowhere else. */
 async function storedMuch(leapd: Leapd): Promise<void> {
   await settled(leapd, TINY_PAGES);
-  await poll('pages that are in the swap file alone', END_MS, async () => ((await leapd.stats())['storedPages']! > 1500 ? true : undefined));
+  await poll('pages that are in the swap file alone', END_MS, async () =>
+    (await leapd.stats())['storedPages']! > 1500 ? true : undefined,
+  );
 }
 
 /** Garbage over all that the swap file holds. */
@@ -151,9 +168,16 @@ for (const where of ['disk', 'tmpfs'] as const) {
     corrupt(leapd.swapFile);
     target.send('go');
     assert.equal(describeExit(await target.end(WORK_MS)), 'signal SIGBUS');
-    assert.deepEqual(target.output.filter((line) => line.startsWith('FAIL')), [], 'the target has seen no wrong byte');
+    assert.deepEqual(
+      target.output.filter((line) => line.startsWith('FAIL')),
+      [],
+      'the target has seen no wrong byte',
+    );
     await leapd.cleanEnd(); // before its log is read: the last lines of leapd come after the target's end
-    assert.ok(leapd.log.some((record) => Number(record['level']) >= 50), `no error is logged${leapd.tail()}`);
+    assert.ok(
+      leapd.log.some((record) => Number(record['level']) >= 50),
+      `no error is logged${leapd.tail()}`,
+    );
   });
 }
 
@@ -164,9 +188,15 @@ test('a swap file that is damaged, then a detach: still no wrong byte', { skip, 
   await storedMuch(leapd);
   corrupt(leapd.swapFile);
   leapd.kill('SIGTERM');
-  await poll('leapd to say what it lost', END_MS, () => (leapd.log.some((record) => Number(record['level']) >= 50) ? true : undefined));
+  await poll('leapd to say what it lost', END_MS, () =>
+    leapd.log.some((record) => Number(record['level']) >= 50) ? true : undefined,
+  );
   target.send('go');
   assert.equal(describeExit(await target.end(WORK_MS)), 'signal SIGBUS');
-  assert.deepEqual(target.output.filter((line) => line.startsWith('FAIL')), [], 'the target has seen no wrong byte');
+  assert.deepEqual(
+    target.output.filter((line) => line.startsWith('FAIL')),
+    [],
+    'the target has seen no wrong byte',
+  );
   await leapd.end(END_MS);
 });

@@ -1,14 +1,18 @@
 /** Ends while faults are open: the target's own, by exit, signal and exec; leapd must end cleanly beside it, and the target as without leapd. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ExitCode, Refusal } from '../../daemon/exit-codes.js';
+import { ExitCode, Refusal } from '../../src/cli/exit-codes.js';
 import { describeExit, sleep } from './child.js';
 import { cannotRun, END_MS, Scene, WORK_MS, reference } from './harness.js';
 
 const skip = cannotRun;
 const timeout = 90_000;
 
-for (const [mode, end] of [['exit', 'code 7'], ['kill', 'signal SIGKILL'], ['abort', 'signal SIGABRT']] as const) {
+for (const [mode, end] of [
+  ['exit', 'code 7'],
+  ['kill', 'signal SIGKILL'],
+  ['abort', 'signal SIGABRT'],
+] as const) {
   for (const evict of ['move', 'discard']) {
     test(`the target ends by ${mode} among faulting threads, evict ${evict}`, { skip, timeout }, async (t) => {
       const scene = new Scene(t);

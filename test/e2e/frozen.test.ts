@@ -20,7 +20,9 @@ class Freezer {
     const mount = readFileSync('/proc/mounts', 'latin1')
       .split('\n')
       .map((line) => line.split(' '))
-      .find(([, , type = '', options = '']) => (version === 2 ? type === 'cgroup2' : type === 'cgroup' && options.split(',').includes('freezer')));
+      .find(([, , type = '', options = '']) =>
+        version === 2 ? type === 'cgroup2' : type === 'cgroup' && options.split(',').includes('freezer'),
+      );
     if (mount === undefined) return `no freezer of cgroup v${version} is mounted`;
     const directory = join(mount[1]!, `leap-e2e-${process.pid}`);
     const freezer = new Freezer(directory, version === 2);
@@ -39,10 +41,16 @@ class Freezer {
     writeFileSync(join(this.directory, 'cgroup.procs'), String(pid));
   }
   freeze(): void {
-    writeFileSync(join(this.directory, this.unified ? 'cgroup.freeze' : 'freezer.state'), this.unified ? '1' : 'FROZEN');
+    writeFileSync(
+      join(this.directory, this.unified ? 'cgroup.freeze' : 'freezer.state'),
+      this.unified ? '1' : 'FROZEN',
+    );
   }
   thaw(): void {
-    writeFileSync(join(this.directory, this.unified ? 'cgroup.freeze' : 'freezer.state'), this.unified ? '0' : 'THAWED');
+    writeFileSync(
+      join(this.directory, this.unified ? 'cgroup.freeze' : 'freezer.state'),
+      this.unified ? '0' : 'THAWED',
+    );
   }
 }
 
@@ -67,28 +75,36 @@ for (const version of [1, 2] as const) {
     assert.deepEqual([`DONE ${checksum} ${rounds}`], await reference(scene, 'mix', options));
   });
 
-  test(`a target frozen by cgroup v${version} is paged out, and left when it is thawed`, { skip: cannotRun, timeout }, async (t) => {
-    const scene = new Scene(t);
-    const freezer = Freezer.of(scene, version);
-    if (typeof freezer === 'string') return t.skip(freezer);
-    const options = { pages: 2048, rounds: 2 };
-    const target = scene.target('mix', options);
-    const pid = await target.ready();
-    const before = proc.view(pid, true);
-    freezer.add(pid);
-    const leapd = await scene.attach(pid, { 'local-memory': '6M' });
-    freezer.freeze();
-    await leapd.set({ 'local-memory': '512K' });
-    await settled(leapd, TINY_PAGES);
-    leapd.kill('SIGTERM');
-    await poll(() => 'all pages back', START_MS, () => (proc.registered(pid) === 0 ? true : undefined));
-    await sleep(1000);
-    assert.equal(leapd.exit, undefined, `leapd did not wait${leapd.tail()}`);
-    freezer.thaw();
-    await leapd.cleanEnd();
-    assertSame(before, proc.view(pid, true));
-    target.send('go');
-    const { checksum, rounds } = await target.finish();
-    assert.deepEqual([`DONE ${checksum} ${rounds}`], await reference(scene, 'mix', options));
-  });
+  test(
+    `a target frozen by cgroup v${version} is paged out, and left when it is thawed`,
+    { skip: cannotRun, timeout },
+    async (t) => {
+      const scene = new Scene(t);
+      const freezer = Freezer.of(scene, version);
+      if (typeof freezer === 'string') return t.skip(freezer);
+      const options = { pages: 2048, rounds: 2 };
+      const target = scene.target('mix', options);
+      const pid = await target.ready();
+      const before = proc.view(pid, true);
+      freezer.add(pid);
+      const leapd = await scene.attach(pid, { 'local-memory': '6M' });
+      freezer.freeze();
+      await leapd.set({ 'local-memory': '512K' });
+      await settled(leapd, TINY_PAGES);
+      leapd.kill('SIGTERM');
+      await poll(
+        () => 'all pages back',
+        START_MS,
+        () => (proc.registered(pid) === 0 ? true : undefined),
+      );
+      await sleep(1000);
+      assert.equal(leapd.exit, undefined, `leapd did not wait${leapd.tail()}`);
+      freezer.thaw();
+      await leapd.cleanEnd();
+      assertSame(before, proc.view(pid, true));
+      target.send('go');
+      const { checksum, rounds } = await target.finish();
+      assert.deepEqual([`DONE ${checksum} ${rounds}`], await reference(scene, 'mix', options));
+    },
+  );
 }

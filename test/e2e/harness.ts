@@ -9,8 +9,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { call } from '../../daemon/control-client.js';
-import type { DonorStats } from '../../src/remote/donors.js';
+import { call } from '../../src/cli/control-client.js';
+import type { DonorStats } from '../../src/donors/donors.js';
 import { Child, describeExit, poll, sleep } from './child.js';
 import * as proc from './proc.js';
 
@@ -37,13 +37,18 @@ export const evictWays = ['move', 'discard', 'discard-single'] as const;
 
 let targetsBuilt = false;
 function buildTargets(): void {
-  if (!targetsBuilt) execFileSync('sh', [join(root, 'test/targets/build.sh')], { stdio: ['ignore', 'ignore', 'inherit'] });
+  if (!targetsBuilt)
+    execFileSync('sh', [join(root, 'test/targets/build.sh')], { stdio: ['ignore', 'ignore', 'inherit'] });
   targetsBuilt = true;
 }
 
 /** Why nothing can be run here; false when it can. For the `skip` of a test. */
 export const cannotRun: string | false =
-  process.getuid?.() !== 0 ? 'needs root: leapd attaches to other processes' : existsSync(leapdPath) ? false : 'leapd is not built: npm run build';
+  process.getuid?.() !== 0
+    ? 'needs root: leapd attaches to other processes'
+    : existsSync(leapdPath)
+      ? false
+      : 'leapd is not built: npm run build';
 
 const flags = (options: Options): string[] =>
   Object.entries(options).flatMap(([name, value]) => (value === true ? [`--${name}`] : [`--${name}`, String(value)]));
@@ -57,7 +62,10 @@ export class Leapd extends Child {
     readonly control: string,
     options: Options,
   ) {
-    super(`leapd of ${target}`, process.execPath, [leapdPath, ...flags({ pid: target, 'swap-file': swapFile, control, 'log-level': 'info', ...options })]);
+    super(`leapd of ${target}`, process.execPath, [
+      leapdPath,
+      ...flags({ pid: target, 'swap-file': swapFile, control, 'log-level': 'info', ...options }),
+    ]);
   }
 
   /** The log, as objects; what is no JSON is a message. */
@@ -76,7 +84,9 @@ export class Leapd extends Child {
   }
 
   attached(ms = START_MS): Promise<true> {
-    return this.until('attach', ms, () => (this.log.some((record) => 'attachMs' in record || record['msg'] === 'attached') ? true : undefined));
+    return this.until('attach', ms, () =>
+      this.log.some((record) => 'attachMs' in record || record['msg'] === 'attached') ? true : undefined,
+    );
   }
 
   /** Ends with code 0, and its files are gone. */
@@ -102,7 +112,11 @@ export class Leapd extends Child {
 
   ctl(...args: string[]): string {
     const words = [leapctlPath, ...args, '--control', this.control];
-    return execFileSync(process.execPath, words, { encoding: 'utf8', timeout: START_MS, stdio: ['ignore', 'pipe', 'pipe'] });
+    return execFileSync(process.execPath, words, {
+      encoding: 'utf8',
+      timeout: START_MS,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
   }
 
   /** Asks over the socket itself: a leapctl takes ten times as long to start as to answer. */
@@ -184,7 +198,9 @@ export class Scene {
 
   /** Everything dies, targets first: a leapd whose target is gone has nothing to lose. */
   private async close(): Promise<void> {
-    const pids = this.cast.filter((child) => !(child instanceof Leapd)).flatMap((child) => (child.exit ? [] : proc.family(child.pid)));
+    const pids = this.cast
+      .filter((child) => !(child instanceof Leapd))
+      .flatMap((child) => (child.exit ? [] : proc.family(child.pid)));
     for (const pid of pids) {
       try {
         process.kill(pid, 'SIGKILL');
@@ -196,7 +212,8 @@ export class Scene {
     for (const child of this.cast) child.kill('SIGKILL');
     await Promise.allSettled(this.cast.map((child) => child.end(2000)));
     for (const act of this.undo.reverse()) act();
-    for (const child of this.cast) if (child instanceof Leapd) rmSync(`/run/leap/${child.target}.json`, { force: true });
+    for (const child of this.cast)
+      if (child instanceof Leapd) rmSync(`/run/leap/${child.target}.json`, { force: true });
     rmSync(this.directory, { recursive: true, force: true });
   }
 }
@@ -221,7 +238,10 @@ export function reference(scene: Scene, program: string, options: Options): Prom
 export function assertPaged(stats: Stats, limitPages: number): void {
   assert.ok(stats['evictions']! > 0, 'nothing was evicted');
   assert.ok(stats['faults']! > 0, 'no fault was served');
-  assert.ok(stats['residentPages']! <= limitPages, `${stats['residentPages']} pages are resident, ${limitPages} may be`);
+  assert.ok(
+    stats['residentPages']! <= limitPages,
+    `${stats['residentPages']} pages are resident, ${limitPages} may be`,
+  );
   assert.equal(stats['localLimitPages'], limitPages);
   for (const bad of ['hashMismatches', 'lostPages', 'readErrors', 'writeErrors']) assert.equal(stats[bad] ?? 0, 0, bad);
 }
@@ -233,19 +253,26 @@ export function assertSame(before: proc.View, after: proc.View): void {
 
 /** Until nothing is left to evict, as leapd counts it. */
 async function withinLimit(leapd: Leapd): Promise<void> {
-  await poll(() => 'the resident memory at its limit', END_MS, async () => {
-    const stats = await leapd.stats();
-    return stats['residentPages']! <= stats['localLimitPages']! ? true : undefined;
-  });
+  await poll(
+    () => 'the resident memory at its limit',
+    END_MS,
+    async () => {
+      const stats = await leapd.stats();
+      return stats['residentPages']! <= stats['localLimitPages']! ? true : undefined;
+    },
+  );
 }
 
 /** Until the resident memory is within the limit, as leapd counts it and as the kernel does. `others`: pages that are not paged (main stack, data of files). */
 export async function settled(leapd: Leapd, limitPages: number, others = 400): Promise<Stats> {
   let stats: Stats = {};
-  const shortfall = (): string => `at most ${limitPages} pages resident (RssAnon ${proc.anonymousPages(leapd.target)} pages, ${JSON.stringify(stats)})`;
+  const shortfall = (): string =>
+    `at most ${limitPages} pages resident (RssAnon ${proc.anonymousPages(leapd.target)} pages, ${JSON.stringify(stats)})`;
   await poll(shortfall, END_MS, async () => {
     stats = await leapd.stats();
-    return stats['residentPages']! <= limitPages && proc.anonymousPages(leapd.target) <= limitPages + others ? true : undefined;
+    return stats['residentPages']! <= limitPages && proc.anonymousPages(leapd.target) <= limitPages + others
+      ? true
+      : undefined;
   });
   return stats;
 }
@@ -304,14 +331,25 @@ export async function paged(test: TestContext, run: Run): Promise<Leapd> {
     if (!detach) await leapd.cleanEnd();
     leapd.assertServed();
     const wanted = await reference(scene, run.program, { ...options, ...(endless && { rounds }) });
-    assert.deepEqual(target.output.filter((line) => /^(DONE|CHILD)/.test(line)).sort(), wanted, 'the result, and that of a run without leapd');
+    assert.deepEqual(
+      target.output.filter((line) => /^(DONE|CHILD)/.test(line)).sort(),
+      wanted,
+      'the result, and that of a run without leapd',
+    );
   } catch (error) {
     await Promise.race([target.closed, sleep(200)]); // its last words may be on their way
     const state = target.exit ? describeExit(target.exit) : 'running';
-    const facts = [`threads of ${pid}: ${proc.waits(pid)}`, `${target.name} (${state})${target.tail()}`, `${leapd.name}${leapd.tail(30)}`];
+    const facts = [
+      `threads of ${pid}: ${proc.waits(pid)}`,
+      `${target.name} (${state})${target.tail()}`,
+      `${leapd.name}${leapd.tail(30)}`,
+    ];
     if (error instanceof Error) error.message += `\n  ${facts.join('\n  ')}`;
     throw error;
   }
-  if (stats) scene.note(`${run.program}: ${stats['faults']} faults, ${stats['evictions']} evictions, ${stats['swapReads']} pages read`);
+  if (stats)
+    scene.note(
+      `${run.program}: ${stats['faults']} faults, ${stats['evictions']} evictions, ${stats['swapReads']} pages read`,
+    );
   return leapd;
 }

@@ -14,7 +14,8 @@ interface Entry {
   text: string;
 }
 const entries = new Map<string, Entry>();
-for (let i = 0; i < 50_000; i++) entries.set(`key-${i}`, { id: i, tags: [`t${random(50)}`, `t${random(50)}`], text: 'x'.repeat(random(80)) });
+for (let i = 0; i < 50_000; i++)
+  entries.set(`key-${i}`, { id: i, tags: [`t${random(50)}`, `t${random(50)}`], text: 'x'.repeat(random(80)) });
 const randomBytes = (length: number): Buffer => Buffer.from(Array.from({ length }, () => random(256)));
 const buffers = Array.from({ length: 300 }, () => Buffer.concat(Array<Buffer>(20).fill(randomBytes(2048))));
 const typed = Float64Array.from({ length: 500_000 }, () => random(2 ** 30));
@@ -25,7 +26,8 @@ createInterface({ input: process.stdin }).once('line', () => {
   for (let turn = 0; turn < 2; turn++) {
     for (const buffer of buffers) hash.update(buffer);
     const groups = new Map<string, number[]>();
-    for (const { id, tags } of entries.values()) for (const tag of tags) groups.set(tag, [...(groups.get(tag)?.slice(-20) ?? []), id]);
+    for (const { id, tags } of entries.values())
+      for (const tag of tags) groups.set(tag, [...(groups.get(tag)?.slice(-20) ?? []), id]);
     hash.update(JSON.stringify([...groups].sort(([a], [b]) => (a < b ? -1 : 1))));
     const copy = JSON.parse(JSON.stringify([...entries].filter((_, i) => i % 3 === turn))) as [string, Entry][];
     for (const [key, entry] of copy) entries.set(`${key}-${turn}`, { ...entry, text: entry.text + turn });

@@ -37,7 +37,8 @@ export const threads = (pid: number): string[] => list(`/proc/${pid}/task`).sort
 export function mappings(pid: number): string[] {
   const joined: { start: string; end: string; rest: string }[] = [];
   for (const line of read(`/proc/${pid}/maps`).split('\n')) {
-    const [, start = '', end = '', permissions = '', inode = '', name = ''] = /^(\w+)-(\w+) (\S+) \S+ \S+ (\d+)\s*(.*)$/.exec(line) ?? [];
+    const [, start = '', end = '', permissions = '', inode = '', name = ''] =
+      /^(\w+)-(\w+) (\S+) \S+ \S+ (\d+)\s*(.*)$/.exec(line) ?? [];
     if (start === '') continue;
     const rest = `${permissions} ${name}`;
     const last = joined.at(-1);
@@ -49,7 +50,9 @@ export function mappings(pid: number): string[] {
 
 /** The flags of each mapping that is registered with a userfaultfd. */
 const registeredFlags = (pid: number): string[][] =>
-  (read(`/proc/${pid}/smaps`).match(/^VmFlags:.*$/gm) ?? []).map((line) => line.split(' ')).filter((flags) => flags.includes('um') || flags.includes('uw'));
+  (read(`/proc/${pid}/smaps`).match(/^VmFlags:.*$/gm) ?? [])
+    .map((line) => line.split(' '))
+    .filter((flags) => flags.includes('um') || flags.includes('uw'));
 
 /** Mappings that are registered with a userfaultfd. */
 export const registered = (pid: number): number => registeredFlags(pid).length;
@@ -58,7 +61,8 @@ export const registered = (pid: number): number => registeredFlags(pid).length;
  * The same while a leapd is attached, without its helper's memory (MADV_DONTFORK and MADV_DONTDUMP): that is registered while a batch is evicted and no
  * longer, so what is seen of it depends on the moment.
  */
-export const registeredOwn = (pid: number): number => registeredFlags(pid).filter((flags) => !(flags.includes('dc') && flags.includes('dd'))).length;
+export const registeredOwn = (pid: number): number =>
+  registeredFlags(pid).filter((flags) => !(flags.includes('dc') && flags.includes('dd'))).length;
 
 const statField = (pid: number | string, index: number): string => {
   const text = read(`/proc/${pid}/stat`);
@@ -78,10 +82,12 @@ export const children = (pid: number): number[] =>
 export const family = (pid: number): number[] => [pid, ...children(pid).flatMap(family)];
 
 export function status(pid: number): Map<string, string> {
-  const fields = read(`/proc/${pid}/status`).split('\n').map((line): [string, string] => {
-    const colon = line.indexOf(':');
-    return [line.slice(0, colon), line.slice(colon + 1).trim()];
-  });
+  const fields = read(`/proc/${pid}/status`)
+    .split('\n')
+    .map((line): [string, string] => {
+      const colon = line.indexOf(':');
+      return [line.slice(0, colon), line.slice(colon + 1).trim()];
+    });
   return new Map(fields);
 }
 
@@ -95,7 +101,8 @@ export const waits = (pid: number): string =>
     .join(' ');
 
 /** Whether some thread waits for a page. */
-export const waitsForPage = (pid: number): boolean => threads(pid).some((tid) => read(`/proc/${pid}/task/${tid}/wchan`).includes('userfault'));
+export const waitsForPage = (pid: number): boolean =>
+  threads(pid).some((tid) => read(`/proc/${pid}/task/${tid}/wchan`).includes('userfault'));
 
 export interface View {
   readonly descriptors: readonly string[];

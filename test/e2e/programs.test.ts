@@ -22,10 +22,29 @@ for (const evict of ['move', 'discard']) {
   test(`memtester, evict ${evict}`, { skip: missing('memtester', 'setpriv', 'prlimit'), timeout }, async (t) => {
     const scene = new Scene(t);
     // As nobody and without the right to lock memory: locked memory is not paged. The mask leaves out the tests that are passes by the hundred.
-    const command = ['--memlock=0:0', 'setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', 'memtester', '2M', '1'];
-    const memtester = scene.add(new Child('memtester', 'prlimit', command, { cwd: '/', env: { ...process.env, MEMTESTER_TEST_MASK: String(0b1111111111) } }));
+    const command = [
+      '--memlock=0:0',
+      'setpriv',
+      '--reuid=65534',
+      '--regid=65534',
+      '--clear-groups',
+      'memtester',
+      '2M',
+      '1',
+    ];
+    const memtester = scene.add(
+      new Child('memtester', 'prlimit', command, {
+        cwd: '/',
+        env: { ...process.env, MEMTESTER_TEST_MASK: String(0b1111111111) },
+      }),
+    );
     await memtester.line(/^Loop 1\/1/, START_MS);
-    const leapd = await attachStopped(scene, [memtester.pid], memtester.pid, { evict, 'local-memory': '1M', 'window-max': 32, 'prefetch-buffer': 256 });
+    const leapd = await attachStopped(scene, [memtester.pid], memtester.pid, {
+      evict,
+      'local-memory': '1M',
+      'window-max': 32,
+      'prefetch-buffer': 256,
+    });
     const stats = await poll('faults', END_MS, async (): Promise<Stats | undefined> => {
       const now = memtester.exit ? { faults: -1 } : await leapd.stats();
       return now['faults']! < 0 || now['faults']! > 500 ? now : undefined;
@@ -45,12 +64,21 @@ test('stress-ng --vm --verify', { skip: missing('stress-ng'), timeout }, async (
   const args = ['--vm', '1', '--vm-bytes', '64M', '--vm-keep', '--vm-madvise', 'normal', '--verify', '--timeout', '6s'];
   const stress = scene.add(new Child('stress-ng', 'stress-ng', args, { cwd: scene.directory }));
   // The worker is a child of a child; it is the one with the memory.
-  const worker = await poll('the worker with its memory', START_MS, () => proc.family(stress.pid).find((pid) => proc.anonymousPages(pid) > 15_000));
-  const leapd = await attachStopped(scene, proc.family(stress.pid), worker, { 'local-memory': '24M', 'window-max': 32, 'prefetch-buffer': 2000 });
+  const worker = await poll('the worker with its memory', START_MS, () =>
+    proc.family(stress.pid).find((pid) => proc.anonymousPages(pid) > 15_000),
+  );
+  const leapd = await attachStopped(scene, proc.family(stress.pid), worker, {
+    'local-memory': '24M',
+    'window-max': 32,
+    'prefetch-buffer': 2000,
+  });
   await poll('faults', END_MS, async () => (stress.exit || (await leapd.stats())['faults']! > 1000 ? true : undefined));
   const exit = await stress.end(timeout);
   assert.equal(describeExit(exit), 'code 0', `how stress-ng ended${stress.tail()}`);
-  assert.ok(stress.lines.some((line) => /successful run/.test(line)), stress.tail());
+  assert.ok(
+    stress.lines.some((line) => /successful run/.test(line)),
+    stress.tail(),
+  );
   await leapd.cleanEnd();
   leapd.assertServed();
 });
@@ -74,20 +102,24 @@ async function compare(scene: Scene, name: string, start: () => Child, options: 
   assert.equal(describeExit(await child.end(END_MS)), 'code 0', `how ${name} ended${child.tail()}`);
   await leapd.cleanEnd();
   leapd.assertServed();
-  scene.note(`${name}: ${residentPages + storedPages + bufferedPages} of its ${anonymous} anonymous pages could be paged at the attach`);
+  scene.note(
+    `${name}: ${residentPages + storedPages + bufferedPages} of its ${anonymous} anonymous pages could be paged at the attach`,
+  );
 }
 
 const modest: Options = { 'local-memory': '40%', 'window-max': 32, 'prefetch-buffer': 2000 };
 
 test('a Python process', { skip: missing('python3'), timeout }, async (t) => {
   const scene = new Scene(t);
-  const python = (): Child => new Child('python', 'python3', ['-c', pythonWork], { env: { ...process.env, PYTHONHASHSEED: '0' } });
+  const python = (): Child =>
+    new Child('python', 'python3', ['-c', pythonWork], { env: { ...process.env, PYTHONHASHSEED: '0' } });
   await compare(scene, 'python', python, modest);
 });
 
 test('a Python process, evict discard', { skip: missing('python3'), timeout }, async (t) => {
   const scene = new Scene(t);
-  const python = (): Child => new Child('python', 'python3', ['-c', pythonWork], { env: { ...process.env, PYTHONHASHSEED: '0' } });
+  const python = (): Child =>
+    new Child('python', 'python3', ['-c', pythonWork], { env: { ...process.env, PYTHONHASHSEED: '0' } });
   await compare(scene, 'python', python, { ...modest, evict: 'discard' });
 });
 

@@ -23,28 +23,35 @@ async function withoutLeapd(scene: Scene, data: Buffer): Promise<readonly string
   return digests;
 }
 
-for (const [evict, share] of [['move', 1], ['discard', 0.25]] as const) {
-  test(`redis-server: load, attach at 30 %, benchmark, BGSAVE, detach; evict ${evict}`, { skip, timeout }, async (t) => {
-    const scene = new Scene(t);
-    const data = dataSet(share);
-    const digests = await withoutLeapd(scene, data);
+for (const [evict, share] of [
+  ['move', 1],
+  ['discard', 0.25],
+] as const) {
+  test(
+    `redis-server: load, attach at 30 %, benchmark, BGSAVE, detach; evict ${evict}`,
+    { skip, timeout },
+    async (t) => {
+      const scene = new Scene(t);
+      const data = dataSet(share);
+      const digests = await withoutLeapd(scene, data);
 
-    const redis = await loaded(scene, 'with', data);
-    await redis.alone();
-    const before = proc.view(redis.pid, false);
-    const options: Options = { 'local-memory': '30%', 'window-max': 32, 'prefetch-buffer': 2000, evict };
-    const leapd = await scene.attach(redis.pid, options);
-    assert.equal(redis.digest(), digests[0], 'the digest after the attach');
-    redis.benchmark();
-    const file = await redis.bgsave(() => redis.benchmark());
-    assert.equal(redis.digest(), digests[1], 'the digest after the benchmark');
-    assert.equal(await digestOfFile(scene, file, 'fresh'), digests[2], 'the digest of the saved file');
-    const stats = await leapd.stats();
-    assert.ok(stats['faults']! > 1000 && stats['evictions']! > 1000, JSON.stringify(stats));
-    await leapd.detach();
-    await redis.alone();
-    assertSame(before, proc.view(redis.pid, false));
-    assert.equal(redis.digest(), digests[1], 'the digest after the detach');
-    t.diagnostic(`${stats['faults']} faults, ${stats['evictions']} evictions, ${stats['forks']} forks`);
-  });
+      const redis = await loaded(scene, 'with', data);
+      await redis.alone();
+      const before = proc.view(redis.pid, false);
+      const options: Options = { 'local-memory': '30%', 'window-max': 32, 'prefetch-buffer': 2000, evict };
+      const leapd = await scene.attach(redis.pid, options);
+      assert.equal(redis.digest(), digests[0], 'the digest after the attach');
+      redis.benchmark();
+      const file = await redis.bgsave(() => redis.benchmark());
+      assert.equal(redis.digest(), digests[1], 'the digest after the benchmark');
+      assert.equal(await digestOfFile(scene, file, 'fresh'), digests[2], 'the digest of the saved file');
+      const stats = await leapd.stats();
+      assert.ok(stats['faults']! > 1000 && stats['evictions']! > 1000, JSON.stringify(stats));
+      await leapd.detach();
+      await redis.alone();
+      assertSame(before, proc.view(redis.pid, false));
+      assert.equal(redis.digest(), digests[1], 'the digest after the detach');
+      t.diagnostic(`${stats['faults']} faults, ${stats['evictions']} evictions, ${stats['forks']} forks`);
+    },
+  );
 }

@@ -12,8 +12,19 @@ export class Redis extends Child {
   constructor(readonly directory: string) {
     mkdirSync(directory, { recursive: true });
     const socket = join(directory, 'redis.sock');
-    const settings = { port: '0', unixsocket: socket, dir: directory, save: '', 'enable-debug-command': 'local', hz: '50' };
-    super('redis-server', 'redis-server', Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]));
+    const settings = {
+      port: '0',
+      unixsocket: socket,
+      dir: directory,
+      save: '',
+      'enable-debug-command': 'local',
+      hz: '50',
+    };
+    super(
+      'redis-server',
+      'redis-server',
+      Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]),
+    );
     this.socket = socket;
   }
 
@@ -35,7 +46,9 @@ export class Redis extends Child {
   /** Until no client is connected: each holds a descriptor. */
   async alone(): Promise<void> {
     const sockets = (): number => descriptors(this.pid).filter((line) => line.includes('socket:')).length;
-    await poll('the clients to be gone', END_MS, () => (/connected_clients:1\b/.test(this.cli('info', 'clients')) ? true : undefined));
+    await poll('the clients to be gone', END_MS, () =>
+      /connected_clients:1\b/.test(this.cli('info', 'clients')) ? true : undefined,
+    );
     let last = sockets();
     await poll('the last client to be gone', END_MS, async () => {
       const before = last;
@@ -48,9 +61,18 @@ export class Redis extends Child {
   /** A fixed mix of reads and writes from one connection. The keys it draws follow from nothing random but their number: each is written alike. */
   benchmark(): void {
     const common = ['-s', this.socket, '-q', '-c', '4'];
-    execFileSync('redis-benchmark', [...common, '-n', '1500', '-t', 'get,set,incr,lpush,lrange_100,mset'], { stdio: 'ignore', timeout: WORK_MS * 2 });
-    execFileSync('redis-benchmark', [...common, '-n', '3000', '-r', '50000', 'get', 'string:__rand_int__'], { stdio: 'ignore', timeout: WORK_MS * 2 });
-    execFileSync('redis-benchmark', [...common, '-n', '1000', '-r', '4000', 'hgetall', 'hash:__rand_int__'], { stdio: 'ignore', timeout: WORK_MS * 2 });
+    execFileSync('redis-benchmark', [...common, '-n', '1500', '-t', 'get,set,incr,lpush,lrange_100,mset'], {
+      stdio: 'ignore',
+      timeout: WORK_MS * 2,
+    });
+    execFileSync('redis-benchmark', [...common, '-n', '3000', '-r', '50000', 'get', 'string:__rand_int__'], {
+      stdio: 'ignore',
+      timeout: WORK_MS * 2,
+    });
+    execFileSync('redis-benchmark', [...common, '-n', '1000', '-r', '4000', 'hgetall', 'hash:__rand_int__'], {
+      stdio: 'ignore',
+      timeout: WORK_MS * 2,
+    });
   }
 
   /** Forks, and waits for the child's success. */
@@ -59,7 +81,9 @@ export class Redis extends Child {
     if (Math.floor(Date.now() / 1000) <= Number(before)) await sleep(1100);
     this.cli('bgsave');
     meanwhile();
-    await poll('BGSAVE to end', END_MS * 2, () => (/rdb_bgsave_in_progress:0/.test(this.cli('info', 'persistence')) ? true : undefined));
+    await poll('BGSAVE to end', END_MS * 2, () =>
+      /rdb_bgsave_in_progress:0/.test(this.cli('info', 'persistence')) ? true : undefined,
+    );
     assert.match(this.cli('info', 'persistence'), /rdb_last_bgsave_status:ok/);
     return join(this.directory, 'dump.rdb');
   }
@@ -83,9 +107,16 @@ export function dataSet(share: number): Buffer {
   };
   const key = (kind: string, i: number): string => `${kind}:${String(i).padStart(12, '0')}`; // as redis-benchmark writes __rand_int__
   for (let i = 0; i < 55_000 * share; i++) command('SET', key('string', i), word(100 + random(1200)));
-  for (let i = 0; i < 4_000 * share; i++) command('HSET', key('hash', i), ...Array.from({ length: 12 }, (_, f) => [`field${f}`, word(20 + random(120))]).flat());
-  for (let i = 0; i < 2_000 * share; i++) command('RPUSH', key('list', i), ...Array.from({ length: 30 }, () => word(random(80))));
-  for (let i = 0; i < 2_000 * share; i++) command('ZADD', key('zset', i), ...Array.from({ length: 20 }, () => [random(1e6), word(24)]).flat());
+  for (let i = 0; i < 4_000 * share; i++)
+    command(
+      'HSET',
+      key('hash', i),
+      ...Array.from({ length: 12 }, (_, f) => [`field${f}`, word(20 + random(120))]).flat(),
+    );
+  for (let i = 0; i < 2_000 * share; i++)
+    command('RPUSH', key('list', i), ...Array.from({ length: 30 }, () => word(random(80))));
+  for (let i = 0; i < 2_000 * share; i++)
+    command('ZADD', key('zset', i), ...Array.from({ length: 20 }, () => [random(1e6), word(24)]).flat());
   for (let i = 0; i < 2_000 * share; i++) command('SADD', key('set', i), ...Array.from({ length: 20 }, () => word(30)));
   return Buffer.from(commands.join(''));
 }
@@ -96,7 +127,10 @@ export async function loaded(scene: Scene, name: string, data: Buffer): Promise<
   const pipe = scene.add(new Child('redis-cli', 'redis-cli', ['-s', redis.socket, '--pipe']));
   pipe.feed(data);
   assert.equal((await pipe.end(END_MS)).code, 0, pipe.tail());
-  assert.ok(pipe.lines.some((line) => /errors: 0/.test(line)), pipe.tail());
+  assert.ok(
+    pipe.lines.some((line) => /errors: 0/.test(line)),
+    pipe.tail(),
+  );
   return redis;
 }
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { rdma } from '../../daemon/native-engine.js';
+import { rdma } from '../../src/host/native-engine.js';
 import { Child, sleep } from './child.js';
 import { cannotRun, leapdPath, paged, Scene, START_MS, type Options, type Target } from './harness.js';
 import * as proc from './proc.js';
@@ -23,7 +23,10 @@ interface Refused {
   readonly says: RegExp;
 }
 
-async function refused(t: TestContext, { program = 'mix', options = {}, leapd: leapdOptions, pid, says }: Refused): Promise<void> {
+async function refused(
+  t: TestContext,
+  { program = 'mix', options = {}, leapd: leapdOptions, pid, says }: Refused,
+): Promise<void> {
   const scene = new Scene(t);
   const target = scene.target(program, options);
   const ready = await target.until('READY', START_MS, () => {
@@ -36,7 +39,10 @@ async function refused(t: TestContext, { program = 'mix', options = {}, leapd: l
   const before = proc.view(ready, true);
   const leapd = scene.leapd(named, leapdOptions?.(scene) ?? {});
   const exit = await leapd.end(START_MS);
-  assert.ok(exit.code !== null && exit.code !== 0 && exit.code !== 70, `how it ended: ${exit.code} ${exit.signal}${leapd.tail()}`);
+  assert.ok(
+    exit.code !== null && exit.code !== 0 && exit.code !== 70,
+    `how it ended: ${exit.code} ${exit.signal}${leapd.tail()}`,
+  );
   assert.equal(leapd.lines.length, 1, `one line, not${leapd.tail()}`);
   assert.match(leapd.lines[0]!, says);
   assert.match(leapd.lines[0]!, /;/, 'what is wrong; what to do');
@@ -63,12 +69,26 @@ const cases: Readonly<Record<string, Refused>> = {
   'a limit above the size of the process': { leapd: () => ({ 'local-memory': '1T' }), says: /local-memory/ },
   'a limit that is no number': { leapd: () => ({ 'local-memory': 'much' }), says: /local-memory/ },
   'an unknown option': { leapd: () => ({ speed: '11' }), says: /unknown option/ },
-  'remote memory without an RDMA device': { leapd: () => ({ portal: 'rdma://1,10.0.0.2:7400' }), says: /portal/, skip: hasRdma },
-  'a directory that is not there': { leapd: (scene) => ({ 'swap-file': join(scene.directory, 'none/swap') }), says: /no directory/ },
-  'a swap file where none can be made': { leapd: () => ({ 'swap-file': '/proc/leap-swap' }), says: /\/proc\/leap-swap|\/proc/ },
-  'a directory as the swap file': { leapd: (scene) => (mkdirSync(join(scene.directory, 'd')), { 'swap-file': join(scene.directory, 'd') }), says: /exists/ },
+  'remote memory without an RDMA device': {
+    leapd: () => ({ portal: 'rdma://1,10.0.0.2:7400' }),
+    says: /portal/,
+    skip: hasRdma,
+  },
+  'a directory that is not there': {
+    leapd: (scene) => ({ 'swap-file': join(scene.directory, 'none/swap') }),
+    says: /no directory/,
+  },
+  'a swap file where none can be made': {
+    leapd: () => ({ 'swap-file': '/proc/leap-swap' }),
+    says: /\/proc\/leap-swap|\/proc/,
+  },
+  'a directory as the swap file': {
+    leapd: (scene) => (mkdirSync(join(scene.directory, 'd')), { 'swap-file': join(scene.directory, 'd') }),
+    says: /exists/,
+  },
 };
-for (const [name, refusal] of Object.entries(cases)) test(`refused: ${name}`, { skip: skip || (refusal.skip?.() ?? false), timeout }, (t) => refused(t, refusal));
+for (const [name, refusal] of Object.entries(cases))
+  test(`refused: ${name}`, { skip: skip || (refusal.skip?.() ?? false), timeout }, (t) => refused(t, refusal));
 
 test('refused: a file of somebody else as the swap file, which keeps its bytes', { skip, timeout }, async (t) => {
   let file = '';
@@ -82,16 +102,23 @@ test('refused: a file of somebody else as the swap file, which keeps its bytes',
   }).then(() => assert.equal(readFileSync(file, 'utf8'), 'data'));
 });
 
-test('--rdma off takes no RDMA device, and switching it on says that there is none', { skip: skip || (rdma().why === '' && 'there is an RDMA device here'), timeout }, async (t) => {
-  const scene = new Scene(t);
-  const target = scene.target('mix', { rounds: 2 });
-  const leapd = await scene.attach(await target.ready(), { portal: 'rdma://1,10.0.0.2:7400', rdma: 'off' });
-  await assert.rejects(leapd.set({ rdma: 'on' }), /rdma: (there is no RDMA device|built without RDMA|\/dev\/infiniband)/);
-  assert.equal(String((await leapd.stats())['rdma']), 'off');
-  target.send('go');
-  await target.finish();
-  await leapd.cleanEnd();
-});
+test(
+  '--rdma off takes no RDMA device, and switching it on says that there is none',
+  { skip: skip || (rdma().why === '' && 'there is an RDMA device here'), timeout },
+  async (t) => {
+    const scene = new Scene(t);
+    const target = scene.target('mix', { rounds: 2 });
+    const leapd = await scene.attach(await target.ready(), { portal: 'rdma://1,10.0.0.2:7400', rdma: 'off' });
+    await assert.rejects(
+      leapd.set({ rdma: 'on' }),
+      /rdma: (there is no RDMA device|built without RDMA|\/dev\/infiniband)/,
+    );
+    assert.equal(String((await leapd.stats())['rdma']), 'off');
+    target.send('go');
+    await target.finish();
+    await leapd.cleanEnd();
+  },
+);
 
 test('refused: leapd itself', { skip, timeout }, async (t) => {
   const scene = new Scene(t);
@@ -110,7 +137,17 @@ test('refused: leapd without rights', { skip: missing('setpriv'), timeout }, asy
   const target = scene.target('mix', { rounds: 2 });
   const pid = await target.ready();
   const before = proc.view(pid, true);
-  const command = ['--reuid=65534', '--regid=65534', '--clear-groups', process.execPath, leapdPath, '--pid', String(pid), '--swap-file', '/tmp/leap-none'];
+  const command = [
+    '--reuid=65534',
+    '--regid=65534',
+    '--clear-groups',
+    process.execPath,
+    leapdPath,
+    '--pid',
+    String(pid),
+    '--swap-file',
+    '/tmp/leap-none',
+  ];
   const leapd = scene.add(new Child('leapd', 'setpriv', command, { cwd: '/' }));
   assert.notEqual((await leapd.end(START_MS)).code, 0);
   assert.equal(leapd.lines.length, 1, leapd.tail());
@@ -138,7 +175,8 @@ test('O_DIRECT that begins under leapd: a warning, and eviction rests', { skip, 
     leapd: { evict: 'move' },
     end: 'detach',
     meanwhile: async (_target, leapd) => {
-      const warns = (record: Record<string, unknown>): boolean => Number(record['level']) === 40 && /device|O_DIRECT/.test(JSON.stringify(record));
+      const warns = (record: Record<string, unknown>): boolean =>
+        Number(record['level']) === 40 && /device|O_DIRECT/.test(JSON.stringify(record));
       await leapd.until('warning', 12_000, () => (leapd.log.some(warns) ? true : undefined));
     },
   });

@@ -5,9 +5,19 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MemoryCgroup } from '../../bench/cgroup.js';
-import { CannotRun, UndoStack } from '../../bench/undo.js';
+import { CannotRun, UndoStack } from '../../src/host/undo-stack.js';
 import { Child, poll, sleep } from './child.js';
-import { cannotRun, END_MS, leapctlPath, leapdPath, reference, Scene, settled, START_MS, type Leapd } from './harness.js';
+import {
+  cannotRun,
+  END_MS,
+  leapctlPath,
+  leapdPath,
+  reference,
+  Scene,
+  settled,
+  START_MS,
+  type Leapd,
+} from './harness.js';
 import * as proc from './proc.js';
 import { missing } from './programs.js';
 
@@ -15,7 +25,8 @@ const skip = cannotRun;
 const timeout = 90_000;
 const MIB = 2 ** 20;
 
-const said = (leapd: Leapd, pattern: RegExp): Promise<true> => leapd.until(String(pattern), START_MS, () => (leapd.said(pattern) ? true : undefined));
+const said = (leapd: Leapd, pattern: RegExp): Promise<true> =>
+  leapd.until(String(pattern), START_MS, () => (leapd.said(pattern) ? true : undefined));
 
 for (const signal of ['SIGINT', 'SIGHUP', 'SIGQUIT'] as const) {
   test(`${signal} puts everything back`, { skip, timeout }, async (t) => {
@@ -84,8 +95,15 @@ test('what does not fit back stays out: refused with a reason, and paging goes o
         group.limit(group.usageBytes + 12 * MIB);
 
         leapd.kill('SIGTERM');
-        await said(leapd, /SIGTERM: not detached: .* are stored and the control group .* has room for .*--force; paging goes on/);
-        const { status, stderr } = spawnSync(process.execPath, [leapctlPath, 'detach', String(pid), '--control', leapd.control], { encoding: 'utf8', timeout: START_MS });
+        await said(
+          leapd,
+          /SIGTERM: not detached: .* are stored and the control group .* has room for .*--force; paging goes on/,
+        );
+        const { status, stderr } = spawnSync(
+          process.execPath,
+          [leapctlPath, 'detach', String(pid), '--control', leapd.control],
+          { encoding: 'utf8', timeout: START_MS },
+        );
         assert.equal(status, 9, stderr);
         assert.match(stderr, /^leapctl: not detached: .*\n$/);
         assert.equal(leapd.exit, undefined, 'leapd goes on');
@@ -100,20 +118,30 @@ test('what does not fit back stays out: refused with a reason, and paging goes o
     .catch((error: unknown) => (error instanceof CannotRun ? t.skip(error.message) : Promise.reject(error)));
 });
 
-test('a reader of the log that goes away takes nothing with it', { skip: skip || missing('bash'), timeout }, async (t) => {
-  const scene = new Scene(t);
-  const target = scene.target('mix', { rounds: 2 });
-  const pid = await target.ready();
-  const before = proc.view(pid, true);
-  const control = join(scene.directory, 'control');
-  const command = `set -o pipefail; '${process.execPath}' '${leapdPath}' --pid ${pid} --control '${control}' --swap-file '${join(scene.directory, 'swap')}' 2>&1 | head -n 1`;
-  const shell = scene.add(new Child('leapd', 'bash', ['-c', command]));
-  await shell.line(/paging process/, START_MS);
-  for (const setting of ['prefetch=none', 'local-memory=1M']) spawnSync(process.execPath, [leapctlPath, 'set', String(pid), setting, '--control', control], { timeout: START_MS });
-  const detached = spawnSync(process.execPath, [leapctlPath, 'detach', String(pid), '--control', control], { encoding: 'utf8', timeout: END_MS });
-  assert.equal(detached.status, 0, detached.stderr);
-  assert.equal((await shell.end(END_MS)).code, 0);
-  assert.deepEqual(proc.view(pid, true), before);
-  target.send('go');
-  await target.finish();
-});
+test(
+  'a reader of the log that goes away takes nothing with it',
+  { skip: skip || missing('bash'), timeout },
+  async (t) => {
+    const scene = new Scene(t);
+    const target = scene.target('mix', { rounds: 2 });
+    const pid = await target.ready();
+    const before = proc.view(pid, true);
+    const control = join(scene.directory, 'control');
+    const command = `set -o pipefail; '${process.execPath}' '${leapdPath}' --pid ${pid} --control '${control}' --swap-file '${join(scene.directory, 'swap')}' 2>&1 | head -n 1`;
+    const shell = scene.add(new Child('leapd', 'bash', ['-c', command]));
+    await shell.line(/paging process/, START_MS);
+    for (const setting of ['prefetch=none', 'local-memory=1M'])
+      spawnSync(process.execPath, [leapctlPath, 'set', String(pid), setting, '--control', control], {
+        timeout: START_MS,
+      });
+    const detached = spawnSync(process.execPath, [leapctlPath, 'detach', String(pid), '--control', control], {
+      encoding: 'utf8',
+      timeout: END_MS,
+    });
+    assert.equal(detached.status, 0, detached.stderr);
+    assert.equal((await shell.end(END_MS)).code, 0);
+    assert.deepEqual(proc.view(pid, true), before);
+    target.send('go');
+    await target.finish();
+  },
+);

@@ -1,7 +1,17 @@
 /** Targets that verify their own memory, each under a leapd that may keep next to nothing local; the result is compared with a run without. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { assertPaged, cannotRun, evictWays, paged, settled, TINY_PAGES, WORK_MS, type Options, type Run } from './harness.js';
+import {
+  assertPaged,
+  cannotRun,
+  evictWays,
+  paged,
+  settled,
+  TINY_PAGES,
+  WORK_MS,
+  type Options,
+  type Run,
+} from './harness.js';
 
 const skip = cannotRun;
 const timeout = 90_000;
@@ -24,23 +34,41 @@ const core: readonly (readonly [program: string, options: Options])[] = [
 for (const evict of evictWays) {
   core.forEach(([program, options], i) => {
     if (program === 'unmap' && evict !== 'move') {
-      const why = 'it maps memory where some is being discarded, and may lose a page of it: a known limit of discard (docs/limits.md)';
+      const why =
+        'it maps memory where some is being discarded, and may lose a page of it: a known limit of discard (docs/limits.md)';
       return void test(`${program}, evict ${evict}`, { skip: why }, () => undefined);
     }
     runs(`${program}, evict ${evict}`, { program, options, leapd: { evict }, end: i % 2 === 0 ? 'exit' : 'detach' });
   });
-  runs(`threads in thousands, evict ${evict}`, { program: 'threads', options: { mode: 'churn', rounds: 2, pages: 1536 }, leapd: { evict, 'local-memory': '128K' } });
+  runs(`threads in thousands, evict ${evict}`, {
+    program: 'threads',
+    options: { mode: 'churn', rounds: 2, pages: 1536 },
+    leapd: { evict, 'local-memory': '128K' },
+  });
 }
 
 // Attached in the middle of the work, which ends after leapd has gone.
 for (const program of ['threads', 'grow', 'unmap', 'advise', 'forker', 'spawner', 'syscalls']) {
-  runs(`${program}, attached while at work`, { program, options: { pages: 2400, seed: 2 }, attach: 'busy', end: 'detach' });
+  runs(`${program}, attached while at work`, {
+    program,
+    options: { pages: 2400, seed: 2 },
+    attach: 'busy',
+    end: 'detach',
+  });
 }
 
 runs('unmap with MREMAP_DONTUNMAP', { program: 'unmap', options: { mode: 'dontunmap', rounds: 4, seed: 3 } });
 runs('advise with mlock and MADV_POPULATE', { program: 'advise', options: { mode: 'lock', rounds: 4 }, end: 'detach' });
-runs('forker with areas wiped and kept back', { program: 'forker', options: { mode: 'wipe', rounds: 2, pages: 512 }, end: 'detach' });
-runs('forker with areas marked so after the attach', { program: 'forker', options: { mode: 'wipe-late', rounds: 2, pages: 512 }, end: 'detach' });
+runs('forker with areas wiped and kept back', {
+  program: 'forker',
+  options: { mode: 'wipe', rounds: 2, pages: 512 },
+  end: 'detach',
+});
+runs('forker with areas marked so after the attach', {
+  program: 'forker',
+  options: { mode: 'wipe-late', rounds: 2, pages: 512 },
+  end: 'detach',
+});
 runs('forker with many children at once', { program: 'forker', options: { mode: 'many', rounds: 3, pages: 512 } });
 runs('a child that outlives its parent', { program: 'forker', options: { mode: 'outlive', rounds: 3, pages: 512 } });
 runs('a child that outlives its parent, evict discard', {
@@ -53,16 +81,30 @@ runs('spawner, evict discard', { program: 'spawner', options: { rounds: 2, pages
 runs('threads that come and go', { program: 'exiter', options: { rounds: 4 } });
 runs('a process whose first thread has left', { program: 'exiter', options: { mode: 'leader', rounds: 3 } });
 runs('system calls', { program: 'syscalls', options: { rounds: 2, pages: 700 } });
-runs('system calls, evict discard', { program: 'syscalls', options: { rounds: 2, pages: 700 }, leapd: { evict: 'discard' }, end: 'detach' });
+runs('system calls, evict discard', {
+  program: 'syscalls',
+  options: { rounds: 2, pages: 700 },
+  leapd: { evict: 'discard' },
+  end: 'detach',
+});
 runs('unprivileged', { program: 'unprivileged', options: { rounds: 2 }, end: 'detach' });
 runs('unprivileged, evict discard', { program: 'unprivileged', options: { rounds: 2 }, leapd: { evict: 'discard' } });
 runs('rights dropped under leapd', { program: 'unprivileged', options: { mode: 'late', rounds: 2 } });
 runs('under a seccomp filter', { program: 'seccomp', options: { rounds: 4 }, end: 'detach' });
-runs('under a seccomp filter, evict discard', { program: 'seccomp', options: { rounds: 4 }, leapd: { evict: 'discard' } });
-for (const prefetch of ['readahead', 'stride', 'next-n']) runs(`prefetch ${prefetch}`, { program: 'mix', options: { rounds: 3 }, leapd: { prefetch } });
+runs('under a seccomp filter, evict discard', {
+  program: 'seccomp',
+  options: { rounds: 4 },
+  leapd: { evict: 'discard' },
+});
+for (const prefetch of ['readahead', 'stride', 'next-n'])
+  runs(`prefetch ${prefetch}`, { program: 'mix', options: { rounds: 3 }, leapd: { prefetch } });
 runs('victims fifo', { program: 'mix', options: { rounds: 3 }, leapd: { victims: 'fifo' } });
 runs('no prefetch buffer', { program: 'mix', options: { rounds: 3 }, leapd: { 'prefetch-buffer': 0 } });
-runs('the smallest local memory', { program: 'threads', options: { rounds: 1 }, leapd: { 'local-memory': '64K', 'prefetch-buffer': 16 } });
+runs('the smallest local memory', {
+  program: 'threads',
+  options: { rounds: 1 },
+  leapd: { 'local-memory': '64K', 'prefetch-buffer': 16 },
+});
 
 for (const evict of evictWays) {
   test(`huge pages at the attach, evict ${evict}`, { skip, timeout }, async (t) => {
@@ -88,7 +130,7 @@ test('a process that uses userfaultfd itself: that range is left alone', { skip,
   );
 });
 
-test('limits hold, by leapd\'s count and the kernel\'s', { skip, timeout }, async (t) => {
+test("limits hold, by leapd's count and the kernel's", { skip, timeout }, async (t) => {
   await paged(t, {
     program: 'mix',
     options: { pages: 4096, rounds: 2 },

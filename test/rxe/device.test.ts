@@ -19,7 +19,10 @@ test('memory can be locked without limit', options, () => {
 
 test('/dev/userfaultfd opens', options, () => closeSync(openSync('/dev/userfaultfd', 'r+')));
 
-for (const [name, address] of [['IPv4', addresses[1]], ['IPv6', addresses6[1]]] as const) {
+for (const [name, address] of [
+  ['IPv4', addresses[1]],
+  ['IPv6', addresses6[1]],
+] as const) {
   test(`rping passes over ${name}`, options, async () => {
     assert.ok(address !== undefined);
     const said = await runPair('rping', ['-s', '-a', address, '-C', '5'], ['-c', '-a', address, '-C', '5', '-v']);

@@ -4,7 +4,7 @@ import type { TestContext } from 'node:test';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { call } from '../../daemon/control-client.js';
+import { call } from '../../src/cli/control-client.js';
 import type { Status } from '../../server/server.js';
 import { Child, poll } from '../e2e/child.js';
 import { type Leapd, type Options, type Scene, type Stats, START_MS, WORK_MS } from '../e2e/harness.js';
@@ -30,7 +30,13 @@ export class Donor extends Child {
   static async start(scene: Pick<Scene, 'add' | 'directory'>, address: string, options: Options = {}): Promise<Donor> {
     const all: Options = { memory: '16M', chunk: CHUNK, reserve: '64M', ...options };
     const socket = join(scene.directory, `donor-${address.replace(/\W/g, '-')}`);
-    const donor = scene.add(new Donor(address, socket, Object.entries(all).flatMap(([name, value]) => (value === true ? [`--${name}`] : [`--${name}`, String(value)]))));
+    const donor = scene.add(
+      new Donor(
+        address,
+        socket,
+        Object.entries(all).flatMap(([name, value]) => (value === true ? [`--${name}`] : [`--${name}`, String(value)])),
+      ),
+    );
     await donor.line(/lending memory/, START_MS);
     return donor;
   }
@@ -42,8 +48,12 @@ export class Donor extends Child {
   /** It has back all that it had lent, cleared, and nobody is connected. */
   async isAsNew(): Promise<boolean> {
     if (this.exit !== undefined) return false;
-    const asNew = ({ clients, chunks, listen, listening }: Status): boolean => clients.length === 0 && chunks.free === chunks.total && listening === listen.length;
-    return this.settled('everything back', asNew, START_MS).then(() => true, () => false);
+    const asNew = ({ clients, chunks, listen, listening }: Status): boolean =>
+      clients.length === 0 && chunks.free === chunks.total && listening === listen.length;
+    return this.settled('everything back', asNew, START_MS).then(
+      () => true,
+      () => false,
+    );
   }
 
   /** Waits until its status is as wanted. */
@@ -100,7 +110,12 @@ export function portal(scene: Scene, addresses: readonly string[]): string {
 }
 
 /** Waits until leapd's counters are as wanted. */
-export async function until(leapd: Leapd, what: string, wanted: (stats: Stats) => boolean, ms = WORK_MS): Promise<Stats> {
+export async function until(
+  leapd: Leapd,
+  what: string,
+  wanted: (stats: Stats) => boolean,
+  ms = WORK_MS,
+): Promise<Stats> {
   let stats: Stats = {};
   return poll(
     () => `${what}: ${JSON.stringify(stats)}${leapd.tail()}`,

@@ -32,7 +32,9 @@ async function isRemote(leapd: Leapd): Promise<Stats> {
 
 /** The donors at these addresses are no longer connected. They stay so for half a second at least. */
 const isLost = (leapd: Leapd, ...addresses: readonly string[]): Promise<Stats> =>
-  until(leapd, 'the loss is noticed', (now) => addresses.every((address) => donorOf(now, address)?.state !== 'connected'));
+  until(leapd, 'the loss is noticed', (now) =>
+    addresses.every((address) => donorOf(now, address)?.state !== 'connected'),
+  );
 
 /** They are connected, and each holds pages. */
 const areBack = (leapd: Leapd, ...addresses: readonly string[]): Promise<Stats> =>
@@ -85,7 +87,11 @@ describe('donors that come and go', { concurrency: 2 }, () => {
     await underLoad(t, scene, addressesOf(donors), async (leapd) => {
       await isRemote(leapd);
       await leapd.set({ rdma: 'off' });
-      await until(leapd, 'all chunks given back', (now) => mapped(now) === 0 && now.donors!.every(({ state, chunks }) => state === 'idle' && chunks === 0));
+      await until(
+        leapd,
+        'all chunks given back',
+        (now) => mapped(now) === 0 && now.donors!.every(({ state, chunks }) => state === 'idle' && chunks === 0),
+      );
       const before = traffic(await leapd.stats());
       const stats = await goesOn(leapd);
       assert.equal(traffic(stats), before, 'nothing goes to donors while RDMA is off');
@@ -130,11 +136,18 @@ describe('donors that come and go', { concurrency: 2 }, () => {
       assert.equal(before.clients.length, 2);
       second.kill('SIGKILL');
       process.kill(pid, 'SIGKILL'); // it would wait for ever
-      await donor.settled('the chunks of the killed client, scrubbed and free again', ({ clients, chunks, chunksReturned }) => {
-        const [left] = clients;
-        if (clients.length !== 1 || left === undefined || left.peer === its.peer) return false;
-        return chunksReturned >= before.chunksReturned + its.chunks.length && chunks.lent === left.chunks.length && chunks.free === chunks.total - chunks.lent;
-      });
+      await donor.settled(
+        'the chunks of the killed client, scrubbed and free again',
+        ({ clients, chunks, chunksReturned }) => {
+          const [left] = clients;
+          if (clients.length !== 1 || left === undefined || left.peer === its.peer) return false;
+          return (
+            chunksReturned >= before.chunksReturned + its.chunks.length &&
+            chunks.lent === left.chunks.length &&
+            chunks.free === chunks.total - chunks.lent
+          );
+        },
+      );
       await isRemote(leapd);
     });
   });
@@ -168,7 +181,11 @@ describe('donors that come and go', { concurrency: 2 }, () => {
       victim.kill('SIGKILL');
       await isLost(leapd, victim.address);
       await isRemote(leapd);
-      await until(leapd, 'new replicas', (now) => donorOf(now, victim.address)?.chunks === 0 && mapped(now) >= mapped(stats));
+      await until(
+        leapd,
+        'new replicas',
+        (now) => donorOf(now, victim.address)?.chunks === 0 && mapped(now) >= mapped(stats),
+      );
       assert.ok(leapd.said(new RegExp(`donor ${victim.address} is lost`)));
     });
   });
@@ -242,7 +259,8 @@ test('a donor that is told to end gives everybody time', options, async (t) => {
 
 test('a donor that is short of memory takes chunks back under load', options, async (t) => {
   const scene = new Scene(t);
-  const free = (): number => Number(/MemAvailable:\s+(\d+)/.exec(execFileSync('cat', ['/proc/meminfo'], { encoding: 'utf8' }))?.[1]) / 1024;
+  const free = (): number =>
+    Number(/MemAvailable:\s+(\d+)/.exec(execFileSync('cat', ['/proc/meminfo'], { encoding: 'utf8' }))?.[1]) / 1024;
   // It wants all but 400 MiB of what is free now to stay free; then somebody takes more than that.
   const reserve = Math.floor(free() - 400);
   const donor = await Donor.start(scene, two[0]!, { reserve: `${reserve}M`, 'reserve-period': 500 });

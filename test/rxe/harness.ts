@@ -2,7 +2,8 @@
 import { Child, describeExit, sleep } from '../e2e/child.js';
 
 /** Why these tests cannot run here; false in the VM. For the `skip` of a test. */
-export const notInVm: string | false = process.env['LEAP_RXE'] === '1' ? false : 'needs the Soft-RoCE VM: npm run test:rxe';
+export const notInVm: string | false =
+  process.env['LEAP_RXE'] === '1' ? false : 'needs the Soft-RoCE VM: npm run test:rxe';
 
 export const device = 'rxe0';
 export const netdev = 'rdma-net';
@@ -19,7 +20,8 @@ export async function runTool(command: string, args: readonly string[], ms = TOO
   const child = new Child(command, command, args);
   try {
     const exit = await child.end(ms);
-    if (exit.code !== 0) throw new Error(`${[command, ...args].join(' ')} ended with ${describeExit(exit)}${child.tail()}`);
+    if (exit.code !== 0)
+      throw new Error(`${[command, ...args].join(' ')} ended with ${describeExit(exit)}${child.tail()}`);
     return child.lines.join('\n');
   } finally {
     child.kill('SIGKILL');
@@ -30,7 +32,12 @@ export async function runTool(command: string, args: readonly string[], ms = TOO
  * Runs a client against a server, both programs of rdma-core or perftest. None of them tells when it listens, so the client is tried again while
  * the server is still starting. @returns the client's output.
  */
-export async function runPair(command: string, server: readonly string[], client: readonly string[], ms = TOOL_MS): Promise<string> {
+export async function runPair(
+  command: string,
+  server: readonly string[],
+  client: readonly string[],
+  ms = TOOL_MS,
+): Promise<string> {
   const deadline = performance.now() + ms;
   const listener = new Child(`${command} (server)`, command, server);
   try {
@@ -39,7 +46,8 @@ export async function runPair(command: string, server: readonly string[], client
       try {
         return await runTool(command, client, Math.max(deadline - performance.now(), 1000));
       } catch (error) {
-        if (performance.now() > deadline || listener.exit !== undefined) throw new Error(`${(error as Error).message}\nserver: ${listener.tail()}`);
+        if (performance.now() > deadline || listener.exit !== undefined)
+          throw new Error(`${(error as Error).message}\nserver: ${listener.tail()}`);
       }
     }
   } finally {

@@ -7,9 +7,9 @@ import { describe, test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { isMacOf } from '../../src/wire/auth.js';
-import { decodeLegacy, encodeLegacy, type LegacyMessage } from '../../src/wire/legacy.js';
-import { RefusalCode } from '../../src/wire/messages.js';
+import { isMacOf } from '../../src/donors/wire/auth.js';
+import { decodeLegacy, encodeLegacy, type LegacyMessage } from '../../src/donors/wire/legacy.js';
+import { RefusalCode } from '../../src/donors/wire/messages.js';
 import type { Status } from '../../server/server.js';
 import { ARENA, Memserver, MiB, Probe } from './probe.js';
 
@@ -17,10 +17,23 @@ const run = promisify(execFile);
 let nextPort = 9600;
 const token = new TextEncoder().encode('a token that both sides know');
 
-async function serve(t: TestContext, memory: string, ...more: string[]): Promise<{ server: Memserver; address: string; port: number }> {
+async function serve(
+  t: TestContext,
+  memory: string,
+  ...more: string[]
+): Promise<{ server: Memserver; address: string; port: number }> {
   const port = nextPort++;
   const reserve = more.includes('--reserve') ? [] : ['--reserve', '64M'];
-  const server = await Memserver.start('--listen', `10.9.0.1:${port}`, '--memory', memory, '--chunk', '4M', ...reserve, ...more);
+  const server = await Memserver.start(
+    '--listen',
+    `10.9.0.1:${port}`,
+    '--memory',
+    memory,
+    '--chunk',
+    '4M',
+    ...reserve,
+    ...more,
+  );
   t.after(() => server.child.kill('SIGKILL'));
   return { server, address: '10.9.0.1', port };
 }
@@ -46,17 +59,28 @@ describe('a server and its clients', { concurrency: 2 }, () => {
     const welcome = await client.connect(address, port);
     assert.deepEqual([welcome.chunkBytes, welcome.freeChunks, welcome.tokenRequired], [BigInt(4 * MiB), 4, false]);
     client.send({ type: 'query', request: 77 });
-    assert.deepEqual(await client.message('free'), { type: 'free', request: 77, freeChunks: 4, freeBytes: BigInt(16 * MiB) });
+    assert.deepEqual(await client.message('free'), {
+      type: 'free',
+      request: 77,
+      freeChunks: 4,
+      freeBytes: BigInt(16 * MiB),
+    });
     const bound = await client.bind(5);
     assert.equal(bound.sessionChunk, 5);
     const { arena } = client.fabric;
     assert.equal(await client.move(false, ARENA, bound.address, bound.rkey), 0);
-    assert.ok(arena.every((byte) => byte === 0), 'a fresh chunk is zeros');
+    assert.ok(
+      arena.every((byte) => byte === 0),
+      'a fresh chunk is zeros',
+    );
     for (let i = 0; i < arena.length; i++) arena[i] = (i * 7 + (i >> 12)) & 0xff;
     assert.equal(await client.move(true, ARENA, bound.address, bound.rkey), 0);
     arena.fill(0);
     assert.equal(await client.move(false, ARENA, bound.address, bound.rkey), 0);
-    assert.ok(arena.every((byte, i) => byte === ((i * 7 + (i >> 12)) & 0xff)), 'what was written is read');
+    assert.ok(
+      arena.every((byte, i) => byte === ((i * 7 + (i >> 12)) & 0xff)),
+      'what was written is read',
+    );
     assert.deepEqual((await server.status()).chunks.lent, 1);
     client.send({ type: 'release', request: 8, donorChunk: bound.donorChunk });
     assert.equal((await client.message('released')).request, 8);
@@ -86,14 +110,20 @@ describe('a server and its clients', { concurrency: 2 }, () => {
     const again = await second.bind();
     assert.deepEqual([again.donorChunk, again.address], [bound.donorChunk, bound.address]);
     assert.equal(await second.move(false, ARENA, again.address, again.rkey), 0);
-    assert.ok(second.fabric.arena.every((byte) => byte === 0), 'scrubbed');
+    assert.ok(
+      second.fabric.arena.every((byte) => byte === 0),
+      'scrubbed',
+    );
     assert.notEqual(await first.move(false, 4096, bound.address, bound.rkey), 0);
     // Nor with the new key, in a connection of its own.
     const third = probe(t);
     await third.connect(address, port);
     assert.notEqual(await third.move(true, 4096, again.address, again.rkey), 0);
     assert.equal(await second.move(false, ARENA, again.address, again.rkey), 0);
-    assert.ok(second.fabric.arena.every((byte) => byte === 0), 'untouched');
+    assert.ok(
+      second.fabric.arena.every((byte) => byte === 0),
+      'untouched',
+    );
     assert.equal(await server.stop(), 0);
   });
 
@@ -112,7 +142,10 @@ describe('a server and its clients', { concurrency: 2 }, () => {
     const bound = await next.bind();
     next.fabric.arena.fill(1);
     assert.equal(await next.move(false, ARENA, bound.address, bound.rkey), 0);
-    assert.ok(next.fabric.arena.every((byte) => byte === 0), 'scrubbed');
+    assert.ok(
+      next.fabric.arena.every((byte) => byte === 0),
+      'scrubbed',
+    );
     assert.notEqual(await next.move(false, 4096, BigInt(remote), rkey === bound.rkey ? rkey ^ 1 : rkey), 0);
     assert.equal(await server.stop(), 0);
   });
@@ -160,9 +193,13 @@ describe('a server and its clients', { concurrency: 2 }, () => {
     const version = good.hello();
     version[4] = 9;
     assert.equal((await probe(t).refusal(address, port, version)).code, RefusalCode.wrongVersion);
-    assert.equal((await probe(t).refusal(address, port, good.hello({ chunkBytes: 1n << 30n }))).code, RefusalCode.wrongChunkSize);
+    assert.equal(
+      (await probe(t).refusal(address, port, good.hello({ chunkBytes: 1n << 30n }))).code,
+      RefusalCode.wrongChunkSize,
+    );
     const garbage = new TextEncoder().encode('GET / HTTP/1.0');
-    for (let i = 0; i < 5; i++) assert.equal((await probe(t).refusal(address, port, garbage)).code, RefusalCode.malformed);
+    for (let i = 0; i < 5; i++)
+      assert.equal((await probe(t).refusal(address, port, garbage)).code, RefusalCode.malformed);
     assert.match((await probe(t).refusal(address, port, new Uint8Array(0))).text, /--legacy/);
     await server.says(/does not begin with LEAP/);
     const other = probe(t);
@@ -204,7 +241,10 @@ describe('a server and its clients', { concurrency: 2 }, () => {
       if (!flooder.fabric.send(flooder.id, good.hello().subarray(0, 8))) await sleep(1);
     }
     await flooder.disconnected();
-    await server.until('everything back', ({ chunks, clients }) => chunks.lent === 1 && chunks.free === 3 && clients.length === 1);
+    await server.until(
+      'everything back',
+      ({ chunks, clients }) => chunks.lent === 1 && chunks.free === 3 && clients.length === 1,
+    );
     good.fabric.arena.fill(3);
     assert.equal(await good.move(true, ARENA, bound.address, bound.rkey), 0);
     assert.equal(await server.stop(), 0);
@@ -216,10 +256,13 @@ describe('a server and its clients', { concurrency: 2 }, () => {
     await good.connect(address, port);
     const bound = await good.bind();
     const flood = probe(t);
-    for (let i = 0; i < 150; i++) flood.fabric.connect(address, port, i % 2 ? flood.hello() : new Uint8Array(0), 20_000);
+    for (let i = 0; i < 150; i++)
+      flood.fabric.connect(address, port, i % 2 ? flood.hello() : new Uint8Array(0), 20_000);
     let answers = 0;
     for (const end = Date.now() + 60_000; answers < 150 && Date.now() < end; await sleep(20)) {
-      answers += flood.events.splice(0).filter(({ kind }) => ['connected', 'refused', 'unreachable'].includes(kind)).length;
+      answers += flood.events
+        .splice(0)
+        .filter(({ kind }) => ['connected', 'refused', 'unreachable'].includes(kind)).length;
       assert.equal(await good.move(true, 4096, bound.address, bound.rkey), 0);
     }
     assert.equal(answers, 150);
@@ -232,7 +275,8 @@ describe('a server and its clients', { concurrency: 2 }, () => {
 
   test('an address that is in use, and one that is not ours', async (t) => {
     const { server, port } = await serve(t, '8M');
-    const listen = (at: string): Promise<Memserver> => Memserver.start('--listen', `${at}:${port}`, '--memory', '8M', '--chunk', '4M');
+    const listen = (at: string): Promise<Memserver> =>
+      Memserver.start('--listen', `${at}:${port}`, '--memory', '8M', '--chunk', '4M');
     const taken = assert.rejects(listen('10.9.0.1'), /in use by another program/);
     await assert.rejects(listen('192.0.2.1'), /192\.0\.2\.1:\d+ is (no address of this machine|on no RDMA device)/);
     await taken;
@@ -262,7 +306,15 @@ test('SIGTERM: clients are told, and the end waits for them, but not for ever', 
 
 test('--legacy: an original client is served in its own words', async (t) => {
   const port = nextPort++;
-  const server = await Memserver.start('--listen', `10.9.0.1:${port}`, '--memory', '1G', '--reserve', '64M', '--legacy');
+  const server = await Memserver.start(
+    '--listen',
+    `10.9.0.1:${port}`,
+    '--memory',
+    '1G',
+    '--reserve',
+    '64M',
+    '--legacy',
+  );
   t.after(() => server.child.kill('SIGKILL'));
   const client = probe(t);
   const event = await client.knock('10.9.0.1', port, new Uint8Array(0));
@@ -287,7 +339,12 @@ test('--legacy: an original client is served in its own words', async (t) => {
   await probe(t).connect('10.9.0.1', port);
   const ended = server.stop();
   assert.equal((await next()).type, 'evict');
-  assert.ok(client.fabric.send(client.id, encodeLegacy({ type: 'activity', size: 0, entries: [{ donorChunk: 0, buf: 2n, rkey: 0 }] })));
+  assert.ok(
+    client.fabric.send(
+      client.id,
+      encodeLegacy({ type: 'activity', size: 0, entries: [{ donorChunk: 0, buf: 2n, rkey: 0 }] }),
+    ),
+  );
   const stop = await next();
   assert.deepEqual(stop, { type: 'stop', size: 1, entries: [{ donorChunk: 0, buf: 0n, rkey: 1 }] });
   assert.ok(client.fabric.send(client.id, encodeLegacy({ ...stop, type: 'done' })));
@@ -297,21 +354,35 @@ test('--legacy: an original client is served in its own words', async (t) => {
 test('the host needs its memory: EVICT, ACTIVITY, STOP, DONE, and it is given back', async (t) => {
   const available = Number(/MemAvailable:\s+(\d+)/.exec(readFileSync('/proc/meminfo', 'utf8'))![1]) * 1024;
   const reserve = Math.floor(available - 200 * MiB);
-  const { server, address, port } = await serve(t, '16M', '--reserve', String(reserve), '--reserve-period', '100', '--reserve-weight', '100');
+  const { server, address, port } = await serve(
+    t,
+    '16M',
+    '--reserve',
+    String(reserve),
+    '--reserve-period',
+    '100',
+    '--reserve-weight',
+    '100',
+  );
   const [idle, busy] = [probe(t), probe(t)];
   await idle.connect(address, port);
   await busy.connect(address, port);
   const [mine, its, other] = [await idle.bind(), await busy.bind(0), await busy.bind(1)];
   const { freeMemoryBytes, reserveBytes } = await server.status();
   const bytes = freeMemoryBytes - reserveBytes + 64 * MiB;
-  const hog = spawn('python3', ['-c', `kept = bytearray(b"x") * ${bytes}; print("taken", flush=True); input()`], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const hog = spawn('python3', ['-c', `kept = bytearray(b"x") * ${bytes}; print("taken", flush=True); input()`], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
   t.after(() => hog.kill('SIGKILL'));
   await once(hog.stdout, 'data');
   // The free chunk goes first, without a word to anybody; then the clients are asked.
   const { chunks } = await idle.message('evict');
   assert.ok(chunks >= 1);
   const asked = await busy.message('evict');
-  const activities = [{ donorChunk: its.donorChunk, activity: 900 }, { donorChunk: other.donorChunk, activity: 5 }];
+  const activities = [
+    { donorChunk: its.donorChunk, activity: 900 },
+    { donorChunk: other.donorChunk, activity: 5 },
+  ];
   busy.send({ type: 'activity', request: asked.request, activities });
   idle.send({ type: 'activity', request: 1, activities: [{ donorChunk: mine.donorChunk, activity: 1 }] });
   const stop = await idle.message('stop');
@@ -334,7 +405,10 @@ test('the device is taken away, and comes back: everybody is told, nobody holds 
   t.diagnostic(`rdma link delete took ${Date.now() - begin} ms`);
   await client.disconnected();
   assert.ok(!client.fabric.post(client.id, true, 999, 0, 4096, bound.address, bound.rkey), 'nothing is taken any more');
-  await server.until('the chunk, free again', ({ chunks, clients, listening }) => chunks.free === 2 && clients.length === 0 && listening === 0);
+  await server.until(
+    'the chunk, free again',
+    ({ chunks, clients, listening }) => chunks.free === 2 && clients.length === 0 && listening === 0,
+  );
   const alone = await client.knock(address, port, client.hello());
   assert.equal(alone.kind, 'unreachable');
   await run('rdma', ['link', 'add', 'rxe0', 'type', 'rxe', 'netdev', 'rdma-net']);

@@ -25,10 +25,13 @@ const few: Options = { 'prefetch-buffer': 32 };
 function assertRemote(t: TestContext, stats: Stats): void {
   assert.ok(stats['remoteWrites']! > 0 && stats['remoteReads']! > 0, JSON.stringify(stats));
   for (const bad of ['hashMismatches', 'lostPages', 'readErrors', 'writeErrors']) assert.equal(stats[bad], 0, bad);
-  t.diagnostic(`${stats['remoteReads']} pages read from donors, ${stats['remoteWrites']} written; ${stats['swapWrites']} written to the swap file`);
+  t.diagnostic(
+    `${stats['remoteReads']} pages read from donors, ${stats['remoteWrites']} written; ${stats['swapWrites']} written to the swap file`,
+  );
 }
 
-const onBoth = (leapd: Leapd) => until(leapd, 'chunks on both donors', (now) => two.every((address) => (donorOf(now, address)?.chunks ?? 0) > 0));
+const onBoth = (leapd: Leapd) =>
+  until(leapd, 'chunks on both donors', (now) => two.every((address) => (donorOf(now, address)?.chunks ?? 0) > 0));
 
 // Two programs at a time: most of a program's time is that of a leapd that starts, on one CPU.
 test('two copies on two donors', { ...options, concurrency: 2 }, async (t) => {
@@ -36,7 +39,18 @@ test('two copies on two donors', { ...options, concurrency: 2 }, async (t) => {
   await Promise.all(two.map((address) => Donor.start(scene, address, { memory: '64M' })));
   const leapd: Options = { portal: portal(scene, two) };
 
-  const programs = ['mix', 'threads', 'forker', 'syscalls', 'grow', 'advise', 'spawner', 'exiter', 'unprivileged', 'seccomp'];
+  const programs = [
+    'mix',
+    'threads',
+    'forker',
+    'syscalls',
+    'grow',
+    'advise',
+    'spawner',
+    'exiter',
+    'unprivileged',
+    'seccomp',
+  ];
   const all = programs.map((program) =>
     t.test(program, { timeout }, async (each) => {
       let stats: Stats = {};
@@ -58,8 +72,22 @@ test('two copies on two donors', { ...options, concurrency: 2 }, async (t) => {
   const memtester = t.test('memtester', { timeout, skip: missing('memtester', 'setpriv', 'prlimit') }, async (each) => {
     const mine = new Scene(each);
     // As nobody and without the right to lock memory: locked memory is not paged. The mask leaves two of the tests, of which the second rests on the first.
-    const command = ['--memlock=0:0', 'setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', 'memtester', '4M', '1'];
-    const tester = mine.add(new Child('memtester', 'prlimit', command, { cwd: '/', env: { ...process.env, MEMTESTER_TEST_MASK: String(0b11) } }));
+    const command = [
+      '--memlock=0:0',
+      'setpriv',
+      '--reuid=65534',
+      '--regid=65534',
+      '--clear-groups',
+      'memtester',
+      '4M',
+      '1',
+    ];
+    const tester = mine.add(
+      new Child('memtester', 'prlimit', command, {
+        cwd: '/',
+        env: { ...process.env, MEMTESTER_TEST_MASK: String(0b11) },
+      }),
+    );
     await tester.line(/^Loop 1\/1/, START_MS);
     process.kill(tester.pid, 'SIGSTOP');
     const running = await mine.attach(tester.pid, leapd);
@@ -88,7 +116,11 @@ test('two copies on two donors', { ...options, concurrency: 2 }, async (t) => {
     await until(running, 'the limit', (now) => now['residentPages']! <= now['localLimitPages']!);
     const file = await redis.bgsave(() => redis.cli('set', 'one', 'more'));
     redis.cli('del', 'one');
-    assert.equal(await digestOfFile(mine, file, 'fresh'), digest, 'the digest of what a forked child saved, most of which was on the donors');
+    assert.equal(
+      await digestOfFile(mine, file, 'fresh'),
+      digest,
+      'the digest of what a forked child saved, most of which was on the donors',
+    );
     assert.equal(redis.digest(), digest, 'the digest under leapd');
     assertRemote(each, await running.stats());
     await running.detach();
@@ -96,22 +128,31 @@ test('two copies on two donors', { ...options, concurrency: 2 }, async (t) => {
   });
 });
 
-test('one donor, IPv6, a token, a chunk size: the second copy is in the swap file, and reads are remote', options, async (t) => {
-  const scene = new Scene(t);
-  const address = '[fd00:9::2]:9400';
-  const token = join(scene.directory, 'token');
-  writeFileSync(token, 'not quite a secret, but long enough\n', { mode: 0o600 });
-  await Donor.start(scene, address, { 'token-file': token });
-  let stats: Stats = {};
-  await paged(t, {
-    program: 'mix',
-    options: { pages: 768 },
-    leapd: { portal: portal(scene, [address]), 'token-file': token, chunk: '4M' },
-    before: (running) => until(running, 'a chunk', (now) => (donorOf(now, address)?.chunks ?? 0) > 0),
-    meanwhile: async (_target, running) => void (stats = await until(running, 'remote traffic', (now) => now['remoteReads']! > 50 && now['remoteWrites']! > 50)),
-    endless: true,
-    busyMs: 0,
-  });
-  assertRemote(t, stats);
-  assert.ok(stats['swapWrites']! > 0, 'every page has a copy in the swap file');
-});
+test(
+  'one donor, IPv6, a token, a chunk size: the second copy is in the swap file, and reads are remote',
+  options,
+  async (t) => {
+    const scene = new Scene(t);
+    const address = '[fd00:9::2]:9400';
+    const token = join(scene.directory, 'token');
+    writeFileSync(token, 'not quite a secret, but long enough\n', { mode: 0o600 });
+    await Donor.start(scene, address, { 'token-file': token });
+    let stats: Stats = {};
+    await paged(t, {
+      program: 'mix',
+      options: { pages: 768 },
+      leapd: { portal: portal(scene, [address]), 'token-file': token, chunk: '4M' },
+      before: (running) => until(running, 'a chunk', (now) => (donorOf(now, address)?.chunks ?? 0) > 0),
+      meanwhile: async (_target, running) =>
+        void (stats = await until(
+          running,
+          'remote traffic',
+          (now) => now['remoteReads']! > 50 && now['remoteWrites']! > 50,
+        )),
+      endless: true,
+      busyMs: 0,
+    });
+    assertRemote(t, stats);
+    assert.ok(stats['swapWrites']! > 0, 'every page has a copy in the swap file');
+  },
+);

@@ -4,13 +4,19 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { call } from '../../daemon/control-client.js';
-import { createProbe } from '../../server/native-fabric.js';
+import { call } from '../../src/cli/control-client.js';
+import { createProbe } from '../../src/host/native-fabric.js';
 import type { Status } from '../../server/server.js';
-import type { ConnectionId, FabricEvent, ProbeFabric } from '../../src/fabric.js';
-import { macOf, newNonce } from '../../src/wire/auth.js';
-import { decodeMessage, decodeRefusal, decodeWelcome, encodeHello, encodeMessage } from '../../src/wire/messages.js';
-import type { Hello, Message, Welcome } from '../../src/wire/messages.js';
+import type { ConnectionId, FabricEvent, ProbeFabric } from '../../src/core/fabric.js';
+import { macOf, newNonce } from '../../src/donors/wire/auth.js';
+import {
+  decodeMessage,
+  decodeRefusal,
+  decodeWelcome,
+  encodeHello,
+  encodeMessage,
+} from '../../src/donors/wire/messages.js';
+import type { Hello, Message, Welcome } from '../../src/donors/wire/messages.js';
 
 export const MiB = 2 ** 20;
 export const ARENA = 4 * MiB;
@@ -68,14 +74,20 @@ export class Probe {
       const at = this.events.findIndex(matches);
       if (at >= 0) return this.events.splice(at, 1)[0]!;
     }
-    throw new Error(`nothing came within ${patience} ms; there is ${JSON.stringify(this.events.map(({ kind }) => kind))}`);
+    throw new Error(
+      `nothing came within ${patience} ms; there is ${JSON.stringify(this.events.map(({ kind }) => kind))}`,
+    );
   }
 
   async message<Type extends Message['type']>(type: Type): Promise<MessageOf<Type>> {
     const event = await this.event(({ kind }) => kind === 'message' || kind === 'disconnected');
     assert.equal(event.kind, 'message', JSON.stringify(event));
     const message = decodeMessage((event as { data: Uint8Array }).data);
-    assert.equal(message.type, type, JSON.stringify(message, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value)));
+    assert.equal(
+      message.type,
+      type,
+      JSON.stringify(message, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value)),
+    );
     return message as MessageOf<Type>;
   }
 
@@ -125,7 +137,10 @@ export class Memserver {
   readonly lines: string[] = [];
   readonly ended: Promise<number | null>;
 
-  private constructor(readonly child: ChildProcess, readonly socket: string) {
+  private constructor(
+    readonly child: ChildProcess,
+    readonly socket: string,
+  ) {
     let rest = '';
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       const lines = (rest + text).split('\n');
@@ -139,7 +154,10 @@ export class Memserver {
   static async start(...args: string[]): Promise<Memserver> {
     const socket = join('/run', `leap-memserver-test-${process.pid}-${performance.now()}.sock`);
     const program = fileURLToPath(new URL('../../server/leap-memserver.js', import.meta.url));
-    const server = new Memserver(spawn(process.execPath, [program, ...args, '--status', socket], { stdio: ['ignore', 'ignore', 'pipe'] }), socket);
+    const server = new Memserver(
+      spawn(process.execPath, [program, ...args, '--status', socket], { stdio: ['ignore', 'ignore', 'pipe'] }),
+      socket,
+    );
     // A gigabyte takes an emulated machine a minute to make present.
     for (const end = Date.now() + 180_000; Date.now() < end && server.child.exitCode === null; await sleep(50)) {
       const status = await server.status().catch(() => undefined);
@@ -156,7 +174,8 @@ export class Memserver {
   async until(what: string, holds: (status: Status) => boolean, patience = 20_000): Promise<Status> {
     let status = await this.status();
     for (const end = Date.now() + patience; !holds(status); status = await this.status()) {
-      if (Date.now() > end) throw new Error(`${what} does not come: ${JSON.stringify(status)}\n${this.lines.join('\n')}`);
+      if (Date.now() > end)
+        throw new Error(`${what} does not come: ${JSON.stringify(status)}\n${this.lines.join('\n')}`);
       await sleep(20);
     }
     return status;

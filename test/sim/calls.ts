@@ -156,7 +156,9 @@ export class Calls {
     if (!stays) this.cut(space, start, count);
     else if (registered) space.bits.fill(Bit.registered, start, start + count);
     this.kernel.world.note(stays ? 'mremap dontunmap' : 'mremap', start, count, to, newCount);
-    this.kernel.world.hit(`call:mremap ${over ? 'moves over another' : stays ? 'moves and leaves the old' : newCount > count ? 'moves and grows' : 'moves'}`);
+    this.kernel.world.hit(
+      `call:mremap ${over ? 'moves over another' : stays ? 'moves and leaves the old' : newCount > count ? 'moves and grows' : 'moves'}`,
+    );
 
     const events: (() => void)[] = [];
     if (over) events.push(() => this.kernel.raise(thread, 'unmap', to, newCount));

@@ -1,11 +1,25 @@
 /** The configuration of a run: what the seed chooses. */
-import { VICTIM_POLICIES } from '../../src/victim/index.js';
-import type { Copies } from '../../src/chunks.js';
+import { VICTIM_POLICIES } from '../../src/policy/victim/index.js';
+import type { Copies } from '../../src/tables/chunks.js';
 import type { Random } from './world.js';
 
 /** What a thread of the program may do besides touching memory. */
 export const CALLS = [
-  'dontneed', 'free', 'munmap', 'mmap', 'heap', 'move', 'replace', 'grow', 'shrink', 'protect', 'fork', 'exit', 'pin', 'spawn', 'onfork',
+  'dontneed',
+  'free',
+  'munmap',
+  'mmap',
+  'heap',
+  'move',
+  'replace',
+  'grow',
+  'shrink',
+  'protect',
+  'fork',
+  'exit',
+  'pin',
+  'spawn',
+  'onfork',
 ] as const;
 export type CallName = (typeof CALLS)[number];
 
@@ -68,7 +82,8 @@ export interface Config {
 }
 
 /** Half of the runs know nothing of a given trouble, so that each also meets each other one alone. */
-const sometimes = (random: Random, most: number): number => (random.chance(0.5) ? 0 : (random.below(1000) / 1000) * most);
+const sometimes = (random: Random, most: number): number =>
+  random.chance(0.5) ? 0 : (random.below(1000) / 1000) * most;
 
 function drawDonors(random: Random): Pick<Config, 'slotsPerChunk' | 'copies' | 'donors' | 'donorRate'> {
   return {

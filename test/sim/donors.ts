@@ -2,8 +2,8 @@
  * The donors of a run, and what leapd's talk with them brings the pager: replicas given, wanted back, lost. A donor dies only when every page has its
  * copies: what two donors at once would take is lost for good, and that is no fault of the pager's. With one copy any death may lose pages.
  */
-import { REPLICAS, ReplicaState } from '../../src/chunks.js';
-import type { Pager } from '../../src/pager.js';
+import { REPLICAS, ReplicaState } from '../../src/tables/chunks.js';
+import type { Pager } from '../../src/pager/pager.js';
 import type { SimStore } from './sim-store.js';
 import type { World } from './world.js';
 

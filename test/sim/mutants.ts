@@ -2,8 +2,8 @@
  * Broken pagers, made by putting something between a good one and its engine: what it asks for is changed on the way, or what it is told.
  * The simulator must find each of them.
  */
-import type { Engine } from '../../src/engine.js';
-import { Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS } from '../../src/layout.js';
+import type { Engine } from '../../src/core/engine.js';
+import { Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS } from '../../src/core/layout.js';
 import type { Config } from './config.js';
 import type { World } from './world.js';
 
@@ -19,14 +19,22 @@ export interface Mutant {
 
 const NEVER_SEEN = -1;
 const busy = (config: Config): Config => ({ ...config, callRate: 0.1 });
-const weigh = (calls: Partial<Config['weights']>) => (config: Config): Config => ({ ...busy(config), weights: { ...config.weights, ...calls } });
+const weigh =
+  (calls: Partial<Config['weights']>) =>
+  (config: Config): Config => ({ ...busy(config), weights: { ...config.weights, ...calls } });
 const ignores = (name: string, type: number, calls: Partial<Config['weights']>): Mutant => ({
   name,
   change: weigh(calls),
   event: (events, at) => events[at] !== type,
 });
 /** Tells the pager that something went well which did not. */
-const believes = (name: string, type: number, errno: number, word: number, change: (config: Config) => Config): Mutant => ({
+const believes = (
+  name: string,
+  type: number,
+  errno: number,
+  word: number,
+  change: (config: Config) => Config,
+): Mutant => ({
   name,
   change,
   event: (events, at) => {
@@ -34,7 +42,16 @@ const believes = (name: string, type: number, errno: number, word: number, chang
     return true;
   },
 });
-const remote = (config: Config): Config => ({ ...config, slotsPerChunk: 32, copies: 2, donors: 3, donorRate: 0.05, storeDelay: 50, syncStore: false, damage: 0 });
+const remote = (config: Config): Config => ({
+  ...config,
+  slotsPerChunk: 32,
+  copies: 2,
+  donors: 3,
+  donorRate: 0.05,
+  storeDelay: 50,
+  syncStore: false,
+  damage: 0,
+});
 /** The hashes that went out, by slot: put in place of those that come back. */
 const sent = new WeakMap<Engine, Map<number, Int32Array>>();
 
@@ -61,10 +78,18 @@ export const MUTANTS: readonly Mutant[] = [
   ignores('ignores munmap', Event.unmap, { munmap: 200, grow: 200, move: 200 }),
   ignores('ignores mremap', Event.remap, { move: 200 }),
   ignores('ignores fork', Event.fork, { fork: 200 }),
-  believes('takes a failed write for done', Event.writeDone, Errno.EIO, 4, (config) => ({ ...config, writeError: 0.3, corruptRead: 0 })),
+  believes('takes a failed write for done', Event.writeDone, Errno.EIO, 4, (config) => ({
+    ...config,
+    writeError: 0.3,
+    corruptRead: 0,
+  })),
   believes('takes a failed read for done', Event.readDone, Errno.EIO, 4, (config) => ({ ...config, readError: 0.3 })),
   believes('takes a write to a lost replica for done', Event.writeDone, Errno.ECANCELED, 4, remote),
-  believes('takes a refused eviction for done', Event.evicted, Errno.EBUSY, 4, (config) => ({ ...config, useMove: true, busy: 0.3 })),
+  believes('takes a refused eviction for done', Event.evicted, Errno.EBUSY, 4, (config) => ({
+    ...config,
+    useMove: true,
+    busy: 0.3,
+  })),
   {
     name: 'takes a map that was put off for done',
     change: (config) => ({ ...config, eagain: 0.2 }),

@@ -91,6 +91,7 @@ export class Oracle {
   copyTo(child: Oracle): void {
     child.value.set(this.value);
     child.maybeZero.set(this.maybeZero);
-    for (let i = 0; i < this.pages; i++) if (this.drops[i] !== 0 && this.value[i] !== 0) child.maybeZero[i] = Doubt.untilWritten;
+    for (let i = 0; i < this.pages; i++)
+      if (this.drops[i] !== 0 && this.value[i] !== 0) child.maybeZero[i] = Doubt.untilWritten;
   }
 }

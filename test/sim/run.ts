@@ -1,6 +1,6 @@
 /** One simulated run: a target, a pager, an engine between them, and everything that can be checked from outside. */
-import type { Engine } from '../../src/engine.js';
-import { Pager } from '../../src/pager.js';
+import type { Engine } from '../../src/core/engine.js';
+import { Pager } from '../../src/pager/pager.js';
 import { Calls } from './calls.js';
 import { Donors } from './donors.js';
 import { drawConfig, POLICIES, type Config } from './config.js';
@@ -51,7 +51,14 @@ export function runSeed(seed: number, steps: number, options: RunOptions = {}): 
     if (error instanceof SimFailure) throw error;
     world.fail(`the pager throws: ${error instanceof Error ? error.stack : String(error)}`);
   }
-  return { seed, steps: world.step, turns: world.turn, traceHash: world.trace.hash >>> 0, coverage: world.coverage, config };
+  return {
+    seed,
+    steps: world.step,
+    turns: world.turn,
+    traceHash: world.trace.hash >>> 0,
+    coverage: world.coverage,
+    config,
+  };
 }
 
 class Run {
@@ -165,7 +172,8 @@ class Run {
     const spaces = this.kernel.spaces.filter((space) => space.isAlive && space.hasHelper).length;
     if (spaces > this.spaces) this.overLimitSince = -1;
     this.spaces = spaces;
-    if (resident <= this.limit || world.config.look === 0 || pausing || world.turn < world.excusedUntil) this.overLimitSince = -1;
+    if (resident <= this.limit || world.config.look === 0 || pausing || world.turn < world.excusedUntil)
+      this.overLimitSince = -1;
     else if (this.overLimitSince < 0) this.overLimitSince = world.turn;
     else if (world.turn - this.overLimitSince > OVER_LIMIT_PATIENCE) {
       const { evictionStalled, residentPages, framesFree } = pager.stats();
@@ -179,9 +187,14 @@ class Run {
   /** Whoever waits for a page now gets it, without the detach that would bring it anyway. */
   private serveAll(): void {
     const { program, kernel, pager, world } = this;
-    const waiting = kernel.spaces.flatMap((space) => space.threads).filter((thread) => thread.state === ThreadState.faulting);
+    const waiting = kernel.spaces
+      .flatMap((space) => space.threads)
+      .filter((thread) => thread.state === ThreadState.faulting);
     const since = waiting.map((thread) => thread.since);
-    const waits = (): boolean => waiting.some((thread, i) => thread.state === ThreadState.faulting && thread.since === since[i] && thread.space.isAlive);
+    const waits = (): boolean =>
+      waiting.some(
+        (thread, i) => thread.state === ThreadState.faulting && thread.since === since[i] && thread.space.isAlive,
+      );
     for (let turns = 0; waits() && turns < 2 * PATIENCE; turns++) {
       this.donors.act();
       if (!pager.step(0)) world.fail('the pager has stopped while the target lives');

@@ -1,5 +1,18 @@
 /** The schedule of a run: the program that lives in the simulated target, and what it does next. */
-import { Access, ANONYMOUS, APART, Bit, HEAP, KINDS, OnFork, ThreadState, WINDOW, type Area, type SimSpace, type SimThread } from './space.js';
+import {
+  Access,
+  ANONYMOUS,
+  APART,
+  Bit,
+  HEAP,
+  KINDS,
+  OnFork,
+  ThreadState,
+  WINDOW,
+  type Area,
+  type SimSpace,
+  type SimThread,
+} from './space.js';
 import { CALLS, type CallName } from './config.js';
 import type { Calls } from './calls.js';
 import type { SimKernel } from './sim-kernel.js';
@@ -76,7 +89,8 @@ export class Program {
     const { world } = this;
     for (const space of this.kernel.spaces) {
       for (const thread of space.threads) {
-        for (let i = 0; i < 3 && thread.state === ThreadState.calling && world.ns - thread.readAt > GO_ON_NS; i++) this.calls.goOn(thread, true);
+        for (let i = 0; i < 3 && thread.state === ThreadState.calling && world.ns - thread.readAt > GO_ON_NS; i++)
+          this.calls.goOn(thread, true);
       }
     }
   }
@@ -100,8 +114,11 @@ export class Program {
       for (const thread of space.threads) {
         if (thread.state !== ThreadState.faulting && thread.state !== ThreadState.waiting) continue;
         if (world.turn - Math.max(thread.since, world.excusedUntil) < patience) continue;
-        const forWhat = thread.state === ThreadState.faulting ? `page +${thread.page}` : `its event (${thread.call?.name})`;
-        world.fail(`thread ${thread.id} of space ${space.id} has waited for ${forWhat} since turn ${thread.since}: a lost wake-up?`);
+        const forWhat =
+          thread.state === ThreadState.faulting ? `page +${thread.page}` : `its event (${thread.call?.name})`;
+        world.fail(
+          `thread ${thread.id} of space ${space.id} has waited for ${forWhat} since turn ${thread.since}: a lost wake-up?`,
+        );
       }
     }
   }
@@ -122,7 +139,13 @@ export class Program {
     thread.cursor += thread.stride;
     const isWrite = random.chance(thread.writes);
     const needed = isWrite ? Access.write : Access.read;
-    if (page < 0 || page >= WINDOW || space.tag[page] === 0 || (space.access[page] & needed) !== needed || !this.isOurs(space, page)) {
+    if (
+      page < 0 ||
+      page >= WINDOW ||
+      space.tag[page] === 0 ||
+      (space.access[page] & needed) !== needed ||
+      !this.isOurs(space, page)
+    ) {
       thread.left = 0;
       return;
     }
@@ -148,7 +171,10 @@ export class Program {
     const { random } = this.world;
     if (random.chance(0.3)) return { ...area };
     const near = this.nearAnother(space);
-    const start = near !== null && near >= area.start && near < area.start + area.count ? near - area.start : random.below(area.count);
+    const start =
+      near !== null && near >= area.start && near < area.start + area.count
+        ? near - area.start
+        : random.below(area.count);
     const most = area.count - start;
     return { start: area.start + start, count: 1 + random.below(random.chance(0.5) ? Math.min(most, 6) : most) };
   }
@@ -196,7 +222,15 @@ export class Program {
 
   /** madvise on a range that another thread's layout call is at work on would be an error of the program; two of them at once are not. */
   private mayDiscard(space: SimSpace, { start, count }: Area): boolean {
-    return !space.isJustLeft(start, count) && !space.threads.some(({ call }) => (call?.name === 'mremap' || call?.name === 'mmap fixed') && call.start < start + count && start < call.start + call.count);
+    return (
+      !space.isJustLeft(start, count) &&
+      !space.threads.some(
+        ({ call }) =>
+          (call?.name === 'mremap' || call?.name === 'mmap fixed') &&
+          call.start < start + count &&
+          start < call.start + call.count,
+      )
+    );
   }
 
   private changeLayout(thread: SimThread, name: CallName, area: Area, part: Area): boolean {
@@ -204,7 +238,8 @@ export class Program {
     const { space } = thread;
     const { start, count } = part;
     const end = area.start + area.count;
-    if (this.isForking(space) && space.onFork.subarray(area.start, end).some((onFork) => onFork !== OnFork.copy)) return false;
+    if (this.isForking(space) && space.onFork.subarray(area.start, end).some((onFork) => onFork !== OnFork.copy))
+      return false;
     if (name === 'grow') {
       const more = random.between(1, 20);
       for (let at = end; at < end + more; at++) if (at >= WINDOW || space.tag[at] !== 0) return false;
@@ -235,7 +270,8 @@ export class Program {
         // mremap works within one mapping.
         if (space.mappingEnd(start) < start + count) return false;
         const stays = random.chance(0.15);
-        const newCount = count + (!stays && random.chance(0.3) && this.mapped(space) < MOST_MAPPED ? random.between(1, 20) : 0);
+        const newCount =
+          count + (!stays && random.chance(0.3) && this.mapped(space) < MOST_MAPPED ? random.between(1, 20) : 0);
         const to = this.placeFor(thread, start, count, newCount);
         if (to < 0) return false;
         this.calls.move(thread, start, count, to, newCount, stays);
@@ -250,7 +286,8 @@ export class Program {
   private clearBehind(thread: SimThread, at: number, most: number): number {
     const { space } = thread;
     let count = 0;
-    while (count < most && at + count < WINDOW && (space.tag[at + count] === 0 || this.isOurs(space, at + count))) count++;
+    while (count < most && at + count < WINDOW && (space.tag[at + count] === 0 || this.isOurs(space, at + count)))
+      count++;
     while (count > 0 && (KINDS[space.tag[at + count - 1]].foreign || !space.isQuiet(at, count, thread))) count--;
     for (let i = 0; i < count; i++) if (KINDS[space.tag[at + i]].foreign) return 0;
     return count;
@@ -264,7 +301,8 @@ export class Program {
       const other = random.pick(space.areas);
       const to = other.start;
       const apart = to + newCount <= start || start + count <= to;
-      if (newCount <= other.count && apart && !KINDS[space.tag[to]].foreign && space.isQuiet(to, newCount, thread)) return to;
+      if (newCount <= other.count && apart && !KINDS[space.tag[to]].foreign && space.isQuiet(to, newCount, thread))
+        return to;
     }
     const to = space.findHole(newCount, random.below(WINDOW - 300));
     if (to >= WINDOW - 300) return -1;
@@ -302,7 +340,10 @@ export class Program {
 
   private fork(thread: SimThread): boolean {
     const { kernel, world } = this;
-    const unborn = kernel.spaces.reduce((sum, space) => sum + space.threads.filter((other) => other.unborn !== null).length, 0);
+    const unborn = kernel.spaces.reduce(
+      (sum, space) => sum + space.threads.filter((other) => other.unborn !== null).length,
+      0,
+    );
     if (kernel.spaces.length + unborn >= world.config.spaces) return false;
     this.calls.fork(thread);
     return true;
@@ -317,7 +358,8 @@ export class Program {
   /** A device is given some pages, which must be in memory and writable, and writes to them when it is done. */
   private pin(space: SimSpace, start: number, count: number): boolean {
     for (let at = start; at < start + count; at++) {
-      if (!space.has(at, Bit.present) || space.has(at, Bit.protected) || space.access[at] !== Access.write) return false;
+      if (!space.has(at, Bit.present) || space.has(at, Bit.protected) || space.access[at] !== Access.write)
+        return false;
     }
     if (!space.isQuiet(start, count, null)) return false;
     this.world.hit('call:pin');
@@ -335,7 +377,8 @@ export class Program {
     if (at < 0) return;
     const { start, count } = space.pins[at];
     for (let page = start; page < start + count; page++) {
-      if (!space.has(page, Bit.pinned)) this.world.fail(`page +${page} was taken away while a device was writing to it`);
+      if (!space.has(page, Bit.pinned))
+        this.world.fail(`page +${page} was taken away while a device was writing to it`);
       this.kernel.writePage(space, page);
       space.bits[page] &= ~Bit.pinned;
     }

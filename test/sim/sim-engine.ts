@@ -2,12 +2,22 @@
  * The engine on the fake kernel and store. It is as strict as the native one is fast: whatever a pager must never ask for fails the run.
  * The target goes on running during a turn: between two commands, between the stages of a discard, and around every control call.
  */
-import type { Engine, Mapping } from '../../src/engine.js';
+import type { Engine, Mapping } from '../../src/core/engine.js';
 import {
-  BATCH_PAGES, Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS, MAX_SPACES, PLACE_SHIFT, vpnHigh, vpnLow,
-} from '../../src/layout.js';
-import type { PageIndex, SpaceId, Vpn } from '../../src/types.js';
-import { BASE, Bit, SimSpace, WINDOW, type EventMessage, type FaultMessage } from './space.js';
+  BATCH_PAGES,
+  Command,
+  COMMAND_WORDS,
+  Errno,
+  Event,
+  EVENT_WORDS,
+  HASH_WORDS,
+  MAX_SPACES,
+  PLACE_SHIFT,
+  vpnHigh,
+  vpnLow,
+} from '../../src/core/layout.js';
+import type { PageIndex, SpaceId, Vpn } from '../../src/core/types.js';
+import { BASE, Bit, type SimSpace, WINDOW, type EventMessage, type FaultMessage } from './space.js';
 import type { Program } from './schedule.js';
 import type { SimKernel } from './sim-kernel.js';
 import { hashOf, SimHelper } from './sim-helper.js';
@@ -52,7 +62,9 @@ export class SimEngine implements Engine {
     this.frameHashes = new Int32Array(world.config.frames * HASH_WORDS);
     hashOf(0, this.zeroHash, 0);
     this.ranges = new SimRanges(world);
-    this.helper = new SimHelper(world, kernel, store, program, this.frameHashes, (parent, event) => this.foster(parent, event));
+    this.helper = new SimHelper(world, kernel, store, program, this.frameHashes, (parent, event) =>
+      this.foster(parent, event),
+    );
     target.id = 0;
     this.spaces[0] = target;
   }
@@ -150,9 +162,11 @@ export class SimEngine implements Engine {
   private refuseUnbound(command: number, page: number, frame: number, count: number): void {
     this.world.hit('command for an unbound page');
     this.count(command, Errno.ENOENT);
-    if (command === Command.moveOut || command === Command.discard) return this.emit(Event.evicted, page, frame, count, Errno.ENOENT, command);
+    if (command === Command.moveOut || command === Command.discard)
+      return this.emit(Event.evicted, page, frame, count, Errno.ENOENT, command);
     if (command === Command.unprotect) return this.emit(Event.unprotected, page, -1, count, Errno.ENOENT);
-    if (command !== Command.wake) this.emit(Event.mapped, page, command === Command.map ? frame : -1, 0, Errno.ENOENT, count);
+    if (command !== Command.wake)
+      this.emit(Event.mapped, page, command === Command.map ? frame : -1, 0, Errno.ENOENT, count);
   }
 
   private fill(command: number, space: SimSpace, place: number, page: number, frame: number, count: number): void {
@@ -165,7 +179,9 @@ export class SimEngine implements Engine {
     let done = 0;
     // The pager has not seen an event that is read but not handed over; whatever it asks for may be outdated.
     if (this.helper.isChanging(space)) kernel.errno = Errno.EAGAIN;
-    else done = command === Command.poison ? kernel.poison(space, place, count) : kernel.fill(space, place, count, contents);
+    else
+      done =
+        command === Command.poison ? kernel.poison(space, place, count) : kernel.fill(space, place, count, contents);
     this.count(command, kernel.errno);
     if (done > 0 && kernel.errno !== 0) this.world.hit('partial map');
     this.emit(Event.mapped, page, contents === null ? -1 : frame, done, kernel.errno, count);
@@ -174,7 +190,8 @@ export class SimEngine implements Engine {
   private evict(command: number, space: SimSpace, place: number, page: number, frame: number, count: number): void {
     const { store } = this;
     for (let i = 0; i < count; i++) {
-      if (frame < 0 || frame + i >= store.frames.length) this.world.fail(`eviction into frame ${frame + i}, which does not exist`);
+      if (frame < 0 || frame + i >= store.frames.length)
+        this.world.fail(`eviction into frame ${frame + i}, which does not exist`);
       store.claim(frame + i, 'an eviction');
       store.frames[frame + i] = GARBAGE;
     }
@@ -183,7 +200,7 @@ export class SimEngine implements Engine {
     else if (this.helper.isChanging(space)) status.fill(Errno.EAGAIN);
     else if (command === Command.discard) this.helper.discard(space, place, frame, status);
     else this.helper.moveOut(space, place, frame, status);
-    for (let i = 0; i < count; ) {
+    for (let i = 0; i < count;) {
       let end = i + 1;
       while (end < count && status[end] === status[i]) end++;
       this.count(command, status[i]);
@@ -195,7 +212,13 @@ export class SimEngine implements Engine {
   // ---- harvest ----
 
   private isReady(): boolean {
-    return this.more || this.store.isDue() || this.kernel.spaces.some((space) => space.id >= 0 && (!space.isAlive || space.faults.length + space.events.length > 0));
+    return (
+      this.more ||
+      this.store.isDue() ||
+      this.kernel.spaces.some(
+        (space) => space.id >= 0 && (!space.isAlive || space.faults.length + space.events.length > 0),
+      )
+    );
   }
 
   private harvest(): void {
@@ -272,15 +295,32 @@ export class SimEngine implements Engine {
     const end = from + count;
     this.world.hit(`event:${kind}`);
     if (kind === 'fork') return this.emit(Event.fork, space.id, child!.id);
-    if (kind === 'remap') return this.emit(Event.remap, space.id, vpnLow(from), vpnHigh(from), vpnLow(BASE + to), vpnHigh(BASE + to), count);
-    this.emit(kind === 'remove' ? Event.remove : Event.unmap, space.id, vpnLow(from), vpnHigh(from), vpnLow(end), vpnHigh(end));
+    if (kind === 'remap')
+      return this.emit(
+        Event.remap,
+        space.id,
+        vpnLow(from),
+        vpnHigh(from),
+        vpnLow(BASE + to),
+        vpnHigh(BASE + to),
+        count,
+      );
+    this.emit(
+      kind === 'remove' ? Event.remove : Event.unmap,
+      space.id,
+      vpnLow(from),
+      vpnHigh(from),
+      vpnLow(end),
+      vpnHigh(end),
+    );
   }
 
   // ---- the control plane ----
 
   private space(id: SpaceId, forWhat: string): SimSpace {
     const space = this.spaces[id];
-    if (space === null || space === undefined) return this.world.fail(`${forWhat} of space ${id}, which does not exist`);
+    if (space === null || space === undefined)
+      return this.world.fail(`${forWhat} of space ${id}, which does not exist`);
     return space;
   }
 
@@ -361,7 +401,8 @@ export class SimEngine implements Engine {
   adopt(id: SpaceId, thread: number): boolean {
     const space = this.space(id, 'adopt');
     this.program.steps(3);
-    if (space.isAlive && space.threads.some((other) => other.id === thread) && !this.world.random.chance(0.1)) space.hasHelper = true;
+    if (space.isAlive && space.threads.some((other) => other.id === thread) && !this.world.random.chance(0.1))
+      space.hasHelper = true;
     this.world.note('adopt', id, thread, Number(space.hasHelper));
     this.world.hit(space.hasHelper ? 'adopt:ok' : 'adopt:refused');
     return space.hasHelper;
@@ -376,7 +417,7 @@ export class SimEngine implements Engine {
     if (space.isAlive) this.world.fail(`drop of space ${id}, which is alive`);
     this.world.note('drop', id);
     this.world.hit('drop');
-    this.unbind(id, (BASE as number) as Vpn, WINDOW);
+    this.unbind(id, BASE as number as Vpn, WINDOW);
     space.isDropped = true;
     this.spaces[id] = null;
     const at = this.kernel.spaces.indexOf(space);

@@ -2,7 +2,7 @@
  * The helper process of a simulated target: takes pages away, by UFFDIO_MOVE or by write-protect, copy and madvise. The target goes on running
  * between the stages of either, and what it has to say meanwhile is read early and kept until the end of the turn.
  */
-import { Errno, HASH_WORDS } from '../../src/layout.js';
+import { Errno, HASH_WORDS } from '../../src/core/layout.js';
 import { Bit, type EventMessage, type FaultMessage, type SimSpace } from './space.js';
 import type { Program } from './schedule.js';
 import type { SimKernel } from './sim-kernel.js';
@@ -66,7 +66,7 @@ export class SimHelper {
       else if (space.access[at] === 0) status[i] = Errno.EINVAL;
       else this.keep(frame + i, space.content[at]);
     }
-    for (let from = 0; from < status.length; ) {
+    for (let from = 0; from < status.length;) {
       if (status[from] !== 0) {
         from++;
         continue;
@@ -82,7 +82,8 @@ export class SimHelper {
         else if (!space.has(at, Bit.registered) || !space.has(at, Bit.protected)) status[i] = Errno.ENOENT;
         else if (!space.has(at, Bit.present)) status[i] = Errno.ENOENT;
         else if (!kernel.calm && world.random.chance(world.config.busy)) status[i] = Errno.EAGAIN;
-        else if (store.frames[frame + i] !== space.content[at]) world.fail(`page +${at} changed under its write protection`);
+        else if (store.frames[frame + i] !== space.content[at])
+          world.fail(`page +${at} changed under its write protection`);
         else {
           const content = space.content[at];
           space.drop(at);

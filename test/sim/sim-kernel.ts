@@ -7,8 +7,18 @@
  * - madvise drops its pages after it has gone on; munmap, mremap and fork have done their work before the event is raised.
  * - An ioctl on a run works within one mapping; a run that crosses the border of two answers ENOENT though every page is there.
  */
-import { Errno, FAULT_WP, FAULT_WRITE } from '../../src/layout.js';
-import { Access, Bit, KINDS, SimSpace, ThreadState, WINDOW, type EventMessage, type FaultMessage, type SimThread } from './space.js';
+import { Errno, FAULT_WP, FAULT_WRITE } from '../../src/core/layout.js';
+import {
+  Access,
+  Bit,
+  KINDS,
+  type SimSpace,
+  ThreadState,
+  WINDOW,
+  type EventMessage,
+  type FaultMessage,
+  type SimThread,
+} from './space.js';
 import type { SimStore } from './sim-store.js';
 import type { World } from './world.js';
 
@@ -46,7 +56,8 @@ export class SimKernel {
       space.place(page, 0, isWrite ? 0 : Bit.zeroPage);
     }
     if (isWrite) {
-      if (space.has(page, Bit.protected) && space.has(page, Bit.registered)) return this.block(thread, FAULT_WRITE | FAULT_WP);
+      if (space.has(page, Bit.protected) && space.has(page, Bit.registered))
+        return this.block(thread, FAULT_WRITE | FAULT_WP);
       this.writePage(space, page);
     } else {
       space.oracle.read(page, space.content[page]);
@@ -99,7 +110,14 @@ export class SimKernel {
 
   // ---- the descriptor's queues ----
 
-  raise(thread: SimThread, kind: EventMessage['kind'], start: number, count: number, to = 0, child: SimSpace | null = null): void {
+  raise(
+    thread: SimThread,
+    kind: EventMessage['kind'],
+    start: number,
+    count: number,
+    to = 0,
+    child: SimSpace | null = null,
+  ): void {
     const { space } = thread;
     this.world.note(`raise ${kind}`, space.id, start, count, to);
     space.events.push({ kind, start, count, to, thread, child });
@@ -130,7 +148,8 @@ export class SimKernel {
   private admits(space: SimSpace, page: number, count: number): boolean {
     this.errno = 0;
     if (!space.isAlive && !space.isKept) this.errno = Errno.ESRCH;
-    else if (space.changing > 0 || (!this.calm && this.world.random.chance(this.world.config.eagain))) this.errno = Errno.EAGAIN;
+    else if (space.changing > 0 || (!this.calm && this.world.random.chance(this.world.config.eagain)))
+      this.errno = Errno.EAGAIN;
     else if (page < 0 || page + count > WINDOW) this.errno = Errno.ENOENT;
     else if (!space.has(page, Bit.registered) || space.mappingEnd(page) < page + count) this.errno = Errno.ENOENT;
     return this.errno === 0;
@@ -152,7 +171,9 @@ export class SimKernel {
       }
       const content = contents === null ? 0 : contents[done];
       if (space.isAlive && !space.oracle.allows(at, content)) {
-        this.world.fail(`space ${space.id} page +${at} is given ${content}, but the program must see ${space.oracle.value[at]}`);
+        this.world.fail(
+          `space ${space.id} page +${at} is given ${content}, but the program must see ${space.oracle.value[at]}`,
+        );
       }
       space.place(at, content, contents === null ? Bit.zeroPage : 0);
     }
@@ -180,7 +201,8 @@ export class SimKernel {
 
   wake(space: SimSpace, page: number, count: number): void {
     for (const thread of space.threads) {
-      if (thread.state === ThreadState.faulting && thread.page >= page && thread.page < page + count) this.release(thread);
+      if (thread.state === ThreadState.faulting && thread.page >= page && thread.page < page + count)
+        this.release(thread);
     }
   }
 
@@ -213,7 +235,8 @@ export class SimKernel {
   /** A page has just been taken out. @returns the status of that: EPERM when the kernel needs it, and it must come back */
   taken(space: SimSpace, page: number, content: number): number {
     const { needed } = this.world.config;
-    if (space.needed[page]) this.world.fail(`space ${space.id} page +${page} is taken again, which the kernel needs when a thread exits`);
+    if (space.needed[page])
+      this.world.fail(`space ${space.id} page +${page} is taken again, which the kernel needs when a thread exits`);
     if (needed === 0 || content === 0 || content % needed !== 0) return 0;
     this.world.hit('needed page taken');
     space.needed[page] = 1;

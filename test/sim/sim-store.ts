@@ -4,7 +4,7 @@
  *
  * Place 0 is the swap file; places 1 and 2 are replicas of chunks on donors, which may be unmapped, or die, while operations are in flight.
  */
-import { Errno } from '../../src/layout.js';
+import { Errno } from '../../src/core/layout.js';
 import type { World } from './world.js';
 
 /** The frame holds no page: never filled, or half filled by a read that failed. */
@@ -77,7 +77,8 @@ export class SimStore {
     }
     if (place === 0) return;
     const chunk = Math.floor(slot / this.slotsPerChunk);
-    if (place > 2 || Math.floor((slot + count - 1) / this.slotsPerChunk) !== chunk) this.world.fail(`bad remote transfer: slot ${slot}, count ${count}, place ${place}`);
+    if (place > 2 || Math.floor((slot + count - 1) / this.slotsPerChunk) !== chunk)
+      this.world.fail(`bad remote transfer: slot ${slot}, count ${count}, place ${place}`);
   }
 
   private replicaOf(place: number, slot: number): SimReplica | undefined {
@@ -87,7 +88,8 @@ export class SimStore {
   }
 
   map(replica: number, chunk: number, donor: number): void {
-    if (this.replicas.some((each) => each.replica === replica && each.chunk === chunk)) this.world.fail(`replica ${replica} of chunk ${chunk} is mapped twice`);
+    if (this.replicas.some((each) => each.replica === replica && each.chunk === chunk))
+      this.world.fail(`replica ${replica} of chunk ${chunk} is mapped twice`);
     this.replicas.push({ replica, chunk, donor, dead: false, slots: new Map() });
   }
 
@@ -99,7 +101,9 @@ export class SimStore {
 
   /** A donor has been told that it may have its memory back: nothing of ours may reach it any more. */
   checkReleased(replica: number, chunk: number): void {
-    const late = this.flight.some(({ replica: to }) => to !== undefined && to.replica === replica && to.chunk === chunk && !to.dead);
+    const late = this.flight.some(
+      ({ replica: to }) => to !== undefined && to.replica === replica && to.chunk === chunk && !to.dead,
+    );
     if (late) this.world.fail(`replica ${replica} of chunk ${chunk} is given up with operations in flight`);
   }
 
@@ -114,13 +118,16 @@ export class SimStore {
 
   /** About to put something into the frame. */
   claim(frame: number, forWhat: string): void {
-    if (this.reading[frame]) this.world.fail(`frame ${frame} is filled by ${forWhat} while a read into it is in flight`);
-    if (this.writing[frame]) this.world.fail(`frame ${frame} is filled by ${forWhat} while a write from it is in flight`);
+    if (this.reading[frame])
+      this.world.fail(`frame ${frame} is filled by ${forWhat} while a read into it is in flight`);
+    if (this.writing[frame])
+      this.world.fail(`frame ${frame} is filled by ${forWhat} while a write from it is in flight`);
   }
 
   /** About to use what the frame holds. */
   use(frame: number, forWhat: string): number {
-    if (frame < 0 || frame >= this.frames.length) this.world.fail(`${forWhat} names frame ${frame}, which does not exist`);
+    if (frame < 0 || frame >= this.frames.length)
+      this.world.fail(`${forWhat} names frame ${frame}, which does not exist`);
     if (this.reading[frame]) this.world.fail(`${forWhat} uses frame ${frame} before its read is complete`);
     const content = this.frames[frame];
     if (content === GARBAGE) this.world.fail(`${forWhat} uses frame ${frame}, which was never filled`);
@@ -145,16 +152,31 @@ export class SimStore {
       this.writing[frame + i]++;
     }
     for (const other of this.flight) {
-      if (other.isWrite && other.place === place && other.replica === this.replicaOf(place, slot) && other.slot < slot + count && slot < other.slot + other.count) {
+      if (
+        other.isWrite &&
+        other.place === place &&
+        other.replica === this.replicaOf(place, slot) &&
+        other.slot < slot + count &&
+        slot < other.slot + other.count
+      ) {
         this.world.fail(`two writes to slots ${slot}+${count} and ${other.slot}+${other.count} are in flight at once`);
       }
     }
     this.submit(true, place, slot, frame, count, contents);
   }
 
-  private submit(isWrite: boolean, place: number, slot: number, frame: number, count: number, contents: readonly number[]): void {
+  private submit(
+    isWrite: boolean,
+    place: number,
+    slot: number,
+    frame: number,
+    count: number,
+    contents: readonly number[],
+  ): void {
     const { random, config, now } = this.world;
-    const due = config.syncStore ? now : now + 1 + random.below(random.chance(0.1) ? config.storeDelay * 8 : config.storeDelay);
+    const due = config.syncStore
+      ? now
+      : now + 1 + random.below(random.chance(0.1) ? config.storeDelay * 8 : config.storeDelay);
     const replica = this.replicaOf(place, slot);
     this.flight.push({ isWrite, place, replica, slot, frame, count, due, contents });
   }
@@ -187,13 +209,15 @@ export class SimStore {
     for (let i = 0; i < count; i++) {
       if (isWrite) {
         this.writing[frame + i]--;
-        if (this.frames[frame + i] !== contents[i]) this.world.fail(`frame ${frame + i} changed while a write from it was in flight`);
+        if (this.frames[frame + i] !== contents[i])
+          this.world.fail(`frame ${frame + i} changed while a write from it was in flight`);
         if (errno === 0) replica!.slots.set(slot + i, contents[i]);
         continue;
       }
       this.reading[frame + i] = 0;
       let content = errno === 0 ? replica!.slots.get(slot + i) : GARBAGE;
-      if (content === undefined) this.world.fail(`slot ${slot + i} is read from place ${place}, where it was never written`);
+      if (content === undefined)
+        this.world.fail(`slot ${slot + i} is read from place ${place}, where it was never written`);
       if (errno === 0 && !this.calm && config.copies > 1 && random.chance(config.corruptRead)) {
         this.world.hit('store:corrupt remote read');
         content = this.nextGarbage--;
@@ -210,10 +234,12 @@ export class SimStore {
     if (errno !== 0) this.writeFailedAt = this.world.now;
     for (let i = 0; i < count; i++) {
       this.writing[frame + i]--;
-      if (this.frames[frame + i] !== contents[i]) this.world.fail(`frame ${frame + i} changed while a write from it was in flight`);
+      if (this.frames[frame + i] !== contents[i])
+        this.world.fail(`frame ${frame + i} changed while a write from it was in flight`);
       if (errno === 0) this.slots.set(slot + i, contents[i]);
       // A write that failed leaves the old bytes, the new ones, or a mixture.
-      else if (errno === Errno.EIO && random.chance(0.5)) this.slots.set(slot + i, random.chance(0.5) ? contents[i] : this.nextGarbage--);
+      else if (errno === Errno.EIO && random.chance(0.5))
+        this.slots.set(slot + i, random.chance(0.5) ? contents[i] : this.nextGarbage--);
       if (errno === 0 && contents[i] !== 0 && !this.calm && random.chance(config.damage)) {
         this.world.hit('store:damaged');
         this.lost.add(contents[i]);
@@ -261,7 +287,9 @@ export class SimStore {
     for (let i = 0; i < count; i++) {
       this.reading[frame + i] = 0;
       let content = i < whole ? (this.slots.get(slot + i) ?? this.nextGarbage--) : GARBAGE;
-      const racing = this.flight.find((other) => other.isWrite && other.place === 0 && slot + i >= other.slot && slot + i < other.slot + other.count);
+      const racing = this.flight.find(
+        (other) => other.isWrite && other.place === 0 && slot + i >= other.slot && slot + i < other.slot + other.count,
+      );
       if (racing !== undefined && random.chance(0.5)) content = racing.contents[slot + i - racing.slot];
       const corrupted = this.failures.get(slot + i) ?? 0;
       if (!this.calm && errno === 0 && corrupted < 2 && random.chance(config.corruptRead)) {

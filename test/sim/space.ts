@@ -2,8 +2,8 @@
  * One simulated address space: page tables, mappings, threads, and the queues of its userfaultfd.
  * All pages lie in a small window of virtual page numbers, placed so that it crosses a multiple of 2^30 (where a number takes two words).
  */
-import type { Mapping } from '../../src/engine.js';
-import { vpn } from '../../src/types.js';
+import type { Mapping } from '../../src/core/engine.js';
+import { vpn } from '../../src/core/types.js';
 import { Oracle } from './oracle.js';
 import type { World } from './world.js';
 
@@ -181,7 +181,12 @@ export class SimSpace {
   }
 
   private sameMapping(a: number, b: number): boolean {
-    return this.tag[a] === this.tag[b] && this.onFork[a] === this.onFork[b] && this.access[a] === this.access[b] && this.has(a, Bit.registered) === this.has(b, Bit.registered);
+    return (
+      this.tag[a] === this.tag[b] &&
+      this.onFork[a] === this.onFork[b] &&
+      this.access[a] === this.access[b] &&
+      this.has(a, Bit.registered) === this.has(b, Bit.registered)
+    );
   }
 
   /** The end of the mapping that holds the page, in the kernel's sense: neighbours that differ in nothing are one. */
@@ -193,15 +198,30 @@ export class SimSpace {
 
   mappings(): Mapping[] {
     const found: Mapping[] = [];
-    for (let at = 0; at < WINDOW; ) {
+    for (let at = 0; at < WINDOW;) {
       const end = this.mappingEnd(at);
       const kind = KINDS[this.tag[at]];
       if (this.tag[at] !== 0) {
         const access = this.access[at];
         const letters = `${access & 1 ? 'r' : '-'}${access & 2 ? 'w' : '-'}-${kind.shared ? 's' : 'p'}`;
-        const flags = [...(access & 1 ? ['rd'] : []), ...(access & 2 ? ['wr'] : []), 'mr', 'mw', 'me', ...kind.flags, ...ON_FORK_FLAGS[this.onFork[at]]];
+        const flags = [
+          ...(access & 1 ? ['rd'] : []),
+          ...(access & 2 ? ['wr'] : []),
+          'mr',
+          'mw',
+          'me',
+          ...kind.flags,
+          ...ON_FORK_FLAGS[this.onFork[at]],
+        ];
         if (this.has(at, Bit.registered)) flags.push('um', 'uw');
-        found.push({ start: vpn(BASE + at), end: vpn(BASE + end), permissions: letters, inode: kind.inode, path: kind.path, flags });
+        found.push({
+          start: vpn(BASE + at),
+          end: vpn(BASE + end),
+          permissions: letters,
+          inode: kind.inode,
+          path: kind.path,
+          flags,
+        });
       }
       at = end;
     }
@@ -225,7 +245,8 @@ export class SimSpace {
     for (const thread of this.threads) {
       if (thread === self) continue;
       if (thread.page >= start && thread.page < end) return false;
-      if (thread.call !== null && thread.call.start < end && start < thread.call.start + thread.call.count) return false;
+      if (thread.call !== null && thread.call.start < end && start < thread.call.start + thread.call.count)
+        return false;
     }
     return this.isUnpinned(start, count) && !this.isJustLeft(start, count);
   }
@@ -235,7 +256,10 @@ export class SimSpace {
    * pager could tell what has moved where.
    */
   isJustLeft(start: number, count: number): boolean {
-    return this.threads.some(({ call, moved }) => call?.name === 'mremap' && moved !== null && moved.start < start + count && start < moved.start + moved.count);
+    return this.threads.some(
+      ({ call, moved }) =>
+        call?.name === 'mremap' && moved !== null && moved.start < start + count && start < moved.start + moved.count,
+    );
   }
 
   isUnpinned(start: number, count: number): boolean {

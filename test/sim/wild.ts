@@ -1,5 +1,5 @@
 /** A prefetch policy that plans anything: pages nobody needs, twice, of other processes, or none at all. No plan may hurt the pager. */
-import { LIST_MOST, type Plan, type Prefetcher } from '../../src/prefetch/prefetcher.js';
+import { LIST_MOST, type Plan, type Prefetcher } from '../../src/policy/prefetch/prefetcher.js';
 import type { Random } from './world.js';
 
 /** Beyond all pages that a run has. */

@@ -1,5 +1,5 @@
-// madvise and mprotect: DONTNEED must give zeros, FREE zeros or the old bytes until written, PROT_NONE and PROT_READ must trap exactly as without a
-// pager and change no byte. mode=lock adds mlock, munlock and MADV_POPULATE_*.
+// madvise and mprotect: DONTNEED must give zeros, FREE zeros or the old bytes until written, PROT_NONE and PROT_READ
+// must trap exactly as without a pager and change no byte. mode=lock adds mlock, munlock and MADV_POPULATE_*.
 #include "target.h"
 
 #include <signal.h>
@@ -10,12 +10,12 @@
 #endif
 
 static struct area a;
-static bool *freed;  // MADV_FREE was called and nothing written since: the old bytes or zeros
+static bool* freed;  // MADV_FREE was called and nothing written since: the old bytes or zeros
 static volatile sig_atomic_t traps;
 
-static void on_segv(int signal, siginfo_t *info, void *context) {
+static void on_segv(int signal, siginfo_t* info, void* context) {
   (void)signal, (void)context;
-  char *page = (char *)((uintptr_t)info->si_addr & ~(uintptr_t)(PAGE - 1));
+  char* page = (char*)((uintptr_t)info->si_addr & ~(uintptr_t)(PAGE - 1));
   if (page < a.base || page >= a.base + (size_t)a.pages * PAGE) _exit(9);
   if (mprotect(page, PAGE, PROT_READ | PROT_WRITE)) _exit(8);
   traps++;
@@ -24,13 +24,13 @@ static void on_segv(int signal, siginfo_t *info, void *context) {
 // Zeros or the old bytes; word 0 may have been written since.
 static void check_freed(uint32_t i) {
   struct page *p = &a.model[i], zero = {.key = p->key, .stamp = p->stamp};
-  const uint64_t *word = (const uint64_t *)area_page(&a, i);
-  page_check("freed", word, ((volatile const uint64_t *)word)[1] == 0 ? &zero : p);
+  const uint64_t* word = (const uint64_t*)area_page(&a, i);
+  page_check("freed", word, ((volatile const uint64_t*)word)[1] == 0 ? &zero : p);
 }
 
 static void check(uint32_t i) { page_check("advise", area_page(&a, i), &a.model[i]); }
 
-static void expect_traps(const char *what, int want) {
+static void expect_traps(const char* what, int want) {
   if (traps != want) fail(what, 0, traps, want);
   traps = 0;
 }
@@ -59,7 +59,7 @@ static void drop(uint32_t at, uint32_t n) {
   for (uint32_t i = at; i < at + n; i++) a.model[i].generation = a.model[i].stamp = 0;
 }
 
-static void free_and_reuse(struct rng *r, uint32_t at, uint32_t n) {
+static void free_and_reuse(struct rng* r, uint32_t at, uint32_t n) {
   for (uint32_t i = at; i < at + n; i++)
     if (a.model[i].stamp) page_write(area_page(&a, i), &a.model[i]);
   MUST(madvise(area_page(&a, at), (size_t)n * PAGE, MADV_FREE));
@@ -69,7 +69,7 @@ static void free_and_reuse(struct rng *r, uint32_t at, uint32_t n) {
     if (kind == 0) check_freed(i);
     if (kind == 1) {  // one word: it must stick, the rest is as it was or zeros
       a.model[i].stamp = 1;
-      *(volatile uint64_t *)area_page(&a, i) = page_stamp(&a.model[i]);
+      *(volatile uint64_t*)area_page(&a, i) = page_stamp(&a.model[i]);
     }
   }
   for (uint32_t i = at; i < at + n; i++) check_freed(i);
@@ -80,7 +80,7 @@ static void free_and_reuse(struct rng *r, uint32_t at, uint32_t n) {
 }
 
 static void lock_and_populate(uint32_t at, uint32_t n) {
-  char *from = area_page(&a, at);
+  char* from = area_page(&a, at);
   size_t length = (size_t)n * PAGE;
   MUST(madvise(from, length, MADV_POPULATE_READ));
   MUST(madvise(from, length, MADV_POPULATE_WRITE));
@@ -90,8 +90,9 @@ static void lock_and_populate(uint32_t at, uint32_t n) {
   MUST(munlock(from, length));
 }
 
-static void step(struct rng *r) {
-  uint32_t n = 1 + rng_below(r, a.pages / 8), at = rng_below(r, a.pages - n), kind = rng_below(r, mode_is("lock") ? 8 : 7);
+static void step(struct rng* r) {
+  uint32_t n = 1 + rng_below(r, a.pages / 8), at = rng_below(r, a.pages - n),
+           kind = rng_below(r, mode_is("lock") ? 8 : 7);
   switch (kind) {
     case 0: drop(at, n); break;
     case 1: free_and_reuse(r, at, n); break;
@@ -116,7 +117,7 @@ static void step(struct rng *r) {
   area_churn(&a, r, 64);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   parse_options(argc, argv);
   a = area_make(opt.pages, 0);
   freed = calloc(opt.pages, sizeof(bool));

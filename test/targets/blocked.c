@@ -1,5 +1,5 @@
-// The first thread sits in one system call (mode=NAME) when a pager comes and goes. None of these may return early or say EINTR: nobody sent a signal.
-// Another thread waits for the line `stop` and then ends the wait in the ordinary way.
+// The first thread sits in one system call (mode=NAME) when a pager comes and goes. None of these may return early or
+// say EINTR: nobody sent a signal. Another thread waits for the line `stop` and then ends the wait in the ordinary way.
 #include "target.h"
 
 #include <fcntl.h>
@@ -18,7 +18,7 @@ static sem_t semaphore;
 static pid_t child;
 static volatile int ended;
 
-static void *ender(void *arg) {
+static void* ender(void* arg) {
   (void)arg;
   ready();
   await("stop");
@@ -30,9 +30,10 @@ static void *ender(void *arg) {
   return NULL;
 }
 
-static void expect(const char *what, long got, long want) {
+static void expect(const char* what, long got, long want) {
   if (got != want) {
-    say("FAIL %s returned %ld (%s), not %ld%s\n", what, got, got < 0 ? strerror(errno) : "no error", want, ended ? "" : ", before its time");
+    say("FAIL %s returned %ld (%s), not %ld%s\n", what, got, got < 0 ? strerror(errno) : "no error", want,
+        ended ? "" : ", before its time");
     _exit(1);
   }
   if (!ended) fail(what, 0, 0, 1);
@@ -106,7 +107,7 @@ static void block(void) {
   exit(2);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   parse_options(argc, argv);
   sigset_t set;
   sigemptyset(&set);

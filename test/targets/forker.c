@@ -1,7 +1,7 @@
-// fork: parent and children read and write the same stored pages afterwards, each its own copy, and check them; children fork again.
-// mode=outlive: the parent exits at once and the child goes on alone.   mode=wipe: areas under MADV_WIPEONFORK and MADV_DONTFORK as well.
-// mode=wipe-late: the same, marked so only when the work begins.
-// mode=many: children in numbers, short lives.
+// fork: parent and children read and write the same stored pages afterwards, each its own copy, and check them;
+// children fork again. mode=outlive: the parent exits at once and the child goes on alone.   mode=wipe: areas under
+// MADV_WIPEONFORK and MADV_DONTFORK as well. mode=wipe-late: the same, marked so only when the work begins. mode=many:
+// children in numbers, short lives.
 #include "target.h"
 
 #include <sys/wait.h>
@@ -61,7 +61,7 @@ static uint64_t child_work(uint64_t stream, int depth) {
   return area_sum(below, &a);
 }
 
-static uint64_t round_of_forks(struct rng *r, uint32_t round) {
+static uint64_t round_of_forks(struct rng* r, uint32_t round) {
   uint64_t sum = 0, stream = 1000 + round * 100;
   if (mode_is("many")) {
     struct child c[5];
@@ -96,7 +96,7 @@ static void outlive(void) {
   _exit(0);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   parse_options(argc, argv);
   a = area_make(opt.pages, 0);
   area_fill(&a);

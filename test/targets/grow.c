@@ -1,4 +1,5 @@
-// Memory that comes after attach: the heap's break up and down, malloc and free of all sizes, realloc (mremap inside), and new mappings.
+// Memory that comes after attach: the heap's break up and down, malloc and free of all sizes, realloc (mremap inside),
+// and new mappings.
 #include "target.h"
 
 #include <malloc.h>
@@ -6,21 +7,21 @@
 enum { BLOCKS = 300, MAPPINGS = 24 };
 
 static struct block {
-  uint64_t *words;
+  uint64_t* words;
   uint32_t count, key;
 } blocks[BLOCKS];
 static struct area mappings[MAPPINGS];
 static uint32_t next_key = 1;
 
-static uint64_t block_word(const struct block *b, uint32_t j) { return mix(opt.seed ^ ((uint64_t)b->key << 32 | j)); }
+static uint64_t block_word(const struct block* b, uint32_t j) { return mix(opt.seed ^ ((uint64_t)b->key << 32 | j)); }
 
-static void block_write(struct block *b, uint32_t from) {
+static void block_write(struct block* b, uint32_t from) {
   for (uint32_t j = from; j < b->count; j++) b->words[j] = block_word(b, j);
 }
 
-static uint64_t block_check(const struct block *b, uint64_t sum) {
+static uint64_t block_check(const struct block* b, uint64_t sum) {
   for (uint32_t j = 0; j < b->count; j++) {
-    uint64_t got = ((volatile uint64_t *)b->words)[j];
+    uint64_t got = ((volatile uint64_t*)b->words)[j];
     if (got != block_word(b, j)) fail("block", b->key, got, block_word(b, j));
     sum = fold(sum, got);
   }
@@ -28,13 +29,13 @@ static uint64_t block_check(const struct block *b, uint64_t sum) {
 }
 
 // Mostly small, sometimes some pages, sometimes past malloc's own threshold for a mapping (128 KiB).
-static uint32_t block_size(struct rng *r) {
+static uint32_t block_size(struct rng* r) {
   uint32_t kind = rng_below(r, 10);
   return 2 + (kind < 6 ? rng_below(r, 128) : kind < 9 ? rng_below(r, 8192) : rng_below(r, 40000));
 }
 
-static void step(struct rng *r) {
-  struct block *b = &blocks[rng_below(r, BLOCKS)];
+static void step(struct rng* r) {
+  struct block* b = &blocks[rng_below(r, BLOCKS)];
   if (!b->words) {
     b->count = block_size(r);
     b->key = next_key++;
@@ -53,8 +54,8 @@ static void step(struct rng *r) {
   }
 }
 
-static void map_step(struct rng *r) {
-  struct area *a = &mappings[rng_below(r, MAPPINGS)];
+static void map_step(struct rng* r) {
+  struct area* a = &mappings[rng_below(r, MAPPINGS)];
   if (!a->base) {
     uint32_t pages = 1 + rng_below(r, opt.pages / MAPPINGS * 2);
     *a = area_make(pages, next_key++ * 1000);
@@ -72,20 +73,20 @@ static void map_step(struct rng *r) {
 }
 
 // The break itself, beside malloc: a piece is added, must be zeros, is used, and given back when nobody came after it.
-static void break_step(struct rng *r) {
+static void break_step(struct rng* r) {
   size_t length = (1 + rng_below(r, 64)) * PAGE;
-  uint64_t *piece = MUST(sbrk(length));
+  uint64_t* piece = MUST(sbrk(length));
   for (size_t j = 0; j < length / 8; j++)
-    if (((volatile uint64_t *)piece)[j] != 0) fail("new break", j / WORDS, piece[j], 0);
+    if (((volatile uint64_t*)piece)[j] != 0) fail("new break", j / WORDS, piece[j], 0);
   for (size_t j = 0; j < length / 8; j += 64) piece[j] = mix(j);
   for (size_t j = 0; j < length / 8; j++) {
     uint64_t want = j % 64 ? 0 : mix(j);
-    if (((volatile uint64_t *)piece)[j] != want) fail("break", j / WORDS, piece[j], want);
+    if (((volatile uint64_t*)piece)[j] != want) fail("break", j / WORDS, piece[j], want);
   }
-  if (sbrk(0) == (char *)piece + length) MUST(sbrk(-(intptr_t)length));
+  if (sbrk(0) == (char*)piece + length) MUST(sbrk(-(intptr_t)length));
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   parse_options(argc, argv);
   mallopt(M_TRIM_THRESHOLD, 64 * 1024);  // let the break go down often
   mallopt(M_MMAP_THRESHOLD, 128 * 1024);

@@ -1,8 +1,9 @@
-// One thread, one mapping: every pattern of reads and writes. The plain target of the tests that are about leapd and not about the target.
-// mode=double: as much memory again is mapped and filled when told to go.   mode=read: nothing is written any more, pages are only read and checked.
+// One thread, one mapping: every pattern of reads and writes. The plain target of the tests that are about leapd and
+// not about the target. mode=double: as much memory again is mapped and filled when told to go.   mode=read: nothing is
+// written any more, pages are only read and checked.
 #include "target.h"
 
-static void read_only(const struct area *a, struct rng *r) {
+static void read_only(const struct area* a, struct rng* r) {
   for (uint32_t i = 0; i < a->pages; i++) page_check("forwards", area_page(a, i), &a->model[i]);
   for (uint32_t i = 0; i < a->pages; i++) {
     uint32_t at = rng_below(r, a->pages);
@@ -10,7 +11,7 @@ static void read_only(const struct area *a, struct rng *r) {
   }
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   parse_options(argc, argv);
   struct area a = area_make(opt.pages, 0), more_memory = {0};
   struct rng r = rng_make(0);
@@ -22,8 +23,10 @@ int main(int argc, char **argv) {
   }
   uint32_t round = 0;
   for (; more(round); round++) {
-    if (mode_is("read")) read_only(&a, &r);
-    else area_churn(&a, &r, opt.pages);
+    if (mode_is("read"))
+      read_only(&a, &r);
+    else
+      area_churn(&a, &r, opt.pages);
     if (more_memory.pages) area_churn(&more_memory, &r, opt.pages);
   }
   hold();

@@ -1,4 +1,5 @@
-// A 32-bit process, without a C library so that none need be installed for it: prints READY, then sleeps until killed (a minute at the most).
+// A 32-bit process, without a C library so that none need be installed for it: prints READY, then sleeps until killed
+// (a minute at the most).
 static int call(int nr, int a, int b, int c) {
   int r;
   __asm__ volatile("int $0x80" : "=a"(r) : "a"(nr), "b"(a), "c"(b), "d"(c) : "memory");
@@ -16,6 +17,5 @@ void _start(void) {
   int minute[2] = {60, 0};
   call(162, (int)minute, 0, 0);
   call(1, 0, 0, 0);
-  for (;;) {
-  }
+  for (;;) {}
 }

@@ -1,5 +1,6 @@
-// Holds a descriptor with O_DIRECT, whose reads a device writes straight into memory: a page must not be taken away under it. A pager refuses such a
-// process unless told otherwise. mode=late: the file is opened when told to go, and used.
+// Holds a descriptor with O_DIRECT, whose reads a device writes straight into memory: a page must not be taken away
+// under it. A pager refuses such a process unless told otherwise. mode=late: the file is opened when told to go, and
+// used.
 #include "target.h"
 
 #include <fcntl.h>
@@ -23,7 +24,7 @@ static int open_direct(void) {
   return file;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   parse_options(argc, argv);
   struct area a = area_make(opt.pages, 0);
   area_fill(&a);

@@ -1,6 +1,7 @@
-// System calls whose arguments live in memory that may be elsewhere: buffers of read, write, pread, readv, sendmsg; futexes, mutexes and condition
-// variables; epoll's event array; signal frames on an alternate stack; signal information. Each part is a thread of its own; each round runs all of them.
-// Signals are kept away from all threads but those that ask for them: so nobody else may ever see EINTR.
+// System calls whose arguments live in memory that may be elsewhere: buffers of read, write, pread, readv, sendmsg;
+// futexes, mutexes and condition variables; epoll's event array; signal frames on an alternate stack; signal
+// information. Each part is a thread of its own; each round runs all of them. Signals are kept away from all threads
+// but those that ask for them: so nobody else may ever see EINTR.
 #include "target.h"
 
 #include <fcntl.h>
@@ -28,14 +29,14 @@ static void copied(int part, uint32_t to, uint32_t from) {
   page_write(area_page(&own[part], to), &own[part].model[to]);
 }
 
-static void *buffers(void *arg) {
+static void* buffers(void* arg) {
   int part = (uintptr_t)arg, pipe_ends[2], sockets[2];
   char name[] = "/tmp/leap-target-XXXXXX";
   int file = MUST(mkstemp(name));
   unlink(name);
   MUST(pipe(pipe_ends));
   MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets));
-  struct area *a = &own[part];
+  struct area* a = &own[part];
   for (int i = 0; i < STEPS; i++) {
     uint32_t from = any(part), to = any(part), second = any(part);
     if (to == from || second == from || second == to) continue;
@@ -70,10 +71,10 @@ struct rally {
   uint64_t turn;
 };
 
-static struct rally *rally_at;
+static struct rally* rally_at;
 
 static void play(uint64_t side) {
-  struct rally *rally = rally_at;
+  struct rally* rally = rally_at;
   for (uint64_t i = 0; i < STEPS; i++) {
     pthread_mutex_lock(&rally->mutex);
     while (rally->turn % 2 != side) pthread_cond_wait(&rally->changed, &rally->mutex);
@@ -84,29 +85,31 @@ static void play(uint64_t side) {
   }
 }
 
-static void *other_side(void *arg) {
+static void* other_side(void* arg) {
   play((uintptr_t)arg);
   return NULL;
 }
 
-static void *locks(void *arg) {
+static void* locks(void* arg) {
   int part = (uintptr_t)arg;
-  rally_at = (struct rally *)map_pages(1);
+  rally_at = (struct rally*)map_pages(1);
   pthread_mutex_init(&rally_at->mutex, NULL);
   pthread_cond_init(&rally_at->changed, NULL);
   rally_at->turn = 0;
   pthread_t other;
-  if (pthread_create(&other, NULL, other_side, (void *)1)) fail_errno("pthread_create");
+  if (pthread_create(&other, NULL, other_side, (void*)1)) fail_errno("pthread_create");
   play(0);
   pthread_join(other, NULL);
   if (rally_at->turn != 2 * STEPS) fail("rally", 0, rally_at->turn, 2 * STEPS);
   MUST(munmap(rally_at, PAGE));
   // A bare futex on a stored page: a wait with a wrong value says EAGAIN, one with the right value times out.
   for (int i = 0; i < STEPS / 4; i++) {
-    uint32_t *word = (uint32_t *)area_page(&own[part], any(part)) + 2;
+    uint32_t* word = (uint32_t*)area_page(&own[part], any(part)) + 2;
     struct timespec ms = {0, 1000000};
-    if (syscall(SYS_futex, word, 0x80, *(volatile uint32_t *)word + 1, &ms, NULL, 0) != -1 || errno != EAGAIN) fail("futex value", i, errno, EAGAIN);
-    if (syscall(SYS_futex, word, 0x80, *(volatile uint32_t *)word, &ms, NULL, 0) != -1 || errno != ETIMEDOUT) fail("futex wait", i, errno, ETIMEDOUT);
+    if (syscall(SYS_futex, word, 0x80, *(volatile uint32_t*)word + 1, &ms, NULL, 0) != -1 || errno != EAGAIN)
+      fail("futex value", i, errno, EAGAIN);
+    if (syscall(SYS_futex, word, 0x80, *(volatile uint32_t*)word, &ms, NULL, 0) != -1 || errno != ETIMEDOUT)
+      fail("futex wait", i, errno, ETIMEDOUT);
     if (syscall(SYS_futex, word, 0x81, 1, NULL, NULL, 0) != 0) fail("futex wake", i, errno, 0);
   }
   return NULL;
@@ -114,13 +117,13 @@ static void *locks(void *arg) {
 
 // ---- epoll: the events are written to a page that may be away
 
-static void *epolls(void *arg) {
+static void* epolls(void* arg) {
   int part = (uintptr_t)arg, ep = MUST(epoll_create1(EPOLL_CLOEXEC)), wake = MUST(eventfd(0, EFD_CLOEXEC));
   struct epoll_event want = {.events = EPOLLIN, .data.u64 = opt.seed * 77};
   MUST(epoll_ctl(ep, EPOLL_CTL_ADD, wake, &want));
   for (int i = 0; i < STEPS; i++) {
     uint32_t at = any(part);
-    struct epoll_event *events = (struct epoll_event *)area_page(&own[part], at);
+    struct epoll_event* events = (struct epoll_event*)area_page(&own[part], at);
     uint64_t one = 1;
     if (i % 2) {
       if (write(wake, &one, sizeof one) != sizeof one) fail_errno("eventfd");
@@ -138,10 +141,10 @@ static void *epolls(void *arg) {
 
 // ---- signals at 1 kHz, on an alternate stack that is paged like everything else; the handler reads and writes pages
 
-static struct area *handled;
+static struct area* handled;
 static volatile uint64_t handler_runs;
 
-static void on_tick(int signal, siginfo_t *info, void *context) {
+static void on_tick(int signal, siginfo_t* info, void* context) {
   (void)signal, (void)info, (void)context;
   volatile char room[3 * PAGE];  // reach down the alternate stack
   room[0] = room[PAGE] = room[2 * PAGE] = 1;
@@ -151,9 +154,10 @@ static void on_tick(int signal, siginfo_t *info, void *context) {
   handler_runs++;
 }
 
-static void *ticking(void *arg) {
+static void* ticking(void* arg) {
   int part = (uintptr_t)arg;
-  static struct area pages;  // kept from round to round; how often each is stamped depends on time, so they are not in the checksum
+  static struct area
+      pages;  // kept from round to round; how often each is stamped depends on time, so they are not in the checksum
   if (!pages.base) {
     pages = area_make(own[part].pages, 7000000);
     area_fill(&pages);
@@ -187,19 +191,21 @@ static void *ticking(void *arg) {
 
 // ---- signals that are waited for: each value once and in order
 
-static void *signals(void *arg) {
+static void* signals(void* arg) {
   int part = (uintptr_t)arg;
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGRTMIN + 1);
   for (int i = 0; i < STEPS; i++) {
     uint32_t at = any(part);
-    siginfo_t *info = (siginfo_t *)area_page(&own[part], at);
+    siginfo_t* info = (siginfo_t*)area_page(&own[part], at);
     union sigval value = {.sival_int = i};
     struct timespec second = {1, 0}, ms = {0, 1000000};
     if (pthread_sigqueue(pthread_self(), SIGRTMIN + 1, value)) fail_errno("pthread_sigqueue");
-    if (sigtimedwait(&set, info, &second) != SIGRTMIN + 1 || info->si_value.sival_int != i) fail("sigtimedwait", at, errno, i);
-    if (i % 8 == 0 && (sigtimedwait(&set, info, &ms) != -1 || errno != EAGAIN)) fail("sigtimedwait without a signal", at, errno, EAGAIN);
+    if (sigtimedwait(&set, info, &second) != SIGRTMIN + 1 || info->si_value.sival_int != i)
+      fail("sigtimedwait", at, errno, i);
+    if (i % 8 == 0 && (sigtimedwait(&set, info, &ms) != -1 || errno != EAGAIN))
+      fail("sigtimedwait without a signal", at, errno, EAGAIN);
     page_write(area_page(&own[part], at), &own[part].model[at]);
   }
   return NULL;
@@ -207,11 +213,11 @@ static void *signals(void *arg) {
 
 // ---- sleeps: never short, never interrupted; their arguments lie in pages too
 
-static void *sleeps(void *arg) {
+static void* sleeps(void* arg) {
   int part = (uintptr_t)arg;
   for (int i = 0; i < STEPS / 4; i++) {
     uint32_t at = any(part);
-    struct timespec *length = (struct timespec *)area_page(&own[part], at);
+    struct timespec* length = (struct timespec*)area_page(&own[part], at);
     *length = (struct timespec){0, 2000000};
     uint64_t from = now_ns();
     if (nanosleep(length, length + 1) != 0) fail("nanosleep", at, errno, 0);
@@ -224,26 +230,26 @@ static void *sleeps(void *arg) {
 
 // ---- poll with a long time and another thread's write; the descriptors' array is in a page
 
-static void *polls(void *arg) {
+static void* polls(void* arg) {
   int part = (uintptr_t)arg, ends[2];
   MUST(pipe(ends));
   for (int i = 0; i < STEPS / 2; i++) {
     uint32_t at = any(part);
-    struct pollfd *p = (struct pollfd *)area_page(&own[part], at);
+    struct pollfd* p = (struct pollfd*)area_page(&own[part], at);
     *p = (struct pollfd){.fd = ends[0], .events = POLLIN};
     if (i % 2 && write(ends[1], "x", 1) != 1) fail_errno("write");
     int n = MUST(poll(p, 1, i % 2 ? 1000 : 2));
     if (n != i % 2 || (p->revents != 0) != (i % 2)) fail("poll", at, n, i % 2);
-    if (i % 2 && read(ends[0], (char *)p + 100, 1) != 1) fail_errno("read");
+    if (i % 2 && read(ends[0], (char*)p + 100, 1) != 1) fail_errno("read");
     page_write(area_page(&own[part], at), &own[part].model[at]);
   }
   close(ends[0]), close(ends[1]);
   return NULL;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   parse_options(argc, argv);
-  void *(*parts[PARTS])(void *) = {buffers, locks, epolls, ticking, signals, sleeps, polls};
+  void* (*parts[PARTS])(void*) = {buffers, locks, epolls, ticking, signals, sleeps, polls};
   for (uint32_t t = 0; t < PARTS; t++) {
     own[t] = area_make(opt.pages / PARTS, 100000 * t);
     streams[t] = rng_make(t);
@@ -258,7 +264,7 @@ int main(int argc, char **argv) {
   for (; more(round); round++) {
     pthread_t thread[PARTS];
     for (uintptr_t t = 0; t < PARTS; t++)
-      if (pthread_create(&thread[t], NULL, parts[t], (void *)t)) fail_errno("pthread_create");
+      if (pthread_create(&thread[t], NULL, parts[t], (void*)t)) fail_errno("pthread_create");
     for (int t = 0; t < PARTS; t++) pthread_join(thread[t], NULL);
   }
   hold();

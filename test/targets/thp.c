@@ -2,7 +2,7 @@
 #include "target.h"
 
 static long huge_kb(void) {
-  FILE *f = fopen("/proc/self/smaps_rollup", "r");
+  FILE* f = fopen("/proc/self/smaps_rollup", "r");
   char line[256];
   long kb = 0;
   while (f && fgets(line, sizeof line, f))
@@ -11,12 +11,12 @@ static long huge_kb(void) {
   return kb;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   parse_options(argc, argv);
   const size_t huge = 2u << 20;
   struct area a = {.pages = opt.pages, .model = calloc(opt.pages, sizeof(struct page))};
-  char *room = map_pages(opt.pages + huge / PAGE);
-  a.base = (char *)(((uintptr_t)room + huge - 1) & ~(huge - 1));
+  char* room = map_pages(opt.pages + huge / PAGE);
+  a.base = (char*)(((uintptr_t)room + huge - 1) & ~(huge - 1));
   MUST(madvise(a.base, (size_t)opt.pages * PAGE, MADV_HUGEPAGE));
   for (uint32_t i = 0; i < a.pages; i++) a.model[i].key = i;
   area_fill(&a);

@@ -1,5 +1,6 @@
-// Several threads fault at once: on the same page (all walk one area in step), on pages of their own, on words of one page (atomic counters), and on
-// their stacks. mode=churn: threads in thousands, short lives, each joined; half of them end without a last look at their own memory.
+// Several threads fault at once: on the same page (all walk one area in step), on pages of their own, on words of one
+// page (atomic counters), and on their stacks. mode=churn: threads in thousands, short lives, each joined; half of them
+// end without a last look at their own memory.
 #include "target.h"
 
 #include <pthread.h>
@@ -8,24 +9,26 @@
 enum { THREADS = 6, COUNTERS = 8, STACK_PAGES = 12 };
 
 static struct area shared, counters, own[THREADS];
-static uint64_t *added[THREADS];  // what this thread has added to counter word w of page p, at p * COUNTERS + w
+static uint64_t* added[THREADS];  // what this thread has added to counter word w of page p, at p * COUNTERS + w
 static pthread_barrier_t barrier;
 static uint32_t rounds_run;
 static bool go_on;
 
-static uint64_t *counter_word(uint32_t page, uint32_t w) { return (uint64_t *)area_page(&counters, page) + w * (WORDS / COUNTERS) + 1; }
+static uint64_t* counter_word(uint32_t page, uint32_t w) {
+  return (uint64_t*)area_page(&counters, page) + w * (WORDS / COUNTERS) + 1;
+}
 
-static __attribute__((noinline)) void stack_work(struct area *a, struct rng *r, uint32_t id) {
+static __attribute__((noinline)) void stack_work(struct area* a, struct rng* r, uint32_t id) {
   uint64_t local[STACK_PAGES * WORDS];
-  for (uint32_t i = 0; i < STACK_PAGES * WORDS; i++) ((volatile uint64_t *)local)[i] = mix(id + i);
+  for (uint32_t i = 0; i < STACK_PAGES * WORDS; i++) ((volatile uint64_t*)local)[i] = mix(id + i);
   area_churn(a, r, a->pages / 4);
   for (uint32_t i = 0; i < STACK_PAGES * WORDS; i++)
-    if (((volatile uint64_t *)local)[i] != mix(id + i)) fail("stack", i / WORDS, local[i], mix(id + i));
+    if (((volatile uint64_t*)local)[i] != mix(id + i)) fail("stack", i / WORDS, local[i], mix(id + i));
 }
 
 static void check_counters(void) {
   for (uint32_t p = 0; p < counters.pages; p++) {
-    const uint64_t *word = (const uint64_t *)area_page(&counters, p);
+    const uint64_t* word = (const uint64_t*)area_page(&counters, p);
     uint64_t base = page_base(&counters.model[p]);
     for (uint32_t j = 0; j < WORDS; j++) {
       uint64_t want = page_word(base, j);
@@ -36,7 +39,7 @@ static void check_counters(void) {
   }
 }
 
-static void *work(void *arg) {
+static void* work(void* arg) {
   uint32_t id = (uintptr_t)arg;
   struct rng r = rng_make(id);
   for (;;) {
@@ -61,14 +64,17 @@ static void *work(void *arg) {
 
 static struct rng lives[THREADS];
 
-// Nothing of the thread's is touched between the two calls: by the second its control block, which pthread_join waits for, may have been paged out.
+// Nothing of the thread's is touched between the two calls: by the second its control block, which pthread_join waits
+// for, may have been paged out.
 static _Noreturn void sleep_and_exit(void) {
   struct timespec t = {.tv_nsec = 2000000};
-  __asm__ volatile("syscall; mov %[exit], %%eax; xor %%edi, %%edi; syscall" ::"a"(SYS_nanosleep), "D"(&t), "S"(0), [exit] "i"(SYS_exit) : "rcx", "r11", "memory");
+  __asm__ volatile("syscall; mov %[exit], %%eax; xor %%edi, %%edi; syscall" ::"a"(SYS_nanosleep), "D"(&t),
+                   "S"(0), [exit] "i"(SYS_exit)
+                   : "rcx", "r11", "memory");
   __builtin_unreachable();
 }
 
-static void *live(void *arg) {
+static void* live(void* arg) {
   uint32_t id = (uintptr_t)arg;
   area_churn(&own[id], &lives[id], 1 + rng_below(&lives[id], 8));
   if (id % 2 == 1) sleep_and_exit();
@@ -94,7 +100,7 @@ static void churn(void) {
     for (uint32_t n = 0; n < LIVES; n++) {
       pthread_t thread[THREADS];
       for (uintptr_t t = 0; t < THREADS; t++)
-        if (pthread_create(&thread[t], &small, live, (void *)t)) fail_errno("pthread_create");
+        if (pthread_create(&thread[t], &small, live, (void*)t)) fail_errno("pthread_create");
       area_churn(&shared, &r, 256);
       for (uint32_t t = 0; t < THREADS; t++) pthread_join(thread[t], NULL);
     }
@@ -105,7 +111,7 @@ static void churn(void) {
   done(sum, round);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   parse_options(argc, argv);
   if (mode_is("churn")) {
     churn();
@@ -124,7 +130,7 @@ int main(int argc, char **argv) {
   ready();
   pthread_t thread[THREADS];
   for (uintptr_t t = 0; t < THREADS; t++)
-    if (pthread_create(&thread[t], NULL, work, (void *)t)) fail_errno("pthread_create");
+    if (pthread_create(&thread[t], NULL, work, (void*)t)) fail_errno("pthread_create");
   for (uint32_t t = 0; t < THREADS; t++) pthread_join(thread[t], NULL);
   hold();
   check_counters();

@@ -1,4 +1,5 @@
-// A process of another user, without capabilities, and not dumpable as such processes are. mode=late: it drops its rights only when told to go.
+// A process of another user, without capabilities, and not dumpable as such processes are. mode=late: it drops its
+// rights only when told to go.
 #include "target.h"
 
 #include <grp.h>
@@ -15,7 +16,7 @@ static void drop_rights(void) {
   MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   parse_options(argc, argv);
   struct area a = area_make(opt.pages, 0);
   area_fill(&a);
@@ -31,7 +32,9 @@ int main(int argc, char **argv) {
     MUST(pipe(ends));
     for (uint32_t i = 0; i < 16; i++) {
       uint32_t from = rng_below(&r, a.pages), to = rng_below(&r, a.pages);
-      if (MUST(write(ends[1], area_page(&a, from), PAGE)) != PAGE || MUST(read(ends[0], area_page(&a, to), PAGE)) != PAGE) fail("pipe", from, 0, 0);
+      if (MUST(write(ends[1], area_page(&a, from), PAGE)) != PAGE ||
+          MUST(read(ends[0], area_page(&a, to), PAGE)) != PAGE)
+        fail("pipe", from, 0, 0);
       page_check("through a pipe", area_page(&a, to), &a.model[from]);
       page_write(area_page(&a, to), &a.model[to]);
     }

@@ -1,4 +1,5 @@
-// Uses userfaultfd itself on a range of its own, with a thread that serves it: a second pager must leave that range alone and page the rest.
+// Uses userfaultfd itself on a range of its own, with a thread that serves it: a second pager must leave that range
+// alone and page the rest.
 #include "target.h"
 
 #include <fcntl.h>
@@ -8,12 +9,12 @@
 #include <sys/syscall.h>
 
 static int fd;
-static char *range;
+static char* range;
 static uint32_t range_pages;
 static uint64_t served;
 
-static void *serve(void *arg) {
-  char *source = arg;
+static void* serve(void* arg) {
+  char* source = arg;
   for (;;) {
     struct uffd_msg m;
     if (read(fd, &m, sizeof m) != sizeof m) fail_errno("read userfaultfd");
@@ -28,7 +29,7 @@ static void *serve(void *arg) {
   return NULL;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   parse_options(argc, argv);
   range_pages = opt.pages / 4;
   struct area a = area_make(opt.pages, 0);
@@ -37,7 +38,8 @@ int main(int argc, char **argv) {
   range = map_pages(range_pages);
   fd = syscall(SYS_userfaultfd, O_CLOEXEC | 1 /* user mode only: needs no right */);
   struct uffdio_api api = {.api = UFFD_API};
-  struct uffdio_register reg = {.range = {(uintptr_t)range, (uint64_t)range_pages * PAGE}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+  struct uffdio_register reg = {.range = {(uintptr_t)range, (uint64_t)range_pages * PAGE},
+                                .mode = UFFDIO_REGISTER_MODE_MISSING};
   if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg)) {
     say("NOTE no userfaultfd here: %s\n", strerror(errno));
     exit(77);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ChunkStore } from '../../server/chunk-store.js';
-import type { FabricMemory } from '../../src/fabric.js';
+import type { FabricMemory } from '../../src/core/fabric.js';
 import { FakeMemory } from './fake-memory.js';
 
 const never = (error: unknown): void => assert.fail(String(error));
@@ -56,7 +56,11 @@ test('memory that cannot be had lowers the limit, and is said', async () => {
   await store.settled();
   assert.deepEqual([errors.length, store.counts().limit, store.counts().free], [1, 2, 2]);
   const failing = new FakeMemory(1, true);
-  const second = new ChunkStore(1, () => failing, (error) => errors.push(error));
+  const second = new ChunkStore(
+    1,
+    () => failing,
+    (error) => errors.push(error),
+  );
   failing.finish.pop()!(new Error('ENOMEM'));
   await second.settled();
   assert.deepEqual([errors.length, second.counts().limit, failing.isFree], [2, 0, true]);

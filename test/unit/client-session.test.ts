@@ -1,11 +1,24 @@
 /** A client's session with a donor, in our words and in those of the original. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { AUTH_MS, LeapSession, MOST_MESSAGES_A_SECOND, type ClientHost, type ClientSession, type Terms } from '../../server/client-session.js';
+import {
+  AUTH_MS,
+  LeapSession,
+  MOST_MESSAGES_A_SECOND,
+  type ClientHost,
+  type ClientSession,
+  type Terms,
+} from '../../server/client-session.js';
 import { LegacySession } from '../../server/legacy-session.js';
-import { macOf } from '../../src/wire/auth.js';
-import { decodeLegacy, encodeLegacy } from '../../src/wire/legacy.js';
-import { decodeMessage, encodeMessage, RefusalCode, type ChunkActivity, type Message } from '../../src/wire/messages.js';
+import { macOf } from '../../src/donors/wire/auth.js';
+import { decodeLegacy, encodeLegacy } from '../../src/donors/wire/legacy.js';
+import {
+  decodeMessage,
+  encodeMessage,
+  RefusalCode,
+  type ChunkActivity,
+  type Message,
+} from '../../src/donors/wire/messages.js';
 import { Rng } from './rng.js';
 
 const nonces = { clientNonce: new Uint8Array(16).fill(1), donorNonce: new Uint8Array(16).fill(2) };
@@ -49,7 +62,11 @@ class FakeHost implements ClientHost {
   }
 }
 
-function session(terms: Partial<Terms> = {}): { host: FakeHost; client: LeapSession; say: (message: Message, now?: number) => Message | undefined } {
+function session(terms: Partial<Terms> = {}): {
+  host: FakeHost;
+  client: LeapSession;
+  say: (message: Message, now?: number) => Message | undefined;
+} {
   const host = new FakeHost();
   const client = new LeapSession({ token: undefined, ...nonces, messageBytes: 4096, ...terms }, host, 0);
   return { host, client, say: (message, now = 0) => (client.receive(encodeMessage(message), now), host.sent.at(-1)) };
@@ -61,8 +78,16 @@ test('bind, release, query', () => {
   assert.deepEqual(say({ type: 'bind', request: 7, sessionChunk: 3 }), bound);
   assert.deepEqual(say({ type: 'query', request: 8 }), { type: 'free', request: 8, freeChunks: 3, freeBytes: 3n });
   for (let i = 10; i < 13; i++) say({ type: 'bind', request: i, sessionChunk: i });
-  assert.deepEqual(say({ type: 'bind', request: 20, sessionChunk: 20 }), { type: 'noRoom', request: 20, sessionChunk: 20 });
-  assert.deepEqual(say({ type: 'release', request: 21, donorChunk: 0 }), { type: 'released', request: 21, donorChunk: 0 });
+  assert.deepEqual(say({ type: 'bind', request: 20, sessionChunk: 20 }), {
+    type: 'noRoom',
+    request: 20,
+    sessionChunk: 20,
+  });
+  assert.deepEqual(say({ type: 'release', request: 21, donorChunk: 0 }), {
+    type: 'released',
+    request: 21,
+    donorChunk: 0,
+  });
   assert.deepEqual([[...client.chunks], host.lent.size], [[1, 2, 3], 3]);
   say({ type: 'bind', request: 22, sessionChunk: 3 }); // that number is free again
   assert.equal(host.ended, undefined);
@@ -94,11 +119,18 @@ test('the token comes first', () => {
   assert.equal(right.client.state, 'unproven');
   const mac = macOf('client', token, nonces.clientNonce, nonces.donorNonce);
   const answer = right.say({ type: 'auth', request: 5, mac });
-  assert.deepEqual(answer, { type: 'authenticated', request: 5, mac: macOf('donor', token, nonces.clientNonce, nonces.donorNonce) });
+  assert.deepEqual(answer, {
+    type: 'authenticated',
+    request: 5,
+    mac: macOf('donor', token, nonces.clientNonce, nonces.donorNonce),
+  });
   assert.equal(right.say({ type: 'bind', request: 6, sessionChunk: 0 })?.type, 'bound');
   const cases: [Message, number][] = [
     [{ type: 'auth', request: 1, mac: new Uint8Array(32) }, RefusalCode.tokenWrong],
-    [{ type: 'auth', request: 1, mac: macOf('donor', token, nonces.clientNonce, nonces.donorNonce) }, RefusalCode.tokenWrong],
+    [
+      { type: 'auth', request: 1, mac: macOf('donor', token, nonces.clientNonce, nonces.donorNonce) },
+      RefusalCode.tokenWrong,
+    ],
     [{ type: 'bind', request: 1, sessionChunk: 0 }, RefusalCode.tokenRequired],
     [{ type: 'query', request: 1 }, RefusalCode.tokenRequired],
   ];
@@ -129,7 +161,14 @@ test('evict, activity, stop, done', () => {
   client.askActivity(2);
   const asked = host.sent.at(-1)!;
   assert.deepEqual([asked.type, (asked as { chunks: number }).chunks], ['evict', 2]);
-  say({ type: 'activity', request: asked.request, activities: [{ donorChunk: 1, activity: 5 }, { donorChunk: 77, activity: 1 }] });
+  say({
+    type: 'activity',
+    request: asked.request,
+    activities: [
+      { donorChunk: 1, activity: 5 },
+      { donorChunk: 77, activity: 1 },
+    ],
+  });
   assert.deepEqual(host.activities, [[{ donorChunk: 1, activity: 5 }]]);
   client.stop([0, 1, 99]);
   const stop = host.sent.at(-1)!;
@@ -149,7 +188,10 @@ test('STOP of more chunks than a message holds is several messages', () => {
   for (let i = 0; i < 40; i++) many.receive(encodeMessage({ type: 'bind', request: i, sessionChunk: i }), 0);
   many.stop([...host2.lent]);
   const stops = host2.sent.filter(({ type }) => type === 'stop') as { donorChunks: readonly number[] }[];
-  assert.deepEqual(stops.map(({ donorChunks }) => donorChunks.length), [14, 14, 12]);
+  assert.deepEqual(
+    stops.map(({ donorChunks }) => donorChunks.length),
+    [14, 14, 12],
+  );
   client.stop([]);
   assert.deepEqual((host.sent.at(-1) as { donorChunks: readonly number[] }).donorChunks, []);
 });
@@ -159,9 +201,13 @@ test('garbage of every kind: no session throws, and none keeps what it must not 
   for (let round = 0; round < 3000; round++) {
     const host = new FakeHost();
     const client: ClientSession =
-      round % 3 === 0 ? new LegacySession(host) : new LeapSession({ token: round % 2 ? token : undefined, ...nonces, messageBytes: 4096 }, host, 0);
+      round % 3 === 0
+        ? new LegacySession(host)
+        : new LeapSession({ token: round % 2 ? token : undefined, ...nonces, messageBytes: 4096 }, host, 0);
     for (let i = 0; i < 12; i++) {
-      const bytes = Uint8Array.from({ length: rng.below(3) === 0 ? 392 : rng.below(60) }, () => (rng.below(2) ? 0 : rng.below(256)));
+      const bytes = Uint8Array.from({ length: rng.below(3) === 0 ? 392 : rng.below(60) }, () =>
+        rng.below(2) ? 0 : rng.below(256),
+      );
       if (bytes.length >= 8 && rng.below(4)) bytes.set([1 + rng.below(14), 0, bytes.length & 0xff, bytes.length >> 8]);
       if (bytes.length === 392) bytes.set([rng.below(4), 0, 0, 0, 1 + rng.below(10), 0, 0, 0], 384);
       client.receive(bytes, i);
@@ -184,13 +230,32 @@ test('an original client, in its own words', () => {
   assert.deepEqual(decodeLegacy(host.raw.at(-1)!), { type: 'freeSize', size: 4, entries: [] });
   const info = { type: 'infoSingle', size: 9, entries: [{ donorChunk: 0, buf: 0n, rkey: 100 }] };
   assert.deepEqual(say({ type: 'bindSingle', size: 9, entries: [] }), info);
-  assert.deepEqual(say({ type: 'bind', size: 2, entries: [] }).entries.map(({ donorChunk }) => donorChunk), [1, 2]);
+  assert.deepEqual(
+    say({ type: 'bind', size: 2, entries: [] }).entries.map(({ donorChunk }) => donorChunk),
+    [1, 2],
+  );
   assert.deepEqual(say({ type: 'query', size: 0, entries: [] }), { type: 'freeSize', size: 1, entries: [] });
   client.askActivity(1);
-  say({ type: 'activity', size: 0, entries: [{ donorChunk: 0, buf: 4n, rkey: 0 }, { donorChunk: 2, buf: 1n, rkey: 0 }] });
-  assert.deepEqual(host.activities, [[{ donorChunk: 0, activity: 4 }, { donorChunk: 2, activity: 1 }]]);
+  say({
+    type: 'activity',
+    size: 0,
+    entries: [
+      { donorChunk: 0, buf: 4n, rkey: 0 },
+      { donorChunk: 2, buf: 1n, rkey: 0 },
+    ],
+  });
+  assert.deepEqual(host.activities, [
+    [
+      { donorChunk: 0, activity: 4 },
+      { donorChunk: 2, activity: 1 },
+    ],
+  ]);
   client.stop([2]);
-  assert.deepEqual(decodeLegacy(host.raw.at(-1)!), { type: 'stop', size: 1, entries: [{ donorChunk: 2, buf: 0n, rkey: 1 }] });
+  assert.deepEqual(decodeLegacy(host.raw.at(-1)!), {
+    type: 'stop',
+    size: 1,
+    entries: [{ donorChunk: 2, buf: 0n, rkey: 1 }],
+  });
   say({ type: 'done', size: 1, entries: [{ donorChunk: 2, buf: 0n, rkey: 1 }] });
   assert.deepEqual([...host.lent], [0, 1]);
   say({ type: 'done', size: 1, entries: [{ donorChunk: 0, buf: 0n, rkey: 1 }] });

@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { call } from '../../daemon/control-client.js';
-import { ControlServer, type Handler } from '../../daemon/control-server.js';
-import { ExitCode, Refusal } from '../../daemon/exit-codes.js';
-import { lineCutter, MAX_LINE_BYTES, parseAnswer, parseRequest } from '../../daemon/protocol.js';
+import { call } from '../../src/cli/control-client.js';
+import { ControlServer, type Handler } from '../../src/cli/control-server.js';
+import { ExitCode, Refusal } from '../../src/cli/exit-codes.js';
+import { lineCutter, MAX_LINE_BYTES, parseAnswer, parseRequest } from '../../src/cli/protocol.js';
 
 async function serve(context: TestContext, handler: Handler): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), 'leap-unit-'));
@@ -36,7 +36,10 @@ async function raw(path: string, bytes: string, ms = 500): Promise<string> {
 
 test('a request is answered, and only our user may ask', async (context) => {
   const path = await serve(context, async (request) => ({ command: request.command, given: request.arguments }));
-  assert.deepEqual(await call({ socket: path, command: 'set', arguments: { history: '8' } }), { command: 'set', given: { history: '8' } });
+  assert.deepEqual(await call({ socket: path, command: 'set', arguments: { history: '8' } }), {
+    command: 'set',
+    given: { history: '8' },
+  });
   assert.equal(statSync(path).mode & 0o777, 0o600);
 });
 
@@ -47,7 +50,10 @@ test('progress comes before the answer', async (context) => {
     return null;
   });
   const seen: number[] = [];
-  assert.equal(await call({ socket: path, command: 'detach', onProgress: (done, total) => seen.push(done, total) }), null);
+  assert.equal(
+    await call({ socket: path, command: 'detach', onProgress: (done, total) => seen.push(done, total) }),
+    null,
+  );
   assert.deepEqual(seen, [1, 3, 2, 3]);
 });
 
@@ -56,13 +62,31 @@ test('a refusal arrives whole; a bug arrives as one', async (context) => {
     if (request.command === 'detach') throw new Refusal(ExitCode.refused, 'no room', 'make room');
     throw new TypeError('oops');
   });
-  await assert.rejects(call({ socket: path, command: 'detach' }), (error) => error instanceof Refusal && error.code === ExitCode.refused && error.problem === 'no room' && error.remedy === 'make room');
-  await assert.rejects(call({ socket: path, command: 'stats' }), (error) => error instanceof Refusal && error.code === ExitCode.internal && error.problem === 'oops');
+  await assert.rejects(
+    call({ socket: path, command: 'detach' }),
+    (error) =>
+      error instanceof Refusal &&
+      error.code === ExitCode.refused &&
+      error.problem === 'no room' &&
+      error.remedy === 'make room',
+  );
+  await assert.rejects(
+    call({ socket: path, command: 'stats' }),
+    (error) => error instanceof Refusal && error.code === ExitCode.internal && error.problem === 'oops',
+  );
 });
 
 test('rubbish is answered with an error and harms nobody', async (context) => {
   const path = await serve(context, async () => 'fine');
-  for (const line of ['rubbish', '[]', '{}', '{"version":2,"command":"stats"}', '{"version":1,"command":"format"}', '{"version":1,"command":"set","arguments":{"a":1}}', '{"version":1,"command":"set","arguments":[]}']) {
+  for (const line of [
+    'rubbish',
+    '[]',
+    '{}',
+    '{"version":2,"command":"stats"}',
+    '{"version":1,"command":"format"}',
+    '{"version":1,"command":"set","arguments":{"a":1}}',
+    '{"version":1,"command":"set","arguments":[]}',
+  ]) {
     assert.match(await raw(path, `${line}\n`, 100), /"error"/, line);
   }
   assert.match(await raw(path, 'x'.repeat(MAX_LINE_BYTES + 10)), /longer than/);
@@ -77,18 +101,40 @@ test('lines of one connection are answered in their order', async (context) => {
     running--;
     return request.command;
   });
-  const answers = await raw(path, ['stats', 'status', 'set'].map((command) => `${JSON.stringify({ version: 1, command })}\n`).join(''), 300);
-  assert.deepEqual(answers.trim().split('\n').map((line) => (JSON.parse(line) as { result: string }).result), ['stats', 'status', 'set']);
+  const answers = await raw(
+    path,
+    ['stats', 'status', 'set'].map((command) => `${JSON.stringify({ version: 1, command })}\n`).join(''),
+    300,
+  );
+  assert.deepEqual(
+    answers
+      .trim()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as { result: string }).result),
+    ['stats', 'status', 'set'],
+  );
 });
 
 test('nobody there, and something else there', async (context) => {
   const path = await serve(context, async () => null);
-  await assert.rejects(call({ socket: `${path}.not`, command: 'stats' }), (error) => error instanceof Refusal && error.code === ExitCode.control);
-  await assert.rejects(ControlServer.open(path, async () => null), /in use by another program/);
+  await assert.rejects(
+    call({ socket: `${path}.not`, command: 'stats' }),
+    (error) => error instanceof Refusal && error.code === ExitCode.control,
+  );
+  await assert.rejects(
+    ControlServer.open(path, async () => null),
+    /in use by another program/,
+  );
   const file = `${path}.file`;
   writeFileSync(file, 'precious');
-  await assert.rejects(ControlServer.open(file, async () => null), /is a file and no socket/);
-  await assert.rejects(ControlServer.open(`/${'x'.repeat(120)}`, async () => null), /longer than/);
+  await assert.rejects(
+    ControlServer.open(file, async () => null),
+    /is a file and no socket/,
+  );
+  await assert.rejects(
+    ControlServer.open(`/${'x'.repeat(120)}`, async () => null),
+    /longer than/,
+  );
 });
 
 test('a silent server does not hold the client for ever', async (context) => {

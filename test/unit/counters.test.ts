@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Counters } from '../../src/counters.js';
+import { Counters } from '../../src/core/counters.js';
 
 test('latencies of any length are counted to within a hundredth, once each', () => {
   for (const ns of [1, 2, 127, 128, 255, 256, 257, 1023, 1024, 12_345, 65_536, 123_456_789, 2 ** 31 - 1]) {
@@ -25,7 +25,11 @@ test('quantiles of many', () => {
   const counters = new Counters();
   for (let us = 1; us <= 1000; us++) counters.recordLatency(us * 1000);
   const latency = counters.faultLatency;
-  for (const [percent, us] of [[50, 500], [99, 990], [100, 1000]] as const) {
+  for (const [percent, us] of [
+    [50, 500],
+    [99, 990],
+    [100, 1000],
+  ] as const) {
     const value = latency.getValueAtPercentile(percent);
     assert.ok(Math.abs(value / 1000 - us) <= us / 100, `p${percent}: ${value} ns`);
   }

@@ -5,7 +5,7 @@ import { basename, dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { helpCommands, helpOf, OPTIONS_DOC, withHelp } from '../../scripts/options-doc.js';
-import { Pager } from '../../src/pager.js';
+import { Pager } from '../../src/pager/pager.js';
 import { FRAMES, pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 
@@ -98,7 +98,9 @@ const ROOMS = readdirSync(root, { withFileTypes: true }).flatMap((entry) =>
   entry.isDirectory() && !/^(\.|dist$|build$|node_modules$)/.test(entry.name) ? [entry.name] : [],
 );
 const names = new Set(
-  ROOMS.flatMap((room) => readdirSync(join(root, room), { encoding: 'utf8', recursive: true }).map((path) => basename(path))),
+  ROOMS.flatMap((room) =>
+    readdirSync(join(root, room), { encoding: 'utf8', recursive: true }).map((path) => basename(path)),
+  ),
 );
 
 /** What git ignores is made by the build. */
@@ -154,7 +156,8 @@ test('docs/options.md covers every program and every command with options of its
   const { bin } = JSON.parse(read('package.json')) as { readonly bin: Readonly<Record<string, string>> };
   const commands = helpCommands(optionsText);
   for (const name of Object.keys(bin)) assert.ok(commands.includes(`${name} --help`), name);
-  const own = (help: string): string[] => [...help.matchAll(/^ +(?:-\w, )?(--[a-z][\w-]*)/gm)].map(([, name = '']) => name);
+  const own = (help: string): string[] =>
+    [...help.matchAll(/^ +(?:-\w, )?(--[a-z][\w-]*)/gm)].map(([, name = '']) => name);
   for (const program of ['leapctl', 'leap-lab']) {
     const help = await helpOf(`${program} --help`);
     const common = own(help);
@@ -178,7 +181,12 @@ test('every option that a document names is an option of some program', () => {
 });
 
 test('docs/options.md explains every counter, and no others', () => {
-  const engine = new PlainEngine(64, FRAMES, () => 0, () => false);
+  const engine = new PlainEngine(
+    64,
+    FRAMES,
+    () => 0,
+    () => false,
+  );
   const counters = Object.keys(new Pager(engine, pagerOptions()).stats());
   /** What leapd adds to the pager's own counters. */
   const added = ['pid', 'name', 'uptimeSeconds', 'rdma', 'donors'];

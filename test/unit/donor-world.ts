@@ -1,10 +1,10 @@
 /** Donors that do what a test says, as the fabric shows them, and a pager that notes what it is asked for. */
 import assert from 'node:assert/strict';
-import { Chunks, ReplicaState } from '../../src/chunks.js';
-import type { Fabric, FabricEvent } from '../../src/fabric.js';
-import { DEFAULT_ACTIVITY } from '../../src/remote/activity.js';
-import { Donors, type DonorsOptions } from '../../src/remote/donors.js';
-import { decodeMessage, encodeMessage, encodeWelcome, type Message } from '../../src/wire/messages.js';
+import { Chunks, ReplicaState } from '../../src/tables/chunks.js';
+import type { Fabric, FabricEvent } from '../../src/core/fabric.js';
+import { DEFAULT_ACTIVITY } from '../../src/donors/activity.js';
+import { Donors, type DonorsOptions } from '../../src/donors/donors.js';
+import { decodeMessage, encodeMessage, encodeWelcome, type Message } from '../../src/donors/wire/messages.js';
 
 export const CHUNK = 1024; // slots
 export const NONCE = new Uint8Array(16).fill(7);
@@ -58,7 +58,15 @@ export class World implements Fabric {
         chunks.setState(replica, chunk, ReplicaState.unmapped);
       },
     };
-    const all: DonorsOptions = { token: undefined, chunkBytes: 0, legacy: false, activity: DEFAULT_ACTIVITY, threshold: 0, ahead: true, ...options };
+    const all: DonorsOptions = {
+      token: undefined,
+      chunkBytes: 0,
+      legacy: false,
+      activity: DEFAULT_ACTIVITY,
+      threshold: 0,
+      ahead: true,
+      ...options,
+    };
     this.donors = new Donors(
       hosts.map((host) => ({ host, port: 9400 })),
       all,
@@ -111,7 +119,13 @@ export class World implements Fabric {
     this.event({ kind: 'message', connection: this.to(host), data: encodeMessage(message) });
   }
   welcome(host: string, chunkSlots = CHUNK, tokenRequired = false, messageBytes = 4096): void {
-    const data = encodeWelcome({ tokenRequired, nonce: NONCE, chunkBytes: BigInt(chunkSlots * 4096), freeChunks: this.free.get(host) ?? 8, messageBytes });
+    const data = encodeWelcome({
+      tokenRequired,
+      nonce: NONCE,
+      chunkBytes: BigInt(chunkSlots * 4096),
+      freeChunks: this.free.get(host) ?? 8,
+      messageBytes,
+    });
     this.event({ kind: 'connected', connection: this.to(host), peer: host, data });
   }
   /** Gives what has been asked for and not answered. */
@@ -122,7 +136,14 @@ export class World implements Fabric {
       const [bind] = heard.splice(at, 1);
       assert.ok(bind?.type === 'bind');
       const donorChunk = this.nextChunk++;
-      this.tell(host, { type: 'bound', request: bind.request, sessionChunk: bind.sessionChunk, donorChunk, rkey: 100 + donorChunk, address: 4096n });
+      this.tell(host, {
+        type: 'bound',
+        request: bind.request,
+        sessionChunk: bind.sessionChunk,
+        donorChunk,
+        rkey: 100 + donorChunk,
+        address: 4096n,
+      });
     }
   }
   /** Everything that is wanted is asked for and given. */
@@ -143,7 +164,8 @@ export class World implements Fabric {
   }
   /** The pager has emptied a replica, as it was told to. @param nth of those told */
   empty(nth: number): void {
-    const [, replica, chunk] = this.calls.filter((call) => call.startsWith('leave'))[nth]!.split(' ').map(Number);
+    const told = this.calls.filter((call) => call.startsWith('leave'));
+    const [, replica, chunk] = told[nth]!.split(' ').map(Number);
     this.chunks.setState(replica!, chunk!, ReplicaState.unmapped);
     this.donors.released(replica!, chunk!);
   }

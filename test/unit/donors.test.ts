@@ -1,10 +1,16 @@
 /** The session with the donors, over a fabric that does what the test says: who is asked for what, what is given back, what is lost. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ReplicaState } from '../../src/chunks.js';
-import { encodeLegacy } from '../../src/wire/legacy.js';
-import { macOf } from '../../src/wire/auth.js';
-import { decodeHello, encodeMessage, encodeRefusal, type Message, RefusalCode } from '../../src/wire/messages.js';
+import { ReplicaState } from '../../src/tables/chunks.js';
+import { encodeLegacy } from '../../src/donors/wire/legacy.js';
+import { macOf } from '../../src/donors/wire/auth.js';
+import {
+  decodeHello,
+  encodeMessage,
+  encodeRefusal,
+  type Message,
+  RefusalCode,
+} from '../../src/donors/wire/messages.js';
 import { CHUNK, NONCE, World } from './donor-world.js';
 
 const TOKEN = new TextEncoder().encode('sixteen bytes, at least');
@@ -14,7 +20,9 @@ test('two donors: each chunk has two replicas, on different ones; one donor: one
   world.begin(['a', 'b', 'c']);
   assert.equal(world.count(/^map/), 8, 'four chunks, twice');
   for (let chunk = 0; chunk < 4; chunk++) {
-    const hosts = world.calls.filter((call) => call.startsWith('map') && call.split(' ')[2] === String(chunk)).map((call) => call.split(' ')[3]);
+    const hosts = world.calls
+      .filter((call) => call.startsWith('map') && call.split(' ')[2] === String(chunk))
+      .map((call) => call.split(' ')[3]);
     assert.equal(new Set(hosts).size, 2, `chunk ${chunk} is on ${hosts.join(' and ')}`);
   }
   const single = new World(['a']);
@@ -33,7 +41,10 @@ test('a donor is asked for one chunk at a time, and for none that it has not', (
   assert.equal(world.count(/^map/), 2);
   world.tell('a', { type: 'free', request: 9, freeChunks: 1, freeBytes: 1n });
   world.tick(1);
-  const [bind] = world.heard('a').splice(world.heard('a').findIndex(({ type }) => type === 'bind'), 1);
+  const [bind] = world.heard('a').splice(
+    world.heard('a').findIndex(({ type }) => type === 'bind'),
+    1,
+  );
   assert.ok(bind?.type === 'bind');
   world.tell('a', { type: 'noRoom', request: bind.request, sessionChunk: bind.sessionChunk });
   world.settle(['a']);
@@ -68,9 +79,18 @@ test('every connection that was opened is closed once, however it ended', () => 
   const ends: ((connection: number) => void)[] = [
     (connection) => world.event({ kind: 'unreachable', connection, reason: 'nobody listens there' }),
     (connection) => world.event({ kind: 'refused', connection, data: refusal, reason: 'the peer refused' }),
-    (connection) => world.event({ kind: 'refused', connection, data: encodeRefusal({ code: RefusalCode.notAllowed, text: 'no' }), reason: '' }),
+    (connection) =>
+      world.event({
+        kind: 'refused',
+        connection,
+        data: encodeRefusal({ code: RefusalCode.notAllowed, text: 'no' }),
+        reason: '',
+      }),
     (connection) => world.event({ kind: 'refused', connection, data: new Uint8Array(3), reason: 'the peer refused' }),
-    (connection) => (world.welcome('a'), world.event({ kind: 'disconnected', connection, peer: 'a', reason: 'killed' })),
+    (connection) => (
+      world.welcome('a'),
+      world.event({ kind: 'disconnected', connection, peer: 'a', reason: 'killed' })
+    ),
     (connection) => world.event({ kind: 'connected', connection, peer: 'a', data: new Uint8Array(0) }),
     (connection) => (world.welcome('a'), world.event({ kind: 'message', connection, data: new Uint8Array(1) })),
     () => world.tick(10_001),
@@ -80,14 +100,21 @@ test('every connection that was opened is closed once, however it ended', () => 
     world.tick(20_000);
     assert.equal(world.lines.size, i + 1);
     end(latest());
-    assert.deepEqual([...world.lines.values()].filter(({ open }) => open), [], `way ${i}`);
+    assert.deepEqual(
+      [...world.lines.values()].filter(({ open }) => open),
+      [],
+      `way ${i}`,
+    );
   }
 });
 
 test('an operation that failed: the connection is left, with all it held', () => {
   const world = new World(['a', 'b']);
   world.begin(['a', 'b']);
-  const [, replica, chunk] = world.calls.find((call) => call.includes(' a '))!.split(' ').map(Number);
+  const [, replica, chunk] = world.calls
+    .find((call) => call.includes(' a '))!
+    .split(' ')
+    .map(Number);
   const connection = world.to('a');
   world.chunks.setState(replica!, chunk!, ReplicaState.unmapped);
   world.donors.failed(replica!, chunk!);
@@ -103,7 +130,10 @@ test('a donor that wants chunks back: activity, then it has them when nothing de
   world.tell('a', { type: 'evict', request: 50, chunks: 2 });
   const activity = world.heard('a').find(({ type }) => type === 'activity');
   assert.ok(activity?.type === 'activity' && activity.request === 50);
-  assert.deepEqual(activity.activities.map((each) => each.activity).sort((a, b) => a - b), [0, 0, 0, 200]);
+  assert.deepEqual(
+    activity.activities.map((each) => each.activity).sort((a, b) => a - b),
+    [0, 0, 0, 200],
+  );
   world.tell('a', { type: 'stop', request: 51, donorChunks: [1, 3] });
   assert.equal(world.count(/^leave/), 2);
   assert.ok(!world.heard('a').some(({ type }) => type === 'done'), 'not before they are given up');
@@ -166,13 +196,19 @@ test('each chunk is given back when it is empty, and not when the last one is', 
   world.empty(0);
   world.empty(1);
   world.tick(250);
-  assert.deepEqual(donesOf(world).map(({ request, donorChunks }) => [request, donorChunks]), [[51, [1, 2]]]);
+  assert.deepEqual(
+    donesOf(world).map(({ request, donorChunks }) => [request, donorChunks]),
+    [[51, [1, 2]]],
+  );
   world.tell('a', { type: 'stop', request: 52, donorChunks: [3, 4] }); // the donor is told to end while it waits
   world.empty(2);
   world.tick(250);
   world.tick(250);
   world.empty(3);
-  assert.deepEqual(donesOf(world).map(({ donorChunks }) => donorChunks), [[1, 2], [3], [4]]);
+  assert.deepEqual(
+    donesOf(world).map(({ donorChunks }) => donorChunks),
+    [[1, 2], [3], [4]],
+  );
   world.tick(250);
   assert.equal(donesOf(world).length, 3, 'each is said once');
   world.tell('a', { type: 'stop', request: 53, donorChunks: [1] }); // nothing of it is left: nothing to say
@@ -213,7 +249,10 @@ test('a donor that takes short messages only', () => {
   world.tell('a', { type: 'stop', request: 2, donorChunks: Array.from({ length: 40 }, (_, i) => i + 1) });
   for (let nth = 0; nth < 40; nth++) world.empty(nth);
   assert.ok(world.lines.get(1)!.raw.every(({ length }) => length <= 64));
-  assert.deepEqual(donesOf(world).map(({ donorChunks }) => donorChunks.length), [14, 14, 12]);
+  assert.deepEqual(
+    donesOf(world).map(({ donorChunks }) => donorChunks.length),
+    [14, 14, 12],
+  );
 });
 
 test('more chunks than a message can name: the least used ones are', () => {
@@ -231,7 +270,9 @@ test('more chunks than a message can name: the least used ones are', () => {
   world.tick(1000);
   world.tell('a', { type: 'evict', request: 1, chunks: 1 });
   const activity = world.heard('a').find(({ type }) => type === 'activity');
-  assert.ok(activity?.type === 'activity' && activity.activities.length === 511 && activity.activities[0]!.activity === 0);
+  assert.ok(
+    activity?.type === 'activity' && activity.activities.length === 511 && activity.activities[0]!.activity === 0,
+  );
 });
 
 test('RDMA off: chunks are given back one by one, then nobody is connected; on: all over again', () => {
@@ -260,7 +301,10 @@ test('only chunks that are active are mapped, when that is asked for', () => {
   world.chunks.reads[3] = 10;
   world.tick(1000);
   world.settle(['a']);
-  assert.deepEqual(world.calls.map((call) => call.split(' ')[2]), ['2']);
+  assert.deepEqual(
+    world.calls.map((call) => call.split(' ')[2]),
+    ['2'],
+  );
 });
 
 test('a token: proven by both sides, or the donor is not used', () => {
@@ -273,17 +317,34 @@ test('a token: proven by both sides, or the donor is not used', () => {
     const { nonce, hasToken } = decodeHello(line.hello);
     assert.ok(hasToken && auth?.type === 'auth');
     assert.deepEqual(auth.mac, macOf('client', TOKEN, nonce, NONCE));
-    assert.ok(!line.raw.some((bytes) => Buffer.from(bytes).includes(Buffer.from(TOKEN))), 'the token itself does not cross');
-    world.event({ kind: 'message', connection: 1, data: encodeMessage({ type: 'authenticated', request: 1, mac: macOf('donor', theirs, nonce, NONCE) }) });
+    assert.ok(
+      !line.raw.some((bytes) => Buffer.from(bytes).includes(Buffer.from(TOKEN))),
+      'the token itself does not cross',
+    );
+    world.event({
+      kind: 'message',
+      connection: 1,
+      data: encodeMessage({ type: 'authenticated', request: 1, mac: macOf('donor', theirs, nonce, NONCE) }),
+    });
     assert.equal(world.donors.all[0]!.state, theirs === TOKEN ? 'connected' : 'refused');
   }
   const open = new World(['a', 'b'], { token: TOKEN, legacy: true });
   open.tick(0);
   open.welcome('a');
   open.event({ kind: 'connected', connection: open.to('b'), peer: '', data: new Uint8Array(0) });
-  assert.deepEqual(open.donors.all.map(({ state }) => state), ['refused', 'refused'], 'nobody is used without proof');
-  assert.match(open.said.join('\n'), /a:9400 cannot be used: it asks for no token, so it proves none: start it with its --token-file/);
-  assert.match(open.said.join('\n'), /b:9400 cannot be used: it is a donor of the original Leap or Infiniswap, which knows no token/);
+  assert.deepEqual(
+    open.donors.all.map(({ state }) => state),
+    ['refused', 'refused'],
+    'nobody is used without proof',
+  );
+  assert.match(
+    open.said.join('\n'),
+    /a:9400 cannot be used: it asks for no token, so it proves none: start it with its --token-file/,
+  );
+  assert.match(
+    open.said.join('\n'),
+    /b:9400 cannot be used: it is a donor of the original Leap or Infiniswap, which knows no token/,
+  );
   const without = new World(['a']);
   without.tick(0);
   without.welcome('a', CHUNK, true);
@@ -295,11 +356,22 @@ test('who has not proved anything does not set the size of the chunks', () => {
   world.tick(0);
   world.welcome('a', 2 * CHUNK, true);
   assert.equal(world.chunks.slotsPerChunk, 0);
-  world.event({ kind: 'message', connection: 1, data: encodeMessage({ type: 'authenticated', request: 1, mac: new Uint8Array(32) }) });
+  world.event({
+    kind: 'message',
+    connection: 1,
+    data: encodeMessage({ type: 'authenticated', request: 1, mac: new Uint8Array(32) }),
+  });
   world.welcome('b', CHUNK, true);
   const { nonce } = decodeHello(world.lines.get(2)!.hello);
-  world.event({ kind: 'message', connection: 2, data: encodeMessage({ type: 'authenticated', request: 1, mac: macOf('donor', TOKEN, nonce, NONCE) }) });
-  assert.deepEqual(world.donors.all.map(({ state }) => state), ['refused', 'connected']);
+  world.event({
+    kind: 'message',
+    connection: 2,
+    data: encodeMessage({ type: 'authenticated', request: 1, mac: macOf('donor', TOKEN, nonce, NONCE) }),
+  });
+  assert.deepEqual(
+    world.donors.all.map(({ state }) => state),
+    ['refused', 'connected'],
+  );
   assert.equal(world.chunks.slotsPerChunk, CHUNK);
 });
 
@@ -315,7 +387,10 @@ test('what does not fit is refused and said: chunk sizes, an original donor, a r
   second.tick(0);
   second.welcome('a');
   second.welcome('b', 2 * CHUNK);
-  assert.match(second.said.join('\n'), /b:9400 cannot be used: its chunks are of 8 MiB, and those of the donors before it of 4 MiB/);
+  assert.match(
+    second.said.join('\n'),
+    /b:9400 cannot be used: its chunks are of 8 MiB, and those of the donors before it of 4 MiB/,
+  );
   second.event({ kind: 'connected', connection: second.to('c'), peer: '', data: new Uint8Array(0) });
   assert.match(second.said.join('\n'), /c:9400 .*original Leap or Infiniswap: to use it, give leapd --legacy/);
   const refusal = encodeRefusal({ code: RefusalCode.notAllowed, text: 'its address is not among those allowed' });
@@ -339,10 +414,15 @@ test('an original donor, with --legacy', () => {
   const world = new World(['a'], { legacy: true }, 1, 2 ** 18);
   world.tick(0);
   world.event({ kind: 'connected', connection: 1, peer: '', data: new Uint8Array(0) });
-  const tell = (message: Parameters<typeof encodeLegacy>[0]): void => world.event({ kind: 'message', connection: 1, data: encodeLegacy(message) });
+  const tell = (message: Parameters<typeof encodeLegacy>[0]): void =>
+    world.event({ kind: 'message', connection: 1, data: encodeLegacy(message) });
   tell({ type: 'freeSize', size: 3, entries: [] });
   const bind = world.lines.get(1)!.raw.at(-1)!;
-  assert.deepEqual([new DataView(bind.buffer).getInt32(384, true), new DataView(bind.buffer).getInt32(388, true)], [0, 9], 'BIND_SINGLE of session chunk 0');
+  assert.deepEqual(
+    [new DataView(bind.buffer).getInt32(384, true), new DataView(bind.buffer).getInt32(388, true)],
+    [0, 9],
+    'BIND_SINGLE of session chunk 0',
+  );
   tell({ type: 'infoSingle', size: 0, entries: [{ donorChunk: 4, buf: 8192n, rkey: 77 }] });
   assert.deepEqual(world.calls, ['map 0 0 a 77']);
   tell({ type: 'evict', size: 1, entries: [] });
@@ -352,5 +432,9 @@ test('an original donor, with --legacy', () => {
   world.chunks.setState(0, 0, ReplicaState.unmapped);
   world.donors.released(0, 0);
   const done = new DataView(world.lines.get(1)!.raw.at(-1)!.buffer);
-  assert.deepEqual([done.getInt32(388, true), done.getInt32(384, true), done.getUint32(256 + 4 * 4)], [1, 1, 1], 'DONE of one chunk, number 4');
+  assert.deepEqual(
+    [done.getInt32(388, true), done.getInt32(384, true), done.getUint32(256 + 4 * 4)],
+    [1, 1, 1],
+    'DONE of one chunk, number 4',
+  );
 });

@@ -1,18 +1,27 @@
 /** What is moved out together, and pages that UFFDIO_MOVE refuses: shared, or pinned for a device that would go on writing to the old page if they were dropped. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Command, COMMAND_WORDS } from '../../src/layout.js';
-import { Pager } from '../../src/pager.js';
-import { VICTIM_POLICIES } from '../../src/victim/index.js';
+import { Command, COMMAND_WORDS } from '../../src/core/layout.js';
+import { Pager } from '../../src/pager/pager.js';
+import { VICTIM_POLICIES } from '../../src/policy/victim/index.js';
 import { FRAMES, pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 
 const PAGES = 1000;
 
 /** The last page is all that the target touches. */
-function paged(pinned = 500, there = true, needed = 0): { readonly engine: PlainEngine; readonly pager: Pager; readonly rest: (turns?: number) => void } {
+function paged(
+  pinned = 500,
+  there = true,
+  needed = 0,
+): { readonly engine: PlainEngine; readonly pager: Pager; readonly rest: (turns?: number) => void } {
   let touched = 0;
-  const engine = new PlainEngine(PAGES, FRAMES, () => touched, () => false);
+  const engine = new PlainEngine(
+    PAGES,
+    FRAMES,
+    () => touched,
+    () => false,
+  );
   for (let page = 0; page < pinned; page++) engine.pinned.add(page);
   for (let page = 0; page < needed; page++) engine.needed.set(page, 0);
   if (!there) engine.present[PAGES - 1] = 0;
@@ -43,7 +52,12 @@ test('a page that cannot be moved is discarded only after a look, made later tha
 
 for (const victims of VICTIM_POLICIES) {
   test(`${victims}: pages that were refused do not keep the others from leaving, while nobody looks`, () => {
-    const engine = new PlainEngine(PAGES, FRAMES, (touch) => 500 + (touch % 400), () => false);
+    const engine = new PlainEngine(
+      PAGES,
+      FRAMES,
+      (touch) => 500 + (touch % 400),
+      () => false,
+    );
     for (let page = 0; page < 70; page++) engine.pinned.add(page);
     const pager = new Pager(engine, pagerOptions({ victims, localLimit: { pages: 400 }, frames: 24 }));
     pager.attach();
@@ -134,7 +148,12 @@ test('where more is kept than the limit is, a fault does not wait for room that 
 
 test('while a limit that was lowered is still to be reached, faults do not wait for that', () => {
   let touched = 0;
-  const engine = new PlainEngine(8000, FRAMES, () => touched, () => false);
+  const engine = new PlainEngine(
+    8000,
+    FRAMES,
+    () => touched,
+    () => false,
+  );
   const pager = new Pager(engine, pagerOptions({ localLimit: { pages: 7900 } }));
   pager.attach();
   for (let turn = 0; turn < 50; turn++) pager.step(0);
@@ -156,11 +175,19 @@ test('while a limit that was lowered is still to be reached, faults do not wait 
   assert.ok(served > 50 && longest <= 5, `${served} faults were served meanwhile, the slowest in ${longest} turns`);
 });
 
-for (const [way, step] of [['up', 1], ['down', -1]] as const) {
+for (const [way, step] of [
+  ['up', 1],
+  ['down', -1],
+] as const) {
   test(`of a loop that goes ${way} and does not fit, neighbours are read, mapped and moved out together`, () => {
     const pages = 4000;
     const frames = 600;
-    const engine = new PlainEngine(pages, frames, (n) => (((n * step) % pages) + pages) % pages, () => false);
+    const engine = new PlainEngine(
+      pages,
+      frames,
+      (n) => (((n * step) % pages) + pages) % pages,
+      () => false,
+    );
     const records = new Int32Array(16);
     const moved = new Int32Array(16);
     const turn = engine.turn.bind(engine);
@@ -172,16 +199,26 @@ for (const [way, step] of [['up', 1], ['down', -1]] as const) {
       }
       return turn(words, waitNs);
     };
-    const pager = new Pager(engine, pagerOptions({ localLimit: { pages: pages / 2 }, frames, prefetchBuffer: 400, prefetch: 'leap' }));
+    const pager = new Pager(
+      engine,
+      pagerOptions({ localLimit: { pages: pages / 2 }, frames, prefetchBuffer: 400, prefetch: 'leap' }),
+    );
     pager.attach();
     for (let turns = 0; engine.touches < 8 * pages; turns++) {
       assert.ok(turns < 1e6);
       pager.step(0);
     }
     pager.checkInvariants();
-    for (const [command, least] of [[Command.read, 4], [Command.map, 4], [Command.moveOut, step > 0 ? 16 : 8]]) {
+    for (const [command, least] of [
+      [Command.read, 4],
+      [Command.map, 4],
+      [Command.moveOut, step > 0 ? 16 : 8],
+    ]) {
       const run = moved[command] / records[command];
-      assert.ok(moved[command] > pages && run >= least, `command ${command}: ${moved[command]} pages, ${run.toFixed(1)} a time`);
+      assert.ok(
+        moved[command] > pages && run >= least,
+        `command ${command}: ${moved[command]} pages, ${run.toFixed(1)} a time`,
+      );
     }
   });
 }

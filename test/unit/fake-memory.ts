@@ -1,6 +1,6 @@
 /** A donor's memory without memory: it knows who can reach it, and that nobody may while it is scrubbed or freed. */
 import assert from 'node:assert/strict';
-import type { FabricMemory } from '../../src/fabric.js';
+import type { FabricMemory } from '../../src/core/fabric.js';
 
 const MiB = 2 ** 20;
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
-import { namespaceOf, processOfThread } from '../../daemon/family-process.js';
+import { namespaceOf, processOfThread } from '../../src/host/family-process.js';
 
 test('a thread of our own namespace is known by its number', () => {
   assert.equal(processOfThread(namespaceOf(process.pid), process.pid), process.pid);

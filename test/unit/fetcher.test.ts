@@ -1,8 +1,8 @@
 /** Reads that fail: an error may pass and is waited out, wrong bytes are asked for again at once; what stays so is lost, and no sooner. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Errno } from '../../src/layout.js';
-import { Pager } from '../../src/pager.js';
+import { Errno } from '../../src/core/layout.js';
+import { Pager } from '../../src/pager/pager.js';
 import { FRAMES, pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 
@@ -11,9 +11,18 @@ const LIMIT = 200;
 const TURN_NS = 250e6;
 
 /** A target at rest, most of it in the swap file; `touch` lets it go on to a page that is out. */
-function paged(prefetch = 'none'): { readonly engine: PlainEngine; readonly pager: Pager; readonly touch: (page?: number) => number } {
+function paged(prefetch = 'none'): {
+  readonly engine: PlainEngine;
+  readonly pager: Pager;
+  readonly touch: (page?: number) => number;
+} {
   let touched = PAGES - 1;
-  const engine = new PlainEngine(PAGES, FRAMES, () => touched, () => false);
+  const engine = new PlainEngine(
+    PAGES,
+    FRAMES,
+    () => touched,
+    () => false,
+  );
   const pager = new Pager(engine, pagerOptions({ localLimit: { pages: LIMIT }, prefetch }));
   pager.attach();
   for (let turn = 0; turn < 1000; turn++) pager.step(0);
@@ -22,7 +31,11 @@ function paged(prefetch = 'none'): { readonly engine: PlainEngine; readonly page
 }
 
 /** @returns how many turns it took, and how many ns */
-function until(pager: Pager, engine: PlainEngine, done: () => boolean): { readonly turns: number; readonly ns: number } {
+function until(
+  pager: Pager,
+  engine: PlainEngine,
+  done: () => boolean,
+): { readonly turns: number; readonly ns: number } {
   const begin = engine.clock[0]!;
   let turns = 0;
   for (; !done(); turns++) {
@@ -44,7 +57,10 @@ test('the swap file cannot be read for a while: the thread waits, and no page is
   assert.ok(reads < 15 && turns < 100, `${reads} reads in ${turns} turns`);
   const { lostPages, faultLatencyNs } = pager.stats();
   assert.equal(lostPages, 0);
-  assert.ok(faultLatencyNs.max > 2.1e9, `the longest wait is told of, as far as it is counted: ${faultLatencyNs.max} ns`);
+  assert.ok(
+    faultLatencyNs.max > 2.1e9,
+    `the longest wait is told of, as far as it is counted: ${faultLatencyNs.max} ns`,
+  );
 });
 
 test('a page that cannot be read for ten seconds is lost', () => {
@@ -83,7 +99,10 @@ test('a page that cannot be read takes no neighbour along', () => {
   pager.requestDetach();
   for (let turns = 0; pager.step(TURN_NS); turns++) assert.ok(turns < 5000);
   assert.deepEqual([...engine.poisoned], [5]);
-  assert.equal(engine.present.reduce((sum, there) => sum + there), PAGES - 1);
+  assert.equal(
+    engine.present.reduce((sum, there) => sum + there),
+    PAGES - 1,
+  );
 });
 
 test('where no page can be made to raise SIGBUS a detach ends all the same, and the lost page reads as nothing else', () => {

@@ -1,5 +1,5 @@
 /** Run by heap.test.ts with --expose-gc and a young generation so large that nothing is collected: prints bytes allocated a fault, for each pattern. */
-import { Pager } from '../../src/pager.js';
+import { Pager } from '../../src/pager/pager.js';
 import { pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 

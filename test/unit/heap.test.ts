@@ -9,18 +9,30 @@ const BYTES_PER_FAULT = 8;
 interface Line {
   readonly name: string;
   readonly bytesPerFault: number;
-  readonly stats: { readonly faults: number; readonly evictions: number; readonly swapReads: number; readonly swapWrites: number };
+  readonly stats: {
+    readonly faults: number;
+    readonly evictions: number;
+    readonly swapReads: number;
+    readonly swapWrites: number;
+  };
 }
 
-for (const prefetch of ['leap', 'streams']) test(`the hot path with ${prefetch} allocates nothing: 100,000 faults, reads, evictions and writes leave the heap as it was`, () => {
-  const child = fileURLToPath(new URL('./heap-child.js', import.meta.url));
-  // --single-threaded: V8 compiles where it stands. Beside a busy machine its compiler thread would come late, and until then V8 boxes every number.
-  const flags = ['--expose-gc', '--single-threaded', '--min-semi-space-size=128', '--max-semi-space-size=128'];
-  const out = execFileSync(process.execPath, [...flags, child, prefetch], { encoding: 'utf8' });
-  const lines = out.trim().split('\n').map((line) => JSON.parse(line) as Line);
-  assert.equal(lines.length, 3);
-  for (const { name, bytesPerFault, stats } of lines) {
-    assert.ok(stats.evictions > 50_000 && stats.swapReads > 50_000 && stats.swapWrites > 1_000, `${name}: the run did page ${JSON.stringify(stats)}`);
-    assert.ok(bytesPerFault < BYTES_PER_FAULT, `${name}: ${bytesPerFault.toFixed(1)} bytes allocated a fault`);
-  }
-});
+for (const prefetch of ['leap', 'streams'])
+  test(`the hot path with ${prefetch} allocates nothing: 100,000 faults, reads, evictions and writes leave the heap as it was`, () => {
+    const child = fileURLToPath(new URL('./heap-child.js', import.meta.url));
+    // --single-threaded: V8 compiles where it stands. Beside a busy machine its compiler thread would come late, and until then V8 boxes every number.
+    const flags = ['--expose-gc', '--single-threaded', '--min-semi-space-size=128', '--max-semi-space-size=128'];
+    const out = execFileSync(process.execPath, [...flags, child, prefetch], { encoding: 'utf8' });
+    const lines = out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Line);
+    assert.equal(lines.length, 3);
+    for (const { name, bytesPerFault, stats } of lines) {
+      assert.ok(
+        stats.evictions > 50_000 && stats.swapReads > 50_000 && stats.swapWrites > 1_000,
+        `${name}: the run did page ${JSON.stringify(stats)}`,
+      );
+      assert.ok(bytesPerFault < BYTES_PER_FAULT, `${name}: ${bytesPerFault.toFixed(1)} bytes allocated a fault`);
+    }
+  });

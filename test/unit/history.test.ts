@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { History } from '../../src/prefetch/history.js';
-import { ThreadTable } from '../../src/prefetch/threads.js';
+import { History } from '../../src/policy/prefetch/history.js';
+import { ThreadTable } from '../../src/policy/prefetch/threads.js';
 import { Rng } from './rng.js';
 
 const contents = (history: History, row: number): number[] =>

@@ -25,7 +25,11 @@ interface Answer {
 /** Its arguments as one would type them in the directory with the traces. */
 function lab(line: string): Answer {
   const args = line.split(' ').filter((word) => word !== '');
-  const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], { cwd: directory, encoding: 'utf8', timeout: 60_000 });
+  const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], {
+    cwd: directory,
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
   return { code: status, out: stdout, lines: stderr.split('\n').filter((text) => text !== '') };
 }
 
@@ -58,7 +62,10 @@ const refusals: readonly (readonly [line: string, says: RegExp])[] = [
   ['replay small.leap --store custom', /--store: "custom" is none of rdma, .*custom:25us,2000MB/],
   ['replay small.leap --store toString', /--store: "toString" is none of/],
   ['replay small.leap --json --csv', /json and csv are mutually exclusive/],
-  ['replay small.leap --policies none --local 50% --html none/page.html', /--html: none\/page\.html cannot be written \(ENOENT\)/],
+  [
+    'replay small.leap --policies none --local 50% --html none/page.html',
+    /--html: none\/page\.html cannot be written \(ENOENT\)/,
+  ],
   ['generate tango --out x', /there is no pattern "tango"/],
   ['generate zipf --out x --pages 1', /--pages: "1" is no whole number from 64/],
   ['generate zipf --out none/x', /none\/x: it cannot be written \(ENOENT\)/],
@@ -76,7 +83,12 @@ test('bad input is refused in one line that says what is wrong and what to do', 
 });
 
 interface Replayed {
-  readonly traces: readonly { readonly trace: string; readonly store: string; readonly faults: number; readonly results: readonly Readonly<Record<string, number | string>>[] }[];
+  readonly traces: readonly {
+    readonly trace: string;
+    readonly store: string;
+    readonly faults: number;
+    readonly results: readonly Readonly<Record<string, number | string>>[];
+  }[];
 }
 
 const replayed = (line: string): Replayed['traces'] => {
@@ -101,28 +113,50 @@ test('generate makes the trace that gen: replays, compressed or not', () => {
     const { code, lines, out } = lab(`generate threads ${options} --out ${name}`);
     assert.deepEqual([code, lines, out], [0, [], '']);
     const { about: _about, ...trace } = readTrace(join(directory, name));
-    const { about: _other, ...wanted } = generate('threads', { pages: 1024, touches: 3000, streams: 4, writes: 0.5, computeNs: 2000, seed: 3 });
+    const { about: _other, ...wanted } = generate('threads', {
+      pages: 1024,
+      touches: 3000,
+      streams: 4,
+      writes: 0.5,
+      computeNs: 2000,
+      seed: 3,
+    });
     assert.deepEqual(trace, wanted);
   }
   assert.ok(readFileSync(join(directory, 'made.leap.gz')).length < readFileSync(join(directory, 'made.leap')).length);
 });
 
-test('--json and --csv give the same figures; a store of one\'s own counts', () => {
+test("--json and --csv give the same figures; a store of one's own counts", () => {
   const line = 'small.leap --policies ours,leap --local 25%,50% --store custom:25us,2000MB';
   const [own] = replayed(line);
   const [rdma] = replayed('small.leap --policies ours,leap --local 25%,50%');
-  assert.deepEqual([own?.trace, own?.store, own?.faults, rdma?.store], ['small.leap', 'custom:25us,2000MB', 3000, 'rdma']);
-  own?.results.forEach((result, i) => assert.ok(Number(result['stallNs']) > Number(rdma?.results[i]?.['stallNs']), 'a slower store, a longer stall'));
+  assert.deepEqual(
+    [own?.trace, own?.store, own?.faults, rdma?.store],
+    ['small.leap', 'custom:25us,2000MB', 3000, 'rdma'],
+  );
+  own?.results.forEach((result, i) =>
+    assert.ok(Number(result['stallNs']) > Number(rdma?.results[i]?.['stallNs']), 'a slower store, a longer stall'),
+  );
 
   const { code, out } = lab(`replay ${line} --csv`);
   assert.equal(code, 0);
-  const [head, ...rows] = out.trimEnd().split('\n').map((row) => row.split(','));
-  assert.deepEqual(rows.map((row) => row.slice(0, 3)), [
-    ...['streams', 'leap'].map((policy) => ['small.leap', '0.25', policy]),
-    ...['streams', 'leap'].map((policy) => ['small.leap', '0.5', policy]),
-  ]);
+  const [head, ...rows] = out
+    .trimEnd()
+    .split('\n')
+    .map((row) => row.split(','));
+  assert.deepEqual(
+    rows.map((row) => row.slice(0, 3)),
+    [
+      ...['streams', 'leap'].map((policy) => ['small.leap', '0.25', policy]),
+      ...['streams', 'leap'].map((policy) => ['small.leap', '0.5', policy]),
+    ],
+  );
   for (const name of ['demandReads', 'coverage', 'accuracy', 'stallNs']) {
-    assert.deepEqual(rows.map((row) => Number(row[head?.indexOf(name) ?? -1])), own?.results.map((result) => result[name]), name);
+    assert.deepEqual(
+      rows.map((row) => Number(row[head?.indexOf(name) ?? -1])),
+      own?.results.map((result) => result[name]),
+      name,
+    );
   }
 });
 

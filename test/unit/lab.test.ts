@@ -10,7 +10,8 @@ import { replay, type ReplayResult } from '../../lab/replay.js';
 import { STORES } from '../../lab/store-model.js';
 import { type Workload, workloadOf } from '../../lab/workload.js';
 
-const made = (pattern: PatternName, options: Partial<PatternOptions> = {}): Workload => workloadOf(generate(pattern, { touches: 49_152, ...options }));
+const made = (pattern: PatternName, options: Partial<PatternOptions> = {}): Workload =>
+  workloadOf(generate(pattern, { touches: 49_152, ...options }));
 const percent = (value: number): string => `${(value * 100).toFixed(1)} %`;
 
 function holds(name: string, workload: Workload, coverage: number, accuracy: number): void {
@@ -34,7 +35,11 @@ test('with everything local there is no fault; without prefetching every read is
   assert.equal(replay(workload, { policy: 'leap', local: 1 }).pagesRead, 0);
   const none = replay(workload, { policy: 'none', local: 0.25 });
   assert.deepEqual([none.prefetched, none.used, none.coverage], [0, 0, 0]);
-  assert.ok(none.demandReads > 1000 && none.demandReads === none.pagesRead && none.stallNs > none.demandReads * STORES['rdma'].latencyNs);
+  assert.ok(
+    none.demandReads > 1000 &&
+      none.demandReads === none.pagesRead &&
+      none.stallNs > none.demandReads * STORES['rdma'].latencyNs,
+  );
 });
 
 test('coverage and accuracy of 0.90 on 2, 4 and 8 streams in one thread', () => {
@@ -46,8 +51,10 @@ test('coverage and accuracy of 0.90 on 4 and 8 threads, each with its stream', (
 });
 
 test('coverage of 0.80 with noise: a fifth of the accesses go anywhere', () => {
-  for (const pattern of ['sequential', 'stride', 'interleaved', 'threads'] as const) holds(pattern, made(pattern, { noise: 0.2 }), 0.8, 0);
-  for (const pattern of ['interleaved', 'threads'] as const) holds(`8 ${pattern}`, made(pattern, { streams: 8, noise: 0.2 }), 0.8, 0);
+  for (const pattern of ['sequential', 'stride', 'interleaved', 'threads'] as const)
+    holds(pattern, made(pattern, { noise: 0.2 }), 0.8, 0);
+  for (const pattern of ['interleaved', 'threads'] as const)
+    holds(`8 ${pattern}`, made(pattern, { streams: 8, noise: 0.2 }), 0.8, 0);
 });
 
 test('on random accesses of a small region, where chance looks like streams, little more is read all the same, and no more stall', () => {
@@ -55,8 +62,14 @@ test('on random accesses of a small region, where chance looks like streams, lit
     const workload = made('random', { pages, touches: 65_536 });
     for (const local of LOCAL) {
       const [ours, none] = ['streams', 'none'].map((policy) => replay(workload, { policy, local }));
-      assert.ok(ours.pagesRead <= 1.15 * none.pagesRead, `${pages} pages, ${local * 100} % local: ${ours.pagesRead} for ${none.pagesRead}`);
-      assert.ok(ours.stallNs <= 1.01 * none.stallNs, `${pages} pages, ${local * 100} % local: stall ${ours.stallNs} for ${none.stallNs}`);
+      assert.ok(
+        ours.pagesRead <= 1.15 * none.pagesRead,
+        `${pages} pages, ${local * 100} % local: ${ours.pagesRead} for ${none.pagesRead}`,
+      );
+      assert.ok(
+        ours.stallNs <= 1.01 * none.stallNs,
+        `${pages} pages, ${local * 100} % local: stall ${ours.stallNs} for ${none.stallNs}`,
+      );
     }
   }
 });
@@ -66,8 +79,15 @@ test('on random accesses at most 2 % more pages are read than without prefetchin
     for (const local of LOCAL) {
       const workload = made(pattern, { touches: 65_536 });
       const [ours, none] = ['streams', 'none'].map((policy) => replay(workload, { policy, local }));
-      if (pattern === 'random') assert.ok(ours.pagesRead <= 1.02 * none.pagesRead, `${local * 100} % local: ${ours.pagesRead} for ${none.pagesRead}`);
-      assert.ok(ours.stallNs <= 1.01 * none.stallNs, `${pattern}, ${local * 100} % local: stall ${ours.stallNs} for ${none.stallNs}`);
+      if (pattern === 'random')
+        assert.ok(
+          ours.pagesRead <= 1.02 * none.pagesRead,
+          `${local * 100} % local: ${ours.pagesRead} for ${none.pagesRead}`,
+        );
+      assert.ok(
+        ours.stallNs <= 1.01 * none.stallNs,
+        `${pattern}, ${local * 100} % local: stall ${ours.stallNs} for ${none.stallNs}`,
+      );
     }
   }
 });

@@ -42,7 +42,8 @@ test('version 2: the tightest group on the way up counts, its cache not', (conte
 test('version 1, mounted from inside a container', (context) => {
   const proc = world(context, {
     'proc/meminfo': meminfo,
-    'proc/self/mountinfo': '31 23 0:27 /docker/abc ROOT/memory rw - cgroup cgroup rw,memory\n32 23 0:28 / ROOT/cpu rw - cgroup cgroup rw,cpu\n',
+    'proc/self/mountinfo':
+      '31 23 0:27 /docker/abc ROOT/memory rw - cgroup cgroup rw,memory\n32 23 0:28 / ROOT/cpu rw - cgroup cgroup rw,cpu\n',
     'proc/9/cgroup': '4:memory:/docker/abc\n2:cpu:/\n',
     'memory/memory.limit_in_bytes': `${256 * MIB}\n`,
     'memory/memory.usage_in_bytes': `${56 * MIB}\n`,
@@ -62,7 +63,8 @@ test('version 1 without a limit writes a huge number', (context) => {
 });
 
 test('mounts', () => {
-  const text = '29 22 0:25 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n30 22 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n31 22 0:2 / /x rw - tmpfs tmpfs rw\n';
+  const text =
+    '29 22 0:25 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n30 22 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n31 22 0:2 / /x rw - tmpfs tmpfs rw\n';
   assert.deepEqual(memoryMounts(text), [
     { version: 1, root: '/', point: '/sys/fs/cgroup/memory' },
     { version: 2, root: '/', point: '/sys/fs/cgroup/unified' },

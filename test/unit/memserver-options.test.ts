@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ExitCode, Refusal } from '../../daemon/exit-codes.js';
-import { availableBytes, checkLockedMemory, lockedMemoryLimit } from '../../server/host.js';
-import { AllowList, hostOf, parseListen, parseOptions, type ServeOptions } from '../../server/options.js';
+import { ExitCode, Refusal } from '../../src/cli/exit-codes.js';
+import { availableBytes, checkLockedMemory, lockedMemoryLimit } from '../../server/host-memory.js';
+import { AllowList, hostOf, parseListen, parseOptions, type ServeOptions } from '../../server/memserver-options.js';
 
 const GiB = 2 ** 30;
 const base = ['--listen', '10.0.0.2:9400', '--memory', '8G'];
@@ -16,16 +16,40 @@ const refuses = (pattern: RegExp, ...args: string[]): void => {
 test('what is not given has its standard value', () => {
   const options = parse();
   assert.deepEqual(options.listen, [{ address: '10.0.0.2', port: 9400, text: '10.0.0.2:9400' }]);
-  assert.deepEqual([options.memoryBytes, options.chunkBytes, options.reserveBytes, options.upperBytes], [8 * GiB, GiB, 8 * GiB, 16 * GiB]);
-  assert.deepEqual([options.reserveRounds, options.reserveWeight, options.reservePeriodMs, options.maxClients], [20, 70, 1000, 32]);
+  assert.deepEqual(
+    [options.memoryBytes, options.chunkBytes, options.reserveBytes, options.upperBytes],
+    [8 * GiB, GiB, 8 * GiB, 16 * GiB],
+  );
+  assert.deepEqual(
+    [options.reserveRounds, options.reserveWeight, options.reservePeriodMs, options.maxClients],
+    [20, 70, 1000, 32],
+  );
   assert.deepEqual([options.drainMs, parse('--drain', '5').drainMs], [600_000, 5000]);
-  assert.deepEqual([options.allow, options.tokenFile, options.legacy, options.status], [undefined, undefined, false, '/run/leap/memserver.sock']);
+  assert.deepEqual(
+    [options.allow, options.tokenFile, options.legacy, options.status],
+    [undefined, undefined, false, '/run/leap/memserver.sock'],
+  );
 });
 
 test('several addresses, of both families', () => {
-  assert.deepEqual(parse('--listen', '[fd00::2]:9401').listen.map(({ address, port }) => [address, port]), [['10.0.0.2', 9400], ['fd00::2', 9401]]);
+  assert.deepEqual(
+    parse('--listen', '[fd00::2]:9401').listen.map(({ address, port }) => [address, port]),
+    [
+      ['10.0.0.2', 9400],
+      ['fd00::2', 9401],
+    ],
+  );
   assert.equal(parseListen('[fe80::1%eth0]:1').address, 'fe80::1%eth0');
-  for (const text of ['10.0.0.2', 'host:9400', ':9400', '10.0.0.2:', 'fd00::2:9400', '10.0.0.2:0', '10.0.0.2:65536', '10.0.0.256:1']) {
+  for (const text of [
+    '10.0.0.2',
+    'host:9400',
+    ':9400',
+    '10.0.0.2:',
+    'fd00::2:9400',
+    '10.0.0.2:0',
+    '10.0.0.2:65536',
+    '10.0.0.256:1',
+  ]) {
     assert.throws(() => parseListen(text), Refusal, text);
   }
 });
@@ -51,14 +75,21 @@ test('each mistake is named, with its remedy', () => {
 });
 
 test('status is a command of its own', () => {
-  assert.deepEqual(parseOptions(['status', '--json', '--status', '/run/x.sock']), { command: 'status', status: '/run/x.sock', json: true });
+  assert.deepEqual(parseOptions(['status', '--json', '--status', '/run/x.sock']), {
+    command: 'status',
+    status: '/run/x.sock',
+    json: true,
+  });
 });
 
 test('--allow takes networks and addresses of both families', () => {
   const list = new AllowList(['10.0.0.0/24', '192.0.2.7', 'fd00::/8']);
-  for (const address of ['10.0.0.1', '10.0.0.255', '192.0.2.7', 'fd00::1', 'fdff::9%eth0']) assert.ok(list.allows(address), address);
-  for (const address of ['10.0.1.1', '192.0.2.8', 'fe80::1', '::1', 'nonsense', '']) assert.ok(!list.allows(address), address);
-  for (const text of ['10.0.0.0/', 'x/8', '10.0.0.0/24/8', '10.0.0.0/-1', 'fd00::/129']) assert.throws(() => new AllowList([text]), Refusal, text);
+  for (const address of ['10.0.0.1', '10.0.0.255', '192.0.2.7', 'fd00::1', 'fdff::9%eth0'])
+    assert.ok(list.allows(address), address);
+  for (const address of ['10.0.1.1', '192.0.2.8', 'fe80::1', '::1', 'nonsense', ''])
+    assert.ok(!list.allows(address), address);
+  for (const text of ['10.0.0.0/', 'x/8', '10.0.0.0/24/8', '10.0.0.0/-1', 'fd00::/129'])
+    assert.throws(() => new AllowList([text]), Refusal, text);
 });
 
 test('the host in a peer', () => {
@@ -68,7 +99,8 @@ test('the host in a peer', () => {
 });
 
 test('the limit of locked memory is found before the first chunk is', () => {
-  const limits = (soft: string): string => `Limit             Soft Limit   Hard Limit   Units\nMax locked memory ${soft}  8388608  bytes\n`;
+  const limits = (soft: string): string =>
+    `Limit             Soft Limit   Hard Limit   Units\nMax locked memory ${soft}  8388608  bytes\n`;
   assert.equal(lockedMemoryLimit(limits('8388608')), 8388608);
   assert.equal(lockedMemoryLimit(limits('unlimited')), Number.POSITIVE_INFINITY);
   assert.throws(() => checkLockedMemory(GiB, 8388608, false), isRefusal(ExitCode.rights, /ulimit -l unlimited/));

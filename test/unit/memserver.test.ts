@@ -2,10 +2,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pino } from 'pino';
-import { parseOptions, type ServeOptions } from '../../server/options.js';
+import { parseOptions, type ServeOptions } from '../../server/memserver-options.js';
 import { MemoryServer } from '../../server/server.js';
-import type { Exposure, FabricEvent, FabricMemory, ServerFabric } from '../../src/fabric.js';
-import { decodeMessage, encodeHello, encodeMessage, decodeRefusal, type Message } from '../../src/wire/messages.js';
+import type { Exposure, FabricEvent, FabricMemory, ServerFabric } from '../../src/core/fabric.js';
+import {
+  decodeMessage,
+  encodeHello,
+  encodeMessage,
+  decodeRefusal,
+  type Message,
+} from '../../src/donors/wire/messages.js';
 import { FakeMemory } from './fake-memory.js';
 import { Rng } from './rng.js';
 
@@ -90,26 +96,42 @@ interface Serving {
 function serve(given = '', available = GiB): Serving {
   const fabric = new FakeFabric();
   const said: string[] = [];
-  const options = parseOptions(`--listen 10.0.0.2:9400 --memory 32M --chunk 4M ${given || '--reserve 1M'}`.split(' '), GiB) as ServeOptions;
+  const options = parseOptions(
+    `--listen 10.0.0.2:9400 --memory 32M --chunk 4M ${given || '--reserve 1M'}`.split(' '),
+    GiB,
+  ) as ServeOptions;
   const log = pino({ level: 'info' }, { write: (line: string) => said.push(line) });
   const serving: Serving = {
     fabric,
     said,
     now: 0,
-    server: new MemoryServer(options, { fabric, log, token: undefined, available: () => available, now: () => serving.now }),
+    server: new MemoryServer(options, {
+      fabric,
+      log,
+      token: undefined,
+      available: () => available,
+      now: () => serving.now,
+    }),
   };
   return serving;
 }
 
 test('what the reserve leaves nothing or little of is said, with the numbers', () => {
   const lines = (reserve: string): string => serve(`--reserve-upper 1G --reserve ${reserve}`, 30 * MiB).said.join('');
-  assert.match(lines('100M'), /"level":40.*nothing can be lent now: 30.0 MiB of memory are free here, and --reserve keeps 100.0 MiB of them; give a smaller --reserve/);
+  assert.match(
+    lines('100M'),
+    /"level":40.*nothing can be lent now: 30.0 MiB of memory are free here, and --reserve keeps 100.0 MiB of them; give a smaller --reserve/,
+  );
   assert.match(lines('20M'), /2 of 8 chunks can be lent now: .* when more than 1.0 GiB are free \(--reserve-upper\)/);
   assert.equal(serve().said.length, 0);
 });
 
 /** A client that has connected and been lent so many chunks. */
-function lent({ fabric }: Serving, connection: number, chunks: number): { heard: () => Message[]; say: (message: Message) => void } {
+function lent(
+  { fabric }: Serving,
+  connection: number,
+  chunks: number,
+): { heard: () => Message[]; say: (message: Message) => void } {
   const peer = `10.0.0.9:${connection}`;
   const hello = encodeHello({ hasToken: false, nonce: new Uint8Array(16), messageBytes: 4096, chunkBytes: 0n });
   fabric.happen({ kind: 'connectRequest', connection, peer, data: hello });
@@ -174,7 +196,10 @@ test("a client's next chunk is registered before it asks for it, and nobody goes
 const moment = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 120));
 
 /** Told to end, it has asked this client for everything. */
-async function ending(serving: Serving, client: ReturnType<typeof lent>): Promise<{ ended: Promise<void>; stop: Extract<Message, { type: 'stop' | 'done' }> }> {
+async function ending(
+  serving: Serving,
+  client: ReturnType<typeof lent>,
+): Promise<{ ended: Promise<void>; stop: Extract<Message, { type: 'stop' | 'done' }> }> {
   const ended = serving.server.end();
   const evict = client.heard().at(-1)!;
   assert.equal(evict.type, 'evict');
@@ -199,7 +224,10 @@ test('told to end, a donor waits for as long as chunks come back', async () => {
     await moment();
   }
   await ended;
-  assert.deepEqual(serving.said.filter((line) => /loses/.test(line)), []);
+  assert.deepEqual(
+    serving.said.filter((line) => /loses/.test(line)),
+    [],
+  );
 });
 
 test('a second signal ends it at once, and what is lost is said', async () => {
@@ -211,7 +239,10 @@ test('a second signal ends it at once, and what is lost is said', async () => {
   client.say({ type: 'done', request: stop.request, donorChunks: stop.donorChunks.slice(0, 1) });
   serving.server.hurry();
   await ended;
-  assert.match(serving.said.join(''), /"chunks":2,"mib":8,"msg":"a client loses 8 MiB: the pages in there that are nowhere else"/);
+  assert.match(
+    serving.said.join(''),
+    /"chunks":2,"mib":8,"msg":"a client loses 8 MiB: the pages in there that are nowhere else"/,
+  );
 });
 
 test('a peer that went before it was refused leaves nothing behind', () => {
@@ -231,7 +262,13 @@ test('a donor among clients of all kinds: nobody gets what another has, and at t
   let now = 0;
   const given = '--listen 10.0.0.2:9400 --memory 32M --chunk 4M --reserve 1M --max-clients 6';
   const options = parseOptions(given.split(' '), GiB) as ServeOptions;
-  const server = new MemoryServer(options, { fabric, log: pino({ level: 'silent' }), token: undefined, available: () => GiB, now: () => now });
+  const server = new MemoryServer(options, {
+    fabric,
+    log: pino({ level: 'silent' }),
+    token: undefined,
+    available: () => GiB,
+    now: () => now,
+  });
   server.start();
   const living = new Set<number>();
   let connection = 0;

@@ -1,17 +1,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ExitCode, exitCodeMeaning, Refusal } from '../../daemon/exit-codes.js';
+import { ExitCode, exitCodeMeaning, Refusal } from '../../src/cli/exit-codes.js';
 import { parseLeapctl, parseSettings } from '../../daemon/leapctl-options.js';
-import { helpText, parseOptions } from '../../daemon/options.js';
-import { DEFAULT_VICTIM_POLICY } from '../../src/victim/index.js';
-import { formatBytes, formatNs, parseSize } from '../../daemon/size.js';
+import { helpText, parseOptions } from '../../daemon/leapd-options.js';
+import { DEFAULT_VICTIM_POLICY } from '../../src/policy/victim/index.js';
+import { formatBytes, formatNs, parseSize } from '../../src/cli/size.js';
 
 const words = (line: string): string[] => line.split(' ').filter((word) => word !== '');
 
 function refused(line: string, pattern: RegExp, code: number = ExitCode.usage): void {
   assert.throws(
     () => parseOptions(words(line)),
-    (error) => error instanceof Refusal && error.code === code && pattern.test(error.message) && !error.message.includes('\n'),
+    (error) =>
+      error instanceof Refusal && error.code === code && pattern.test(error.message) && !error.message.includes('\n'),
     line,
   );
 }
@@ -38,7 +39,8 @@ test('what is not given has its documented value', () => {
 });
 
 test('every option is read', () => {
-  const line = '--pid 7 --local-memory 512M --swap-file /x --allow-pinned --force --prefetch leap --history 64 --window-max 8 --prefetch-buffer 100 --evict discard --victims fifo --record /z --record-max 4M --control /y --log-level debug';
+  const line =
+    '--pid 7 --local-memory 512M --swap-file /x --allow-pinned --force --prefetch leap --history 64 --window-max 8 --prefetch-buffer 100 --evict discard --victims fifo --record /z --record-max 4M --control /y --log-level debug';
   assert.deepEqual(parseOptions(words(line)), {
     pid: 7,
     localMemory: { kind: 'bytes', bytes: 512 * 2 ** 20 },
@@ -79,7 +81,8 @@ test('wrong, unknown, missing and repeated options are refused in one line', () 
 });
 
 test('a local memory of nothing, of too much or of nonsense is refused', () => {
-  for (const size of ['0', '0M', '0%', '101%', '-5', 'much', '5Q', '']) refused(`--pid 1 --local-memory=${size}`, /--local-memory/);
+  for (const size of ['0', '0M', '0%', '101%', '-5', 'much', '5Q', ''])
+    refused(`--pid 1 --local-memory=${size}`, /--local-memory/);
 });
 
 test('contradictions are refused', () => {
@@ -127,7 +130,25 @@ test('remote memory: every option is read, and none means anything without a por
 test('the help names every option group with an example, and every exit code', async () => {
   const help = await helpText(['--help']);
   assert.ok(help !== undefined);
-  for (const name of ['pid', 'local-memory', 'swap-file', 'prefetch', 'history', 'window-max', 'prefetch-buffer', 'control', 'log-level', 'evict', 'victims', 'allow-pinned', 'force', 'portal', 'rdma', 'record', 'record-max']) {
+  for (const name of [
+    'pid',
+    'local-memory',
+    'swap-file',
+    'prefetch',
+    'history',
+    'window-max',
+    'prefetch-buffer',
+    'control',
+    'log-level',
+    'evict',
+    'victims',
+    'allow-pinned',
+    'force',
+    'portal',
+    'rdma',
+    'record',
+    'record-max',
+  ]) {
     assert.match(help, new RegExp(`--${name}\\b`));
   }
   assert.ok((help.match(/^ {2}leapd --pid 1234 /gm) ?? []).length >= 5);
@@ -141,7 +162,8 @@ test('sizes', () => {
   assert.deepEqual(parseSize('2GiB'), { kind: 'bytes', bytes: 2147483648 });
   assert.deepEqual(parseSize('65536'), { kind: 'bytes', bytes: 65536 });
   assert.deepEqual(parseSize('12.5%'), { kind: 'percent', percent: 12.5 });
-  for (const text of ['', 'M', '1e3', '-1', '1 2', '%', '50%%', '1P', '99999999999T']) assert.equal(parseSize(text), undefined, text);
+  for (const text of ['', 'M', '1e3', '-1', '1 2', '%', '50%%', '1P', '99999999999T'])
+    assert.equal(parseSize(text), undefined, text);
   assert.equal(formatBytes(0), '0 B');
   assert.equal(formatBytes(1536), '1.5 KiB');
   assert.equal(formatNs(9400), '9.4 us');
@@ -161,13 +183,46 @@ test('leapctl: commands, settings and what is wrong with them', async () => {
   assert.equal((await parseLeapctl(['status']))?.pid, undefined);
   assert.equal((await parseLeapctl(words('detach 5 --force')))?.force, true);
   assert.equal((await parseLeapctl(words('stats 5 --log')))?.log, true);
-  assert.deepEqual((await parseLeapctl(words('record 5 --out x --seconds 1.5 --exact')))?.record, { out: 'x', seconds: '1.5', exact: true, max: undefined });
+  assert.deepEqual((await parseLeapctl(words('record 5 --out x --seconds 1.5 --exact')))?.record, {
+    out: 'x',
+    seconds: '1.5',
+    exact: true,
+    max: undefined,
+  });
   assert.equal((await parseLeapctl(words('record 5 --stop')))?.record, 'stop');
-  for (const line of ['record 5', 'record 5 --out x --seconds 0', 'record 5 --out x --seconds soon', 'record 5 --out x --record-max 1', 'record 5 --out a --out b', 'record 5 --stop --out x', 'record 5 --stop --exact']) {
-    await assert.rejects(parseLeapctl(words(line)), (error) => error instanceof Refusal && error.code === ExitCode.usage, line);
+  for (const line of [
+    'record 5',
+    'record 5 --out x --seconds 0',
+    'record 5 --out x --seconds soon',
+    'record 5 --out x --record-max 1',
+    'record 5 --out a --out b',
+    'record 5 --stop --out x',
+    'record 5 --stop --exact',
+  ]) {
+    await assert.rejects(
+      parseLeapctl(words(line)),
+      (error) => error instanceof Refusal && error.code === ExitCode.usage,
+      line,
+    );
   }
-  for (const line of ['', 'dance', 'stats', 'stats x', 'stats 1 2', 'set 1', 'set 1 a', 'set 1 a=', 'set 1 a=1 a=2', 'stats 1 --force', 'stats 1 --control']) {
-    await assert.rejects(parseLeapctl(words(line)), (error) => error instanceof Refusal && error.code === ExitCode.usage, line);
+  for (const line of [
+    '',
+    'dance',
+    'stats',
+    'stats x',
+    'stats 1 2',
+    'set 1',
+    'set 1 a',
+    'set 1 a=',
+    'set 1 a=1 a=2',
+    'stats 1 --force',
+    'stats 1 --control',
+  ]) {
+    await assert.rejects(
+      parseLeapctl(words(line)),
+      (error) => error instanceof Refusal && error.code === ExitCode.usage,
+      line,
+    );
   }
   assert.deepEqual(parseSettings(['a=b=c']), { a: 'b=c' });
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Placer } from '../../daemon/placement.js';
-import { LEAST_SAMPLES, MAX_SPIN_NS, NO_CPU, Placement, REST, SAMPLES } from '../../src/placement.js';
+import { Placer } from '../../daemon/placer.js';
+import { LEAST_SAMPLES, MAX_SPIN_NS, NO_CPU, Placement, REST, SAMPLES } from '../../src/policy/placement.js';
 
 const here = { sameCpuBlocking: 9000, otherCpuSpinning: 18000, otherCpuBlocking: 64000 };
 const fast = 10_000;
@@ -56,7 +56,11 @@ test('a target that runs away when it is followed is served from beside it, and 
   feed(placement, [0]);
   assert.equal(placement.decide(fast).cpu, 0, 'followed');
   feed(placement, [1]);
-  assert.deepEqual(placement.decide(fast), { cpu: 0, spinNs: 2 * fast }, 'it has gone to CPU 1: stay on CPU 0, and spin');
+  assert.deepEqual(
+    placement.decide(fast),
+    { cpu: 0, spinNs: 2 * fast },
+    'it has gone to CPU 1: stay on CPU 0, and spin',
+  );
   for (let i = 1; i < REST; i++) {
     feed(placement, [1]);
     assert.deepEqual(placement.decide(fast), { cpu: 0, spinNs: 2 * fast });

@@ -2,10 +2,20 @@
  * The least engine that a pager can run on: one mapping, every command succeeds in the same turn, and one page of a given pattern is touched a turn.
  * It allocates nothing in a turn, so that what the pager allocates can be measured.
  */
-import { REPLICAS } from '../../src/chunks.js';
-import type { Engine, Mapping } from '../../src/engine.js';
-import { Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS, PLACE_SHIFT, vpnHigh, vpnLow } from '../../src/layout.js';
-import { vpn } from '../../src/types.js';
+import { REPLICAS } from '../../src/tables/chunks.js';
+import type { Engine, Mapping } from '../../src/core/engine.js';
+import {
+  Command,
+  COMMAND_WORDS,
+  Errno,
+  Event,
+  EVENT_WORDS,
+  HASH_WORDS,
+  PLACE_SHIFT,
+  vpnHigh,
+  vpnLow,
+} from '../../src/core/layout.js';
+import { vpn } from '../../src/core/types.js';
 
 const START = vpn(0x7f0000000);
 /** The content that stands for a page of zeros. */
@@ -63,7 +73,9 @@ export class PlainEngine implements Engine {
     this.registered = new Uint8Array(pages);
     this.content = new Int32Array(pages).map((_, i) => i + 2);
     this.places = Array.from({ length: 1 + REPLICAS }, () => new Int32Array(pages * 2));
-    this.mapped = [{ start: START, end: vpn(START + pages), permissions: 'rw-p', inode: 0, path: '', flags: ['rd', 'wr'] }];
+    this.mapped = [
+      { start: START, end: vpn(START + pages), permissions: 'rw-p', inode: 0, path: '', flags: ['rd', 'wr'] },
+    ];
   }
 
   turn(commandWords: number, waitNs = 0): number {
@@ -114,9 +126,11 @@ export class PlainEngine implements Engine {
     const command = word & ((1 << PLACE_SHIFT) - 1);
     const place = word >> PLACE_SHIFT;
     const slots = this.places[place];
-    if (command === Command.moveOut && this.pinned.size + this.needed.size > 0) return this.moveOneByOne(first, frame, count);
+    if (command === Command.moveOut && this.pinned.size + this.needed.size > 0)
+      return this.moveOneByOne(first, frame, count);
     let errno = 0;
-    const transfer = command === Command.read ? this.readErrno : command === Command.write ? this.writeErrno : undefined;
+    const transfer =
+      command === Command.read ? this.readErrno : command === Command.write ? this.writeErrno : undefined;
     for (let slot = first; transfer && slot < first + count; slot++) errno ||= transfer(slot, place);
     for (let i = 0; i < count; i++) {
       const hash = (frame + i) * HASH_WORDS;
@@ -125,7 +139,8 @@ export class PlainEngine implements Engine {
         this.present[first + i] = 1;
         this.content[first + i] = ZEROS;
       } else if (command === Command.map) {
-        if (this.frameHashes[hash] !== this.content[first + i]) throw new Error(`page ${first + i} is given another page's bytes`);
+        if (this.frameHashes[hash] !== this.content[first + i])
+          throw new Error(`page ${first + i} is given another page's bytes`);
         this.present[first + i] = 1;
       } else if (command === Command.moveOut || command === Command.discard) {
         if (command === Command.discard) this.discarded++;
@@ -136,8 +151,10 @@ export class PlainEngine implements Engine {
       else throw new Error(`command ${command} was not expected`);
     }
     if (command === Command.map) this.emit(Event.mapped, first, frame, count, 0, count);
-    else if (command === Command.zero || command === Command.poison) this.emit(Event.mapped, first, -1, count, 0, count);
-    else if (command === Command.moveOut || command === Command.discard) this.emit(Event.evicted, first, frame, count, 0, command);
+    else if (command === Command.zero || command === Command.poison)
+      this.emit(Event.mapped, first, -1, count, 0, count);
+    else if (command === Command.moveOut || command === Command.discard)
+      this.emit(Event.evicted, first, frame, count, 0, command);
     else this.emit(command === Command.write ? Event.writeDone : Event.readDone, first, frame, count, errno, place);
   }
 

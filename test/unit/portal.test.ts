@@ -1,9 +1,20 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isPortalText, parsePortalFile, parsePortalText, PortalError, type PortalAddress, type PortalEntry } from '../../src/remote/portal.js';
+import {
+  isPortalText,
+  parsePortalFile,
+  parsePortalText,
+  PortalError,
+  type PortalAddress,
+  type PortalEntry,
+} from '../../src/donors/portal.js';
 
 const wrong = (text: string, pattern: RegExp): void =>
-  assert.throws(() => (isPortalText(text) ? parsePortalText(text) : parsePortalFile(text, 'p.txt')), (error) => error instanceof PortalError && pattern.test(error.message), text);
+  assert.throws(
+    () => (isPortalText(text) ? parsePortalText(text) : parsePortalFile(text, 'p.txt')),
+    (error) => error instanceof PortalError && pattern.test(error.message),
+    text,
+  );
 
 const plain = (entries: readonly PortalEntry[]): PortalAddress[] => entries.map(({ host, port }) => ({ host, port }));
 
@@ -12,15 +23,24 @@ test('a portal file: with a count or without, comments, names, IPv6', () => {
     { host: '10.0.0.2', port: 9400 },
     { host: '10.0.0.3', port: 9401 },
   ]);
-  assert.deepEqual(plain(parsePortalFile('# donors\n\n  donor-a.lan:1   # the big one\n[fd00::3]:65535\r\n', 'p.txt')), [
-    { host: 'donor-a.lan', port: 1 },
-    { host: 'fd00::3', port: 65535 },
-  ]);
+  assert.deepEqual(
+    plain(parsePortalFile('# donors\n\n  donor-a.lan:1   # the big one\n[fd00::3]:65535\r\n', 'p.txt')),
+    [
+      { host: 'donor-a.lan', port: 1 },
+      { host: 'fd00::3', port: 65535 },
+    ],
+  );
 });
 
 test('each donor knows its line', () => {
-  assert.deepEqual(parsePortalFile('2\n\n10.0.0.2:9400\n# one more\nb:1\n', 'p.txt').map(({ where }) => where), ['p.txt, line 3', 'p.txt, line 5']);
-  assert.deepEqual(parsePortalText('rdma://1,b:1').map(({ where }) => where), ['portal, part 2']);
+  assert.deepEqual(
+    parsePortalFile('2\n\n10.0.0.2:9400\n# one more\nb:1\n', 'p.txt').map(({ where }) => where),
+    ['p.txt, line 3', 'p.txt, line 5'],
+  );
+  assert.deepEqual(
+    parsePortalText('rdma://1,b:1').map(({ where }) => where),
+    ['portal, part 2'],
+  );
 });
 
 test('a portal as text', () => {

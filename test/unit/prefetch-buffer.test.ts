@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { PrefetchBuffer } from '../../src/prefetch-buffer.js';
-import { NONE, frameIndex } from '../../src/types.js';
+import { PrefetchBuffer } from '../../src/tables/prefetch-buffer.js';
+import { NONE, frameIndex } from '../../src/core/types.js';
 import { Rng } from './rng.js';
 
 test('frames leave oldest first, and a used one leaves at once from anywhere', () => {

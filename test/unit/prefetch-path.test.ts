@@ -1,10 +1,10 @@
 /** What a prefetcher is told of the plans it made. */
 import assert from 'node:assert/strict';
 import { mock, test } from 'node:test';
-import { Pager } from '../../src/pager.js';
-import type { Plan, Prefetcher } from '../../src/prefetch/prefetcher.js';
-import { ReturnsPolicy } from '../../src/victim/returns.js';
-import type { PageIndex } from '../../src/types.js';
+import { Pager } from '../../src/pager/pager.js';
+import type { Plan, Prefetcher } from '../../src/policy/prefetch/prefetcher.js';
+import { ReturnsPolicy } from '../../src/policy/victim/returns.js';
+import type { PageIndex } from '../../src/core/types.js';
 import { FRAMES, pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 
@@ -30,10 +30,19 @@ class Watcher implements Prefetcher {
   }
 }
 
-for (const [buffer, fetched] of [[64, WINDOW], [3, 3], [0, 0]] as const) {
+for (const [buffer, fetched] of [
+  [64, WINDOW],
+  [3, 3],
+  [0, 0],
+] as const) {
   test(`with room for ${buffer} pages read ahead, ${fetched} of ${WINDOW} are, and the next plan may go on behind them`, () => {
     let touched = PAGES - 1;
-    const engine = new PlainEngine(PAGES, FRAMES, () => touched, () => false);
+    const engine = new PlainEngine(
+      PAGES,
+      FRAMES,
+      () => touched,
+      () => false,
+    );
     const pager = new Pager(engine, pagerOptions({ prefetchBuffer: buffer }));
     const watcher = new Watcher();
     pager.attach();
@@ -72,7 +81,12 @@ class Lister implements Prefetcher {
 
 test('of listed pages those in the store are read, each once; what stands ready of the first half is mapped ahead, and the page behind it is the marker', () => {
   let touched = PAGES - 1;
-  const engine = new PlainEngine(PAGES, FRAMES, () => touched, () => false);
+  const engine = new PlainEngine(
+    PAGES,
+    FRAMES,
+    () => touched,
+    () => false,
+  );
   const pager = new Pager(engine, pagerOptions());
   pager.attach();
   for (let turn = 0; turn < 1000; turn++) pager.step(0);
@@ -95,7 +109,10 @@ test('of listed pages those in the store are read, each once; what stands ready 
 
   touch(wanted[0]); // of nine pages four are the first half, one of them resident
   assert.deepEqual(lister.outcomes[1], [3, 4, wanted[4]]);
-  assert.deepEqual(wanted.map((page) => engine.present[page]), [1, 1, 1, 1, 0, 0, 0]);
+  assert.deepEqual(
+    wanted.map((page) => engine.present[page]),
+    [1, 1, 1, 1, 0, 0, 0],
+  );
   assert.equal(pager.stats().prefetchIssued, wanted.length, 'they had been read');
 
   touch(wanted[4]);
@@ -106,7 +123,12 @@ test('of listed pages those in the store are read, each once; what stands ready 
 
 test('the victim policy is told of a streamed page before it comes, and of no other', () => {
   let touched = PAGES - 1;
-  const engine = new PlainEngine(PAGES, FRAMES, () => touched, () => false);
+  const engine = new PlainEngine(
+    PAGES,
+    FRAMES,
+    () => touched,
+    () => false,
+  );
   const pager = new Pager(engine, pagerOptions({ victims: 'returns' }));
   pager.attach();
   for (let turn = 0; turn < 1000; turn++) pager.step(0);
@@ -137,5 +159,8 @@ test('the victim policy is told of a streamed page before it comes, and of no ot
     for (let turn = 0; turn < 10; turn++) pager.step(0);
   }
   for (const watch of watches) watch.mock.restore();
-  assert.deepEqual(told, out.flatMap((page, i) => [...(i % 2 === 0 ? [`streamed ${page}`] : []), `inserted ${page}`]));
+  assert.deepEqual(
+    told,
+    out.flatMap((page, i) => [...(i % 2 === 0 ? [`streamed ${page}`] : []), `inserted ${page}`]),
+  );
 });

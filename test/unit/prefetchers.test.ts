@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { PREFETCHERS, createPrefetcher, isPrefetcherName } from '../../src/prefetch/index.js';
-import { FaultKind, Plan } from '../../src/prefetch/prefetcher.js';
-import { pageIndex } from '../../src/types.js';
+import { PREFETCHERS, createPrefetcher, isPrefetcherName } from '../../src/policy/prefetch/index.js';
+import { FaultKind, Plan } from '../../src/policy/prefetch/prefetcher.js';
+import { pageIndex } from '../../src/core/types.js';
 import { heapGrowth } from './models/heap.js';
 import { StreamPager } from './models/stream-pager.js';
 import { Rng } from './rng.js';
@@ -17,7 +17,11 @@ test('every name makes the policy of that name, and no other name does', () => {
 
 test('none never plans; next-n always plans the next N, at most 8', () => {
   const plan = new Plan();
-  for (const [name, windowMax, count] of [['none', 32, 0], ['next-n', 3, 3], ['next-n', 32, 8]] as const) {
+  for (const [name, windowMax, count] of [
+    ['none', 32, 0],
+    ['next-n', 3, 3],
+    ['next-n', 32, 8],
+  ] as const) {
     const policy = createPrefetcher(name, { windowMax });
     for (let kind = 0; kind < 4; kind++) {
       policy.fault(pageIndex(77), 1, kind, 0, plan);
@@ -64,7 +68,9 @@ test('what each policy is for: demand misses of a sequential, a strided and a ra
     for (let i = 0; i < 8192; i++) pager.touch(next(i));
     return pager.misses;
   };
-  const table = Object.fromEntries(PREFETCHERS.map((name) => [name, [misses(name, (i) => i), misses(name, (i) => i * 10)]]));
+  const table = Object.fromEntries(
+    PREFETCHERS.map((name) => [name, [misses(name, (i) => i), misses(name, (i) => i * 10)]]),
+  );
   assert.deepEqual(table.none, [8192, 8192]);
   assert.ok(table.leap[0] < 5 && table.leap[1] < 5, `leap ${table.leap}`);
   assert.ok(table.stride[0] < 5 && table.stride[1] < 5, `stride ${table.stride}`);

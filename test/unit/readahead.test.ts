@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FaultKind, Plan } from '../../src/prefetch/prefetcher.js';
-import { ReadaheadPrefetcher } from '../../src/prefetch/readahead.js';
-import { pageIndex } from '../../src/types.js';
+import { FaultKind, Plan } from '../../src/policy/prefetch/prefetcher.js';
+import { ReadaheadPrefetcher } from '../../src/policy/prefetch/readahead.js';
+import { pageIndex } from '../../src/core/types.js';
 import { StreamPager } from './models/stream-pager.js';
 import { Rng } from './rng.js';
 
@@ -20,21 +20,60 @@ function clusters(policy: ReadaheadPrefetcher, faults: readonly (readonly [page:
 
 test('no hits: alone, or with its pair when it is next to the last miss', () => {
   const policy = new ReadaheadPrefetcher(OPTIONS);
-  assert.deepEqual(clusters(policy, [[100, miss], [205, miss], [206, miss], [207, miss], [50, miss]]), ['-', '-', '206-207', '206-207', '-']);
-  assert.deepEqual(clusters(new ReadaheadPrefetcher(OPTIONS), [[0, miss], [9, miss], [8, miss]]), ['-', '-', '8-9'], 'backwards too');
+  assert.deepEqual(
+    clusters(policy, [
+      [100, miss],
+      [205, miss],
+      [206, miss],
+      [207, miss],
+      [50, miss],
+    ]),
+    ['-', '-', '206-207', '206-207', '-'],
+  );
+  assert.deepEqual(
+    clusters(new ReadaheadPrefetcher(OPTIONS), [
+      [0, miss],
+      [9, miss],
+      [8, miss],
+    ]),
+    ['-', '-', '8-9'],
+    'backwards too',
+  );
 });
 
 test('hits widen the aligned cluster, to windowMax; without them it is halved', () => {
   const policy = new ReadaheadPrefetcher(OPTIONS);
-  assert.deepEqual(clusters(policy, [[101, prefetchHit], [103, miss]]), ['-', '100-103']);
+  assert.deepEqual(
+    clusters(policy, [
+      [101, prefetchHit],
+      [103, miss],
+    ]),
+    ['-', '100-103'],
+  );
   const hits = [1, 2, 3, 4, 5, 6, 7].map((page) => [page, prefetchHit] as const);
   assert.equal(clusters(policy, [...hits, [1021, miss]]).at(-1), '1016-1023');
-  assert.deepEqual(clusters(policy, [[37, miss], [75, miss], [500, miss]]), ['36-39', '74-75', '-']);
+  assert.deepEqual(
+    clusters(policy, [
+      [37, miss],
+      [75, miss],
+      [500, miss],
+    ]),
+    ['36-39', '74-75', '-'],
+  );
 });
 
 test('only misses read, and only prefetched pages are hits', () => {
   const policy = new ReadaheadPrefetcher(OPTIONS);
-  assert.deepEqual(clusters(policy, [[1, zero], [2, zero], [3, evictedHit], [4, evictedHit], [5, miss]]), ['-', '-', '-', '-', '-']);
+  assert.deepEqual(
+    clusters(policy, [
+      [1, zero],
+      [2, zero],
+      [3, evictedHit],
+      [4, evictedHit],
+      [5, miss],
+    ]),
+    ['-', '-', '-', '-', '-'],
+  );
 });
 
 test('a windowMax that is no power of two is rounded down; 1 reads nothing ahead', () => {
@@ -67,7 +106,11 @@ test('against the rule, for any faults', () => {
       hits = 0;
       last = page;
       const first = Math.floor(page / cluster) * cluster;
-      assert.deepEqual([plan.count, plan.count && plan.start], cluster === 1 ? [0, 0] : [cluster, first], `seed ${seed} step ${step}`);
+      assert.deepEqual(
+        [plan.count, plan.count && plan.start],
+        cluster === 1 ? [0, 0] : [cluster, first],
+        `seed ${seed} step ${step}`,
+      );
     }
   }
 });

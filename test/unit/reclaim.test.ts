@@ -35,7 +35,14 @@ test('the least active chunks of all clients stop, and those that a message had 
   const [a, b, idle] = [new FakeClient(new Set([0, 1])), new FakeClient(new Set([2, 3])), new FakeClient(new Set())];
   const reclaim = new Reclaim([a, b, idle], 2, 0, never, times);
   assert.deepEqual([a.asked, b.asked, idle.asked], [1, 1, 0]);
-  reclaim.activity(a, [{ donorChunk: 0, activity: 50 }, { donorChunk: 1, activity: 3 }], 10);
+  reclaim.activity(
+    a,
+    [
+      { donorChunk: 0, activity: 50 },
+      { donorChunk: 1, activity: 3 },
+    ],
+    10,
+  );
   assert.deepEqual(a.stops, []);
   reclaim.activity(b, [{ donorChunk: 2, activity: 9 }], 20); // chunk 3 it does not speak of
   assert.deepEqual([a.stops, b.stops], [[[1]], [[2]]]);
@@ -45,31 +52,50 @@ test('the least active chunks of all clients stop, and those that a message had 
   assert.equal(reclaim.tick(40), true);
   const many = new FakeClient(new Set(Array.from({ length: 600 }, (_, i) => i)));
   const second = new Reclaim([many], 512, 0, never, times);
-  second.activity(many, Array.from({ length: 511 }, (_, i) => ({ donorChunk: 599 - i, activity: i })), 10);
-  assert.deepEqual([...many.stops[0]!].sort((one, other) => one - other), [0, ...Array.from({ length: 511 }, (_, i) => 89 + i)]);
+  second.activity(
+    many,
+    Array.from({ length: 511 }, (_, i) => ({ donorChunk: 599 - i, activity: i })),
+    10,
+  );
+  assert.deepEqual(
+    [...many.stops[0]!].sort((one, other) => one - other),
+    [0, ...Array.from({ length: 511 }, (_, i) => 89 + i)],
+  );
 });
 
 /** @returns why the client was cut off, when it was */
 function cutting(client: FakeClient, wanted: number, given = times): { reclaim: Reclaim<FakeClient>; cut: string[] } {
   const cut: string[] = [];
-  const reclaim: Reclaim<FakeClient> = new Reclaim([client], wanted, 0, (each, reason) => {
-    cut.push(reason);
-    const { size } = each.chunks;
-    each.chunks.clear();
-    reclaim.gone(each, size);
-  }, given);
+  const reclaim: Reclaim<FakeClient> = new Reclaim(
+    [client],
+    wanted,
+    0,
+    (each, reason) => {
+      cut.push(reason);
+      const { size } = each.chunks;
+      each.chunks.clear();
+      reclaim.gone(each, size);
+    },
+    given,
+  );
   return { reclaim, cut };
 }
 
 test('who does not answer in time is cut off, and that counts', () => {
   const [deaf, b] = [new FakeClient(new Set([0, 1])), new FakeClient(new Set([2]))];
   const cut: string[] = [];
-  const reclaim: Reclaim<FakeClient> = new Reclaim([deaf, b], 2, 0, (client, reason) => {
-    cut.push(reason);
-    const { size } = client.chunks;
-    client.chunks.clear();
-    reclaim.gone(client, size);
-  }, times);
+  const reclaim: Reclaim<FakeClient> = new Reclaim(
+    [deaf, b],
+    2,
+    0,
+    (client, reason) => {
+      cut.push(reason);
+      const { size } = client.chunks;
+      client.chunks.clear();
+      reclaim.gone(client, size);
+    },
+    times,
+  );
   reclaim.activity(b, [], 5);
   assert.equal(reclaim.tick(ACTIVITY_MS), false);
   assert.equal(reclaim.tick(ACTIVITY_MS + 1), true);
@@ -87,7 +113,11 @@ test('who gives back chunk after chunk has time, up to the end of it; who stands
   const slow = new FakeClient(new Set([0, 1, 2, 3]));
   const { reclaim, cut } = cutting(slow, 4);
   reclaim.activity(slow, [], 0);
-  for (const [chunk, at] of [[0, 30_000], [1, 60_000], [2, 90_000]] as const) {
+  for (const [chunk, at] of [
+    [0, 30_000],
+    [1, 60_000],
+    [2, 90_000],
+  ] as const) {
     assert.equal(reclaim.tick(at), false);
     slow.chunks.delete(chunk);
     assert.equal(reclaim.tick(at), false);

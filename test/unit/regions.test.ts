@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { RegionTable } from '../../src/regions.js';
-import { pageIndex, spaceId, vpn } from '../../src/types.js';
+import { RegionTable } from '../../src/tables/regions.js';
+import { pageIndex, spaceId, vpn } from '../../src/core/types.js';
 import { Rng } from './rng.js';
 
 const target = spaceId(0);
@@ -59,7 +59,10 @@ test('against a naive model: random adds, removes and moves in two spaces', () =
       for (const [key, index] of model) {
         const [space, at] = key.split(':').map(Number);
         const region = table.find(pageIndex(index));
-        assert.ok(region !== undefined && region.space === space && region.start + (index - region.first) === at, `seed ${seed} step ${step}: ${key}`);
+        assert.ok(
+          region !== undefined && region.space === space && region.start + (index - region.first) === at,
+          `seed ${seed} step ${step}: ${key}`,
+        );
       }
     }
   }

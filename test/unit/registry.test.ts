@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { checkClaims, claimTarget } from '../../daemon/claim.js';
-import { ExitCode, Refusal } from '../../daemon/exit-codes.js';
-import { identify, type ProcessId } from '../../daemon/process-info.js';
+import { ExitCode, Refusal } from '../../src/cli/exit-codes.js';
+import { identify, type ProcessId } from '../../src/host/process-info.js';
 import { judge, parseClaim, Registry, RECORD_VERSION, type Claim } from '../../daemon/registry.js';
 
 const self = identify(process.pid)!;
@@ -32,7 +32,8 @@ test('every cell of the table', () => {
   const alive: ProcessId = { pid: 1, startTime: 1 };
   const gone: ProcessId = { pid: 2, startTime: 2 };
   const lives = (id: ProcessId): boolean => id.pid === alive.pid;
-  const verdict = (target: ProcessId, leapd: ProcessId, attached = true): string => judge(claimOf(target, leapd, { attached }), lives);
+  const verdict = (target: ProcessId, leapd: ProcessId, attached = true): string =>
+    judge(claimOf(target, leapd, { attached }), lives);
   assert.equal(verdict(alive, alive), 'active');
   assert.equal(verdict(alive, gone), 'orphaned');
   assert.equal(verdict(gone, alive), 'ending');
@@ -55,7 +56,10 @@ test('a record is written once, privately, and read back', (context) => {
   assert.equal(statSync(registry.pathOf(self.pid)).mode & 0o777, 0o600);
   registry.update({ ...claim, failure: 'why' });
   assert.equal(registry.read(self.pid)?.failure, 'why');
-  assert.deepEqual(registry.all().map(({ target }) => target.pid), [self.pid]);
+  assert.deepEqual(
+    registry.all().map(({ target }) => target.pid),
+    [self.pid],
+  );
   registry.release(self.pid);
   assert.equal(registry.read(self.pid), undefined);
   registry.signOfLife(claim);
@@ -65,7 +69,17 @@ test('a record is written once, privately, and read back', (context) => {
 test('what is no record of this version is none', () => {
   const good = JSON.stringify(claimOf(self, self));
   assert.ok(parseClaim(good));
-  for (const text of ['', '{', 'null', '7', '[]', '{}', good.slice(0, -5), good.replace('"version":1', '"version":2'), good.replace('"pid"', '"pit"')]) {
+  for (const text of [
+    '',
+    '{',
+    'null',
+    '7',
+    '[]',
+    '{}',
+    good.slice(0, -5),
+    good.replace('"version":1', '"version":2'),
+    good.replace('"pid"', '"pit"'),
+  ]) {
     assert.equal(parseClaim(text), undefined, text);
   }
 });
@@ -76,8 +90,12 @@ test('a target is claimed by one leapd; the others are told by whom', (context) 
   checkClaims(registry, self.pid);
   const claim = claimTarget(registry, target, '/nowhere/a', '/nowhere/b');
   assert.equal(claim.attached, false);
-  const refusedWith = (code: number, pattern: RegExp) => (error: unknown) => error instanceof Refusal && error.code === code && pattern.test(error.message);
-  assert.throws(() => claimTarget(registry, target, '/nowhere/a', '/nowhere/b'), refusedWith(ExitCode.target, /is a leapd|already under leapd/));
+  const refusedWith = (code: number, pattern: RegExp) => (error: unknown) =>
+    error instanceof Refusal && error.code === code && pattern.test(error.message);
+  assert.throws(
+    () => claimTarget(registry, target, '/nowhere/a', '/nowhere/b'),
+    refusedWith(ExitCode.target, /is a leapd|already under leapd/),
+  );
   registry.update(claimOf({ pid: 1, startTime: identify(1)!.startTime }, self));
   assert.throws(() => checkClaims(registry, 1), refusedWith(ExitCode.target, /already under leapd/));
 });
@@ -90,7 +108,15 @@ test('whoever comes after a killed leapd is told what happened', (context) => {
     (error: unknown) => {
       assert.ok(error instanceof Refusal);
       assert.equal(error.code, ExitCode.orphaned);
-      for (const part of [`leapd ${dead.pid}`, '2026-01-02 03:04:05', 'was killed', 'waits', '/nowhere/leap.swap', `kill -9 ${self.pid}`]) assert.ok(error.message.includes(part), part);
+      for (const part of [
+        `leapd ${dead.pid}`,
+        '2026-01-02 03:04:05',
+        'was killed',
+        'waits',
+        '/nowhere/leap.swap',
+        `kill -9 ${self.pid}`,
+      ])
+        assert.ok(error.message.includes(part), part);
       assert.ok(!error.message.includes('\n'));
       return true;
     },
@@ -111,7 +137,13 @@ test('the sweep clears up after the dead, and only after them', (context) => {
   writeFileSync(data, 'of somebody who gave its name by mistake');
   registry.claim(claimOf({ pid: 4194302, startTime: 5 }, dead, { swapFile: data, control: data, attached: false }));
   writeFileSync(join(directory, 'run', '12.json'), 'half a reco');
-  assert.deepEqual(registry.sweep().map((claim) => claim.target.pid).sort(), [4194302, 4194303]);
+  assert.deepEqual(
+    registry
+      .sweep()
+      .map((claim) => claim.target.pid)
+      .sort(),
+    [4194302, 4194303],
+  );
   assert.equal(existsSync(swapFile), false);
   assert.equal(existsSync(kept), true, 'its process waits for it');
   assert.equal(existsSync(data), true, 'killed before it had made sure that nothing stood there');

@@ -4,8 +4,8 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { ExitCode, Refusal } from '../../daemon/exit-codes.js';
-import { parseOptions } from '../../daemon/options.js';
+import { ExitCode, Refusal } from '../../src/cli/exit-codes.js';
+import { parseOptions } from '../../daemon/leapd-options.js';
 import { remoteSettings } from '../../daemon/remote-settings.js';
 
 const names: Readonly<Record<string, string>> = { 'donor-a': '10.0.0.2', alias: '10.0.0.2', 'donor-b': 'fd00::3' };
@@ -27,11 +27,23 @@ function read(context: TestContext, text: string | undefined, ...more: string[])
 }
 
 const refused = (settings: Promise<Settings>, pattern: RegExp): Promise<void> =>
-  assert.rejects(settings, (error) => error instanceof Refusal && error.code === ExitCode.usage && pattern.test(error.message) && !error.message.includes('\n'), String(pattern));
+  assert.rejects(
+    settings,
+    (error) =>
+      error instanceof Refusal &&
+      error.code === ExitCode.usage &&
+      pattern.test(error.message) &&
+      !error.message.includes('\n'),
+    String(pattern),
+  );
 
 test('names are looked up', async (t) => {
   const { settings, warnings } = await read(t, 'donor-a:9400\ndonor-b:9401\n192.0.2.1:1\n');
-  assert.deepEqual(settings.donors, [{ host: '10.0.0.2', port: 9400 }, { host: 'fd00::3', port: 9401 }, { host: '192.0.2.1', port: 1 }]);
+  assert.deepEqual(settings.donors, [
+    { host: '10.0.0.2', port: 9400 },
+    { host: 'fd00::3', port: 9401 },
+    { host: '192.0.2.1', port: 1 },
+  ]);
   assert.deepEqual([warnings, settings.token, settings.chunkBytes], [[], undefined, 0]);
 });
 
@@ -39,15 +51,24 @@ test('a portal that cannot be used', async (t) => {
   await refused(read(t, undefined), /--portal: .*portal\.txt cannot be read \(ENOENT\); a portal has one donor a line/);
   await refused(read(t, ''), /portal\.txt names no donor/);
   await refused(read(t, '# donors\n10.0.0.2:9400\n10.0.0.3\n'), /portal\.txt, line 3: "10\.0\.0\.3" is no address/);
-  await refused(read(t, 'donor-a:9400\n\nalias:9400\n'), /portal\.txt, line 3: 10\.0\.0\.2:9400 is the donor of .*portal\.txt, line 1 too/);
+  await refused(
+    read(t, 'donor-a:9400\n\nalias:9400\n'),
+    /portal\.txt, line 3: 10\.0\.0\.2:9400 is the donor of .*portal\.txt, line 1 too/,
+  );
 });
 
 test('a name without an address: the others are used, and it is said which line it is', async (t) => {
   const { settings, warnings } = await read(t, '2\nnobody:9400\ndonor-a:9400\n');
   assert.deepEqual(settings.donors, [{ host: '10.0.0.2', port: 9400 }]);
   assert.equal(warnings.length, 1);
-  assert.match(warnings[0]!, /portal\.txt, line 2: there is no address for the name nobody \(ENOTFOUND\); this donor is left out/);
-  await refused(read(t, '\nnobody:9400\n'), /portal\.txt, line 2: there is no address for the name nobody \(ENOTFOUND\); give its number/);
+  assert.match(
+    warnings[0]!,
+    /portal\.txt, line 2: there is no address for the name nobody \(ENOTFOUND\); this donor is left out/,
+  );
+  await refused(
+    read(t, '\nnobody:9400\n'),
+    /portal\.txt, line 2: there is no address for the name nobody \(ENOTFOUND\); give its number/,
+  );
 });
 
 test('a token file', async (t) => {
@@ -63,5 +84,8 @@ test('a token file', async (t) => {
   writeFileSync(file, 'short');
   chmodSync(file, 0o600);
   await refused(portal(), /token holds a token of 5 bytes, and 16 is the least/);
-  await refused(read(t, '10.0.0.2:9400\n', '--token-file', directory), /cannot be read \(EISDIR\)|may be read or written by others/);
+  await refused(
+    read(t, '10.0.0.2:9400\n', '--token-file', directory),
+    /cannot be read \(EISDIR\)|may be read or written by others/,
+  );
 });

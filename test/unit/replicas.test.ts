@@ -1,10 +1,10 @@
 /** What becomes of pages that were evicted before there was a donor for them. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Copies } from '../../src/chunks.js';
-import { Errno } from '../../src/layout.js';
-import { Pager } from '../../src/pager.js';
-import { slotIndex } from '../../src/types.js';
+import type { Copies } from '../../src/tables/chunks.js';
+import { Errno } from '../../src/core/layout.js';
+import { Pager } from '../../src/pager/pager.js';
+import { slotIndex } from '../../src/core/types.js';
 import { FRAMES, pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 
@@ -24,7 +24,12 @@ interface Paged {
 /** @param donors what there is of them before anything is evicted */
 function paged(copies: Copies, pages = PAGES, prefetch = 'none', donors: (pager: Pager) => void = () => {}): Paged {
   let touched = 0;
-  const engine = new PlainEngine(pages, FRAMES, () => touched, () => false);
+  const engine = new PlainEngine(
+    pages,
+    FRAMES,
+    () => touched,
+    () => false,
+  );
   const pager = new Pager(engine, pagerOptions({ localLimit: { pages: LIMIT }, copies, prefetch }));
   pager.attach();
   donors(pager);
@@ -43,7 +48,10 @@ function paged(copies: Copies, pages = PAGES, prefetch = 'none', donors: (pager:
 
 /** How many of the pages that are out a place has. */
 const held = (engine: PlainEngine, place: number): number =>
-  engine.present.reduce((sum, present, page) => sum + Number(present === 0 && engine.places[place][page] === engine.content[page]), 0);
+  engine.present.reduce(
+    (sum, present, page) => sum + Number(present === 0 && engine.places[place][page] === engine.content[page]),
+    0,
+  );
 
 test('pages that went to the swap file before a donor was there follow to it when it is, though nobody touches them', () => {
   const { engine, pager, rest } = paged(1);
@@ -124,7 +132,11 @@ test('wrong bytes from a slot that the repairer has just been at are made up for
   pager.chunks.doubt(0);
   pager.step(0);
   touch(bad - 1, 5); // reads it ahead
-  assert.deepEqual([engine.present[bad], pager.stats().hashMismatches, pager.chunks.suspects], [0, 1, 1], 'the pass goes on while they come');
+  assert.deepEqual(
+    [engine.present[bad], pager.stats().hashMismatches, pager.chunks.suspects],
+    [0, 1, 1],
+    'the pass goes on while they come',
+  );
   rest();
   assert.ok(pager.chunks.isSafe(bad), 'there are two copies again');
   pager.replicas.lose(2 - rotten, 0); // the donor that had the good one
@@ -152,15 +164,26 @@ for (const heals of [true, false]) {
     pager.replicas.lose(2 - rotten, 0); // the donor that had the good one
     touch(bad, 20);
     const { lostPages, hashMismatches } = pager.stats();
-    assert.deepEqual([engine.present[bad], engine.poisoned.has(bad), lostPages, hashMismatches], heals ? [1, false, 0, 1] : [0, true, 1, 5]);
+    assert.deepEqual(
+      [engine.present[bad], engine.poisoned.has(bad), lostPages, hashMismatches],
+      heals ? [1, false, 0, 1] : [0, true, 1, 5],
+    );
     rest();
   });
 }
 
 test('with few frames the repairer and eviction share them', () => {
   const frames = 5;
-  const engine: PlainEngine = new PlainEngine(PAGES, frames, (): number => engine.present.indexOf(1), () => false);
-  const pager = new Pager(engine, pagerOptions({ localLimit: { pages: LIMIT }, copies: 1, prefetch: 'none', frames, prefetchBuffer: 1 }));
+  const engine: PlainEngine = new PlainEngine(
+    PAGES,
+    frames,
+    (): number => engine.present.indexOf(1),
+    () => false,
+  );
+  const pager = new Pager(
+    engine,
+    pagerOptions({ localLimit: { pages: LIMIT }, copies: 1, prefetch: 'none', frames, prefetchBuffer: 1 }),
+  );
   pager.attach();
   for (let turn = 0; pager.stats().residentPages > LIMIT; turn++) {
     assert.ok(turn < REST);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SecondChance } from '../../src/second-chance.js';
-import { frameIndex, NONE, pageIndex } from '../../src/types.js';
+import { SecondChance } from '../../src/policy/second-chance.js';
+import { frameIndex, NONE, pageIndex } from '../../src/core/types.js';
 import { heapGrowth } from './models/heap.js';
 import { Rng } from './rng.js';
 
@@ -107,7 +107,9 @@ test('a few that come back soon count for more than many that come back late, an
   const mixed = foundShare(40 * FRAMES, 20 * FRAMES, () => (rng.below(10) < 5 ? 100 : 5 * FRAMES));
   assert.ok(mixed > 0.45, `${mixed} found`);
   // The loop ends, and what is kept of it is never wanted again.
-  const changing = foundShare(218 * FRAMES, 208 * FRAMES, (now) => (now < 194 * FRAMES ? 6 * FRAMES : now < 200 * FRAMES ? Infinity : FRAMES / 2));
+  const changing = foundShare(218 * FRAMES, 208 * FRAMES, (now) =>
+    now < 194 * FRAMES ? 6 * FRAMES : now < 200 * FRAMES ? Infinity : FRAMES / 2,
+  );
   assert.ok(changing > 0.9, `${changing} found`);
 });
 

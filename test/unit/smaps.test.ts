@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { parseSmaps } from '../../daemon/smaps.js';
+import { parseSmaps } from '../../src/host/smaps.js';
 
 const TEXT = `55d0c8a00000-55d0c8a21000 rw-p 00000000 00:00 0                          [heap]
 Size:                132 kB

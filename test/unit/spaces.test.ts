@@ -1,10 +1,10 @@
 /** What the pager makes of mappings that turn out to be of another kind than it takes. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Mapping } from '../../src/engine.js';
-import { Event, vpnHigh, vpnLow } from '../../src/layout.js';
-import { Pager } from '../../src/pager.js';
-import { vpn } from '../../src/types.js';
+import type { Mapping } from '../../src/core/engine.js';
+import { Event, vpnHigh, vpnLow } from '../../src/core/layout.js';
+import { Pager } from '../../src/pager/pager.js';
+import { vpn } from '../../src/core/types.js';
 import { pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 
@@ -17,7 +17,14 @@ class CaughtEngine extends PlainEngine {
   private touched = false;
 
   override mappings(): Mapping[] {
-    const caught: Mapping = { start: CAUGHT, end: vpn(CAUGHT + 5), permissions: 'rw-p', inode: 7, path: '/memfd:x (deleted)', flags: ['rd', 'wr', 'um'] };
+    const caught: Mapping = {
+      start: CAUGHT,
+      end: vpn(CAUGHT + 5),
+      permissions: 'rw-p',
+      inode: 7,
+      path: '/memfd:x (deleted)',
+      flags: ['rd', 'wr', 'um'],
+    };
     return [...super.mappings(), caught];
   }
 
@@ -35,7 +42,12 @@ class CaughtEngine extends PlainEngine {
 }
 
 test('a mapping of another kind that was registered by mistake is let go of when it is touched', () => {
-  const engine = new CaughtEngine(PAGES, 64, () => 0, () => false);
+  const engine = new CaughtEngine(
+    PAGES,
+    64,
+    () => 0,
+    () => false,
+  );
   const pager = new Pager(engine, pagerOptions({ localLimit: { pages: 50 }, frames: 64, prefetchBuffer: 16 }));
   pager.attach();
   const { registeredPages } = pager.stats();

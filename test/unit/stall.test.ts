@@ -1,5 +1,5 @@
 /**
- * The goal that `streams` is the default for: on every trace, of real programs (test/traces, recorded by scripts/record-traces.ts) and synthetic ones
+ * The goal that `streams` is the default for: on every trace, of real programs (test/traces, recorded by lab/record-traces.ts) and synthetic ones
  * (lab/patterns.ts), a quarter and a half of the pages local, its threads stall no longer than GOAL times as long as with the best other policy, in the model.
  */
 import assert from 'node:assert/strict';
@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { GOAL, LOCAL, realTraces, SYNTHETIC } from '../../lab/comparison.js';
 import { replay } from '../../lab/replay.js';
 import { workloadOf } from '../../lab/workload.js';
-import { PREFETCHERS } from '../../src/prefetch/index.js';
+import { PREFETCHERS } from '../../src/policy/prefetch/index.js';
 
 const OTHERS = PREFETCHERS.filter((policy) => policy !== 'streams');
 const traces = fileURLToPath(new URL('../../../test/traces/', import.meta.url));
@@ -38,7 +38,10 @@ for (const { name, load, seeds } of [...realTraces(traces), ...SYNTHETIC]) {
       const ours = stallOf('streams');
       for (const policy of OTHERS) {
         const theirs = stallOf(policy, ours / GOAL);
-        assert.ok(ours <= GOAL * theirs, `${local * 100} % local: ${ours} ns of stall, ${policy} ${theirs}: ${(ours / theirs).toFixed(3)}`);
+        assert.ok(
+          ours <= GOAL * theirs,
+          `${local * 100} % local: ${ours} ns of stall, ${policy} ${theirs}: ${(ours / theirs).toFixed(3)}`,
+        );
       }
     }
   });

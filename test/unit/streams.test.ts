@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createPrefetcher } from '../../src/prefetch/index.js';
-import { FaultKind, Plan } from '../../src/prefetch/prefetcher.js';
-import { Advice } from '../../src/regions.js';
-import { pageIndex } from '../../src/types.js';
+import { createPrefetcher } from '../../src/policy/prefetch/index.js';
+import { FaultKind, Plan } from '../../src/policy/prefetch/prefetcher.js';
+import { Advice } from '../../src/tables/regions.js';
+import { pageIndex } from '../../src/core/types.js';
 import { StreamPager } from './models/stream-pager.js';
 import { Rng } from './rng.js';
 
-const misses = (next: (i: number) => number, touches = 8192, threadOf: (i: number) => number = () => 1): StreamPager => {
+const misses = (
+  next: (i: number) => number,
+  touches = 8192,
+  threadOf: (i: number) => number = () => 1,
+): StreamPager => {
   const pager = new StreamPager(createPrefetcher('streams'), 1 << 18);
   for (let i = 0; i < touches; i++) pager.touch(next(i), threadOf(i));
   return pager;
@@ -37,7 +41,11 @@ test('eight streams in one thread, taken at random, cost a handful of misses eac
 
 test('threads that share one stream, each taking the next page, are seen in the region', () => {
   const rng = new Rng(5);
-  const { misses: missed } = misses((i) => i, 8192, () => 1 + rng.below(4));
+  const { misses: missed } = misses(
+    (i) => i,
+    8192,
+    () => 1 + rng.below(4),
+  );
   assert.ok(missed < 8192 / 20, `${missed} misses`);
 });
 
@@ -100,14 +108,26 @@ function noisy(crowd: number, noise: number): { mapped: number; largest: number;
   const { hits, streamed } = pager;
   pager.largestPlan = 0;
   for (let i = 4000; i < 8000; i++) touch(i);
-  return { mapped: pager.mappedAhead - before, largest: pager.largestPlan, hits: pager.hits - hits, streamed: pager.streamed - streamed };
+  return {
+    mapped: pager.mappedAhead - before,
+    largest: pager.largestPlan,
+    hits: pager.hits - hits,
+    streamed: pager.streamed - streamed,
+  };
 }
 
 test('where threads crowd the pager, a stream with holes is read ahead in small pieces, not mapped ahead, and its pages are said to be passed; alone, and without holes, it is mapped', () => {
   const alone = noisy(0, 0.2);
   assert.ok(alone.mapped > 1500 && alone.largest >= 16 && alone.streamed === 0, JSON.stringify(alone));
   const crowded = noisy(3, 0.2);
-  assert.ok(crowded.mapped < 100 && crowded.largest <= 8 && crowded.hits > 2800 && crowded.streamed > 2800 && crowded.streamed < 3400, JSON.stringify(crowded));
+  assert.ok(
+    crowded.mapped < 100 &&
+      crowded.largest <= 8 &&
+      crowded.hits > 2800 &&
+      crowded.streamed > 2800 &&
+      crowded.streamed < 3400,
+    JSON.stringify(crowded),
+  );
   const whole = noisy(3, 0);
   assert.ok(whole.mapped > 3700 && whole.largest >= 32 && whole.streamed === 0, JSON.stringify(whole));
 });
@@ -133,7 +153,10 @@ test('the kernel patch: one history for all threads, a trend of zeros at first, 
     policy.fault(pageIndex(1000 + i * 10), 1, i % 2 === 0 ? FaultKind.miss : FaultKind.prefetchHit, 0, plan);
     plans.push(plan.count);
   }
-  assert.ok(plans.slice(0, 4).every((count) => count === 0), 'the zeros of a young history are a trend that leads nowhere');
+  assert.ok(
+    plans.slice(0, 4).every((count) => count === 0),
+    'the zeros of a young history are a trend that leads nowhere',
+  );
   assert.ok(plans.every((count) => count < 8) && plans.some((count) => count > 0));
   policy.fault(pageIndex(1000 + 640), 1, FaultKind.miss, 0, plan);
   assert.deepEqual([plan.stride, plan.start], [10, 1650]);

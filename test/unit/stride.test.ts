@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FaultKind, Plan } from '../../src/prefetch/prefetcher.js';
-import { StridePrefetcher } from '../../src/prefetch/stride.js';
-import { pageIndex } from '../../src/types.js';
+import { FaultKind, Plan } from '../../src/policy/prefetch/prefetcher.js';
+import { StridePrefetcher } from '../../src/policy/prefetch/stride.js';
+import { pageIndex } from '../../src/core/types.js';
 import { StreamPager } from './models/stream-pager.js';
 
 const OPTIONS = { history: 32, windowMax: 8 };

@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { randomFrom, shuffled } from '../../lab/random.js';
-import { createPrefetcher } from '../../src/prefetch/index.js';
-import { Plan } from '../../src/prefetch/prefetcher.js';
-import { Succession } from '../../src/prefetch/succession.js';
-import { pageIndex } from '../../src/types.js';
+import { createPrefetcher } from '../../src/policy/prefetch/index.js';
+import { Plan } from '../../src/policy/prefetch/prefetcher.js';
+import { Succession } from '../../src/policy/prefetch/succession.js';
+import { pageIndex } from '../../src/core/types.js';
 import { StreamPager } from './models/stream-pager.js';
 import { Rng } from './rng.js';
 
@@ -21,7 +21,12 @@ function walk(seed: number, count: number): number[] {
 }
 
 /** Laps of a walk, all of memory evicted before each; misses of each lap. */
-function laps(pager: StreamPager, count: number, order: readonly number[], touch = (page: number): void => pager.touch(page)): number[] {
+function laps(
+  pager: StreamPager,
+  count: number,
+  order: readonly number[],
+  touch = (page: number): void => pager.touch(page),
+): number[] {
   return Array.from({ length: count }, () => {
     pager.evict();
     const before = pager.misses;
@@ -57,7 +62,12 @@ test('where half of the walk is resident, another half each time, the chain step
 test('two threads, each on a walk of its own', () => {
   const pager = new StreamPager(createPrefetcher('streams'), PAGES, 8);
   const walks = [walk(3, 2000), walk(4, 2000).map((page) => page + 64_000)];
-  const [, , third] = laps(pager, 3, walks[0].flatMap((page, i) => [page, walks[1][i]]), (page) => pager.touch(page, page < 64_000 ? 1 : 2));
+  const [, , third] = laps(
+    pager,
+    3,
+    walks[0].flatMap((page, i) => [page, walks[1][i]]),
+    (page) => pager.touch(page, page < 64_000 ? 1 : 2),
+  );
   assert.ok(third < 80, `${third} misses`);
 });
 
@@ -130,7 +140,8 @@ class Walk {
 }
 
 const LOOP = Array.from({ length: 100 }, (_, i) => ((i * 7919) % 10_007) + 1);
-const ahead = (loop: readonly number[], at: number, count: number): number[] => Array.from({ length: count }, (_, i) => loop[(at + 1 + i) % loop.length]);
+const ahead = (loop: readonly number[], at: number, count: number): number[] =>
+  Array.from({ length: count }, (_, i) => loop[(at + 1 + i) % loop.length]);
 
 test('a plan is what followed the last time, deeper and deeper, topped up when half of it is used up', () => {
   const thread = new Walk();

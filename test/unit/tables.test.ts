@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Chunks } from '../../src/chunks.js';
-import { CommandWriter } from '../../src/commands.js';
-import { FaultQueue } from '../../src/fault-queue.js';
-import { FrameState, FrameTable } from '../../src/frame-table.js';
-import { BATCH_PAGES, Command, HASH_WORDS } from '../../src/layout.js';
-import { PageQueue } from '../../src/page-queue.js';
-import { PageTable, State, STATES, STATE_NAMES, TRANSITIONS } from '../../src/page-table.js';
-import { SlotState, SlotTable } from '../../src/slot-table.js';
-import { type FrameIndex, frameIndex, NONE, pageIndex } from '../../src/types.js';
+import { Chunks } from '../../src/tables/chunks.js';
+import { CommandWriter } from '../../src/core/command-writer.js';
+import { FaultQueue } from '../../src/tables/fault-queue.js';
+import { FrameState, FrameTable } from '../../src/tables/frame-table.js';
+import { BATCH_PAGES, Command, HASH_WORDS } from '../../src/core/layout.js';
+import { PageQueue } from '../../src/tables/page-queue.js';
+import { PageTable, State, STATES, STATE_NAMES, TRANSITIONS } from '../../src/tables/page-table.js';
+import { SlotState, SlotTable } from '../../src/tables/slot-table.js';
+import { type FrameIndex, frameIndex, NONE, pageIndex } from '../../src/core/types.js';
 import { Rng } from './rng.js';
 
 const keep = (): boolean => false;
@@ -42,7 +42,10 @@ for (const count of [97, 96, 2100]) {
       if (rng.below(20) < (step % 4000 < 2000 ? 11 : 9)) {
         const want = 1 + rng.below(20);
         if (rng.below(10) === 0) frames.leaveToReads(rng.below(count));
-        const first = rng.below(3) === 0 ? frames.takeReadRun(want, FrameState.filling) : frames.takeRun(want, FrameState.filling, keep);
+        const first =
+          rng.below(3) === 0
+            ? frames.takeReadRun(want, FrameState.filling)
+            : frames.takeRun(want, FrameState.filling, keep);
         assert.equal(first === NONE, held.size === count);
         assert.ok(first === NONE || (frames.runLength > 0 && frames.runLength <= want));
         for (let i = 0; first !== NONE && i < frames.runLength; i++) {
@@ -76,7 +79,10 @@ test('slots: a page gets its home, a shared or busy home gives way to a spare, a
   const home = slots.allocate(pageIndex(3), frameIndex(1));
   assert.equal(home, 3);
   assert.equal(slots.sourceOf(home), 1);
-  assert.ok(slots.matches(home, frameIndex(1)) && !slots.matches(home, frameIndex(2)), 'pending: compared with the source frame');
+  assert.ok(
+    slots.matches(home, frameIndex(1)) && !slots.matches(home, frameIndex(2)),
+    'pending: compared with the source frame',
+  );
   slots.becomeValid(home);
   hashes.fill(9, HASH_WORDS, 2 * HASH_WORDS); // the frame is used for something else; the slot keeps the hash it had
   assert.ok(!slots.matches(home, frameIndex(1)));
@@ -117,7 +123,14 @@ test('commands: neighbours join, other things do not, and the buffer says when i
   writer.put(Command.zero, 9, 0, true, true);
   writer.put(Command.zero, 10, 0, true, true);
   writer.put(Command.zero, 8, 0, true, true);
-  const records = [[Command.map, 4, 8, 3], [Command.map, 7, 11, 1], [Command.map, 6, 10, 1], [Command.map, 5, 8, 1], [Command.map, 6, 10, 1], [Command.zero, 8, 0, 3]];
+  const records = [
+    [Command.map, 4, 8, 3],
+    [Command.map, 7, 11, 1],
+    [Command.map, 6, 10, 1],
+    [Command.map, 5, 8, 1],
+    [Command.map, 6, 10, 1],
+    [Command.zero, 8, 0, 3],
+  ];
   assert.deepEqual([...buffer], records.flat());
   assert.equal(writer.room, 0);
   assert.throws(() => writer.put(Command.wake, 1, 0, true, true), /overrun/);
@@ -128,7 +141,10 @@ test('commands: no record is longer than a batch', () => {
   const writer = new CommandWriter(buffer);
   for (let page = 0; page < BATCH_PAGES + 1; page++) writer.put(Command.map, page, page, true, true);
   writer.put(Command.map, BATCH_PAGES - 1, BATCH_PAGES - 1, true, true);
-  assert.deepEqual([...buffer.subarray(0, writer.words)], [Command.map, 0, 0, BATCH_PAGES, Command.map, BATCH_PAGES - 1, BATCH_PAGES - 1, 2]);
+  assert.deepEqual(
+    [...buffer.subarray(0, writer.words)],
+    [Command.map, 0, 0, BATCH_PAGES, Command.map, BATCH_PAGES - 1, BATCH_PAGES - 1, 2],
+  );
 });
 
 test('frames: a run goes on over those that can be vacated, and leaves the ones at the bottom to reads', () => {

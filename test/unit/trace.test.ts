@@ -3,10 +3,10 @@ import { test } from 'node:test';
 import { generate } from '../../lab/patterns.js';
 import { encodeTrace } from '../../lab/trace-file.js';
 import { workloadOf } from '../../lab/workload.js';
-import { Advice, RegionTable } from '../../src/regions.js';
+import { Advice, RegionTable } from '../../src/tables/regions.js';
 import { decodeTrace, TICK_NS, TraceEncoder, TraceError } from '../../src/trace/format.js';
 import { drainRecords, Recorder, recordMemory } from '../../src/trace/ring.js';
-import { spaceId, vpn } from '../../src/types.js';
+import { spaceId, vpn } from '../../src/core/types.js';
 import { Rng } from './rng.js';
 
 function regionsOf(...counts: number[]): RegionTable {
@@ -34,7 +34,13 @@ test('what the recorder writes is what the trace holds: times, threads, pages, k
   encoder.end(drainRecords(memory, encoder));
   const trace = decodeTrace(encoder.take());
   assert.deepEqual([trace.length, trace.lost, trace.cutOff, trace.about['name']], [10_000, 0, false, 'a test']);
-  assert.deepEqual(trace.regions.map(({ first, count, advice }) => [first, count, advice]), [[0, 5000, 0], [5000, 300, Advice.sequential]]);
+  assert.deepEqual(
+    trace.regions.map(({ first, count, advice }) => [first, count, advice]),
+    [
+      [0, 5000, 0],
+      [5000, 300, Advice.sequential],
+    ],
+  );
   written.forEach(([page, thread, kind, write, time], i) => {
     assert.deepEqual([trace.page[i], trace.thread[i], trace.kind[i], trace.write[i]], [page, thread, kind, write]);
     assert.ok(Math.abs(trace.time[i] - (time - written[0][4])) <= TICK_NS / 2 + 1, `time of fault ${i}`);
@@ -75,7 +81,10 @@ test('what is no trace is refused with a reason, and no bytes make the reader do
     [whole.subarray(0, 5), /not a trace/],
     [version, /version 9, and this program reads version 1/],
   ] as const) {
-    assert.throws(() => decodeTrace(bytes), (error) => error instanceof TraceError && reason.test(error.message));
+    assert.throws(
+      () => decodeTrace(bytes),
+      (error) => error instanceof TraceError && reason.test(error.message),
+    );
   }
   const rng = new Rng(7);
   for (let round = 0; round < 500; round++) {
@@ -98,7 +107,14 @@ test('a region that grew is one region; one that came in the place of another re
   encoder.fault(0, false, 0, 500, 1);
   encoder.end(0);
   const trace = decodeTrace(encoder.take());
-  assert.deepEqual(trace.regions.map(({ first, count, start, advice }) => [first, count, start, advice]), [[0, 50, 1000, 0], [50, 20, 9000, 2], [70, 80, 1070, 0]]);
+  assert.deepEqual(
+    trace.regions.map(({ first, count, start, advice }) => [first, count, start, advice]),
+    [
+      [0, 50, 1000, 0],
+      [50, 20, 9000, 2],
+      [70, 80, 1070, 0],
+    ],
+  );
   const workload = workloadOf(trace);
   assert.deepEqual([workload.pages, workload.touchedPages, workload.strays], [150, 1, 1]);
 });

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { NO_TREND, findTrend } from '../../src/prefetch/trend.js';
+import { NO_TREND, findTrend } from '../../src/policy/prefetch/trend.js';
 import { Rng } from './rng.js';
 
-const trendOf = (newestFirst: number[], capacity: number): number => findTrend(Int32Array.from(newestFirst), 0, newestFirst.length, capacity);
+const trendOf = (newestFirst: number[], capacity: number): number =>
+  findTrend(Int32Array.from(newestFirst), 0, newestFirst.length, capacity);
 
 /** The definition: of the windows capacity/4, capacity/2..., the first in which one delta stands more often than all others together. */
 function naiveTrend(newestFirst: number[], capacity: number): number {

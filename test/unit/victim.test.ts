@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { pageIndex } from '../../src/types.js';
-import { VICTIM_POLICIES, createVictimPolicy } from '../../src/victim/index.js';
-import type { VictimPolicy } from '../../src/victim/victim.js';
+import { pageIndex } from '../../src/core/types.js';
+import { VICTIM_POLICIES, createVictimPolicy } from '../../src/policy/victim/index.js';
+import type { VictimPolicy } from '../../src/policy/victim/victim.js';
 import { heapGrowth } from './models/heap.js';
 import { Rng } from './rng.js';
 
@@ -63,7 +63,8 @@ for (const name of VICTIM_POLICIES) {
             const got = policy.next(want, out);
             victims = [...out.subarray(0, got)];
             assert.equal(got, Math.min(want, resident.size), at);
-            for (const victim of victims) assert.ok(resident.delete(victim), `${at}: page ${victim} is not resident, or came twice`);
+            for (const victim of victims)
+              assert.ok(resident.delete(victim), `${at}: page ${victim} is not resident, or came twice`);
           }
         }
       }
@@ -111,7 +112,15 @@ test('no policy allocates after reserve', () => {
 });
 
 /** Touches that fault, of a pattern that runs with `local` pages resident. The policy is told of faults only. */
-function faults(policy: VictimPolicy, pages: number, local: number, touches: number, next: () => number, after = 0, streamed = false): number {
+function faults(
+  policy: VictimPolicy,
+  pages: number,
+  local: number,
+  touches: number,
+  next: () => number,
+  after = 0,
+  streamed = false,
+): number {
   const resident = new Uint8Array(pages);
   const out = new Int32Array(16);
   let residents = 0;
@@ -137,13 +146,17 @@ const HOT = Math.floor(PAGES / 5);
 /** Faults of the default policy, as a share of FIFO's on the same touches. */
 function againstFifo(share: number, touches: number, after: number, pattern: (rng: Rng) => () => number): number {
   const local = Math.floor(PAGES * share);
-  const [ours, fifo] = ['returns', 'fifo'].map((name) => faults(createVictimPolicy(name), PAGES, local, touches, pattern(new Rng(9)), after));
+  const [ours, fifo] = ['returns', 'fifo'].map((name) =>
+    faults(createVictimPolicy(name), PAGES, local, touches, pattern(new Rng(9)), after),
+  );
   return ours / fifo;
 }
-const eightyTwenty = (rng: Rng, offset: () => number = () => 0) => (): number => {
-  const page = rng.below(10) < 8 ? rng.below(HOT) * 5 : rng.below(PAGES);
-  return (page + offset()) % PAGES;
-};
+const eightyTwenty =
+  (rng: Rng, offset: () => number = () => 0) =>
+  (): number => {
+    const page = rng.below(10) < 8 ? rng.below(HOT) * 5 : rng.below(PAGES);
+    return (page + offset()) % PAGES;
+  };
 
 test('returns: hot pages stay. 80 % of touches on 20 % of pages, a quarter of them local', () => {
   assert.ok(againstFifo(0.25, PAGES, 0, (rng) => eightyTwenty(rng)) < 1, 'while it learns');
@@ -152,13 +165,23 @@ test('returns: hot pages stay. 80 % of touches on 20 % of pages, a quarter of th
 
 test('returns: a scan does not push hot pages out, and a part of a loop that is too large stays', () => {
   let scan = 0;
-  assert.ok(againstFifo(0.25, 8 * PAGES, 2 * PAGES, (rng) => () => (rng.below(2) === 0 ? rng.below(PAGES / 8) * 8 : scan++ % PAGES)) < 0.8);
+  assert.ok(
+    againstFifo(
+      0.25,
+      8 * PAGES,
+      2 * PAGES,
+      (rng) => () => (rng.below(2) === 0 ? rng.below(PAGES / 8) * 8 : scan++ % PAGES),
+    ) < 0.8,
+  );
   let loop = 0;
   assert.ok(againstFifo(0.5, 8 * PAGES, 2 * PAGES, () => () => loop++ % Math.floor(PAGES * 0.6)) < 0.6);
 });
 
 test('returns: of a loop that does not fit, most of what can stay stays, while it learns too', () => {
-  for (const [share, first, later] of [[0.5, 0.7, 0.65], [0.25, 0.92, 0.85]] as const) {
+  for (const [share, first, later] of [
+    [0.5, 0.7, 0.65],
+    [0.25, 0.92, 0.85],
+  ] as const) {
     let [early, late] = [0, 0];
     assert.ok(againstFifo(share, PAGES, 0, () => () => early++ % PAGES) < first, `${share} local, first sweep`);
     assert.ok(againstFifo(share, 8 * PAGES, 4 * PAGES, () => () => late++ % PAGES) < later, `${share} local, later`);

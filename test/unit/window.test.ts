@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { nextWindow, powerOfTwoFrom } from '../../src/prefetch/window.js';
+import { nextWindow, powerOfTwoFrom } from '../../src/policy/prefetch/window.js';
 
 test('the window that hits earn: the next power of two, up to the largest', () => {
   const earned = [1, 2, 3, 4, 7, 8, 100].map((hits) => nextWindow(hits, true, 0, 8));

@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isMacOf, macOf, newNonce, tokenFrom } from '../../src/wire/auth.js';
-import { decodeLegacy, encodeLegacy, LEGACY_BYTES, LegacyType, type LegacyMessage, type LegacyName } from '../../src/wire/legacy.js';
+import { isMacOf, macOf, newNonce, tokenFrom } from '../../src/donors/wire/auth.js';
+import {
+  decodeLegacy,
+  encodeLegacy,
+  LEGACY_BYTES,
+  LegacyType,
+  type LegacyMessage,
+  type LegacyName,
+} from '../../src/donors/wire/legacy.js';
 import {
   decodeHello,
   decodeMessage,
@@ -20,7 +27,7 @@ import {
   RefusalCode,
   WireError,
   type Message,
-} from '../../src/wire/messages.js';
+} from '../../src/donors/wire/messages.js';
 import { Rng } from './rng.js';
 
 const nonce = Uint8Array.from({ length: 16 }, (_, i) => i + 1);
@@ -40,7 +47,14 @@ const messages: Message[] = [
   { type: 'release', request: 4, donorChunk: 4 },
   { type: 'released', request: 4, donorChunk: 4 },
   { type: 'evict', request: 5, chunks: 2 },
-  { type: 'activity', request: 5, activities: [{ donorChunk: 4, activity: 100 }, { donorChunk: 6, activity: 0xffffffff }] },
+  {
+    type: 'activity',
+    request: 5,
+    activities: [
+      { donorChunk: 4, activity: 100 },
+      { donorChunk: 6, activity: 0xffffffff },
+    ],
+  },
   { type: 'activity', request: 5, activities: [] },
   { type: 'stop', request: 6, donorChunks: [6, 7] },
   { type: 'stop', request: 6, donorChunks: [] },
@@ -66,11 +80,24 @@ test('each message comes back as it was', () => {
 });
 
 test('the bytes are those of docs/wire.md', () => {
-  const bound = encodeMessage({ type: 'bound', request: 0x01020304, sessionChunk: 1, donorChunk: 2, rkey: 0xaabbccdd, address: 0x1122334455667788n });
-  assert.equal(Buffer.from(bound).toString('hex'), '07001c0004030201' + '01000000' + '02000000' + 'ddccbbaa' + '8877665544332211');
+  const bound = encodeMessage({
+    type: 'bound',
+    request: 0x01020304,
+    sessionChunk: 1,
+    donorChunk: 2,
+    rkey: 0xaabbccdd,
+    address: 0x1122334455667788n,
+  });
+  assert.equal(
+    Buffer.from(bound).toString('hex'),
+    '07001c0004030201' + '01000000' + '02000000' + 'ddccbbaa' + '8877665544332211',
+  );
   const bytes = encodeHello(hello);
   const begin = '4c454150' + '0100' + '0100';
-  assert.equal(Buffer.from(bytes).toString('hex'), begin + Buffer.from(nonce).toString('hex') + '0000004000000000' + '0010' + '0000');
+  assert.equal(
+    Buffer.from(bytes).toString('hex'),
+    begin + Buffer.from(nonce).toString('hex') + '0000004000000000' + '0010' + '0000',
+  );
 });
 
 test('private data comes back, also padded by the connection manager', () => {
@@ -88,13 +115,16 @@ test('private data comes back, also padded by the connection manager', () => {
 test('a truncated or lengthened message is refused at every length', () => {
   for (const message of messages) {
     const bytes = encodeMessage(message);
-    for (let length = 0; length < bytes.byteLength; length++) assert.throws(() => decodeMessage(bytes.subarray(0, length)), WireError);
+    for (let length = 0; length < bytes.byteLength; length++)
+      assert.throws(() => decodeMessage(bytes.subarray(0, length)), WireError);
     assert.throws(() => decodeMessage(padded(bytes, bytes.byteLength + 1)), WireError);
     // With a header that lies about the length too: only what still is a whole list is read.
     for (let length = 8; length < bytes.byteLength; length++) {
       const cut = changed(bytes.slice(0, length), 2, length);
       cut[3] = 0;
-      const isList = (message.type === 'activity' && (length - 8) % 8 === 0) || (['stop', 'done'].includes(message.type) && (length - 8) % 4 === 0);
+      const isList =
+        (message.type === 'activity' && (length - 8) % 8 === 0) ||
+        (['stop', 'done'].includes(message.type) && (length - 8) % 4 === 0);
       if (isList) assert.equal(decodeMessage(cut).type, message.type);
       else assert.throws(() => decodeMessage(cut), refused(RefusalCode.malformed, /too short/));
     }
@@ -107,9 +137,13 @@ test('truncated private data is refused at every length', () => {
     [encodeWelcome(welcome), decodeWelcome],
     [encodeRefusal({ code: RefusalCode.full, text: 'full' }), decodeRefusal],
   ] as const) {
-    for (let length = 0; length < bytes.byteLength; length++) assert.throws(() => decode(bytes.subarray(0, length)), WireError);
+    for (let length = 0; length < bytes.byteLength; length++)
+      assert.throws(() => decode(bytes.subarray(0, length)), WireError);
     assert.throws(() => decode(padded(bytes, 197)), WireError);
-    assert.throws(() => decode(changed(padded(bytes, bytes.byteLength + 1), bytes.byteLength, 1)), refused(RefusalCode.malformed, /too long/));
+    assert.throws(
+      () => decode(changed(padded(bytes, bytes.byteLength + 1), bytes.byteLength, 1)),
+      refused(RefusalCode.malformed, /too long/),
+    );
     assert.throws(() => decode(changed(bytes, 0, 0)), refused(RefusalCode.malformed, /LEAP/));
   }
 });
@@ -121,8 +155,14 @@ test('what is wrong with a Hello decides the answer', () => {
   assert.throws(() => decodeHello(changed(bytes, 24, 1)), refused(RefusalCode.wrongChunkSize, /chunk size/));
   assert.throws(() => decodeHello(changed(bytes, 33, 0)), refused(RefusalCode.malformed, /too short/));
   assert.throws(() => decodeHello(changed(bytes, 34, 1)), refused(RefusalCode.malformed, /reserved/));
-  assert.throws(() => decodeWelcome(encodeWelcome({ ...welcome, chunkBytes: 0n })), refused(RefusalCode.wrongChunkSize, /chunk size/));
-  assert.throws(() => decodeRefusal(changed(encodeRefusal({ code: 4, text: '' }), 6, 99)), refused(RefusalCode.malformed, /no code 99/));
+  assert.throws(
+    () => decodeWelcome(encodeWelcome({ ...welcome, chunkBytes: 0n })),
+    refused(RefusalCode.wrongChunkSize, /chunk size/),
+  );
+  assert.throws(
+    () => decodeRefusal(changed(encodeRefusal({ code: 4, text: '' }), 6, 99)),
+    refused(RefusalCode.malformed, /no code 99/),
+  );
 });
 
 test('garbage is refused or read, and nothing else', () => {
@@ -159,7 +199,11 @@ test('what does not fit is a bug of the sender', () => {
 });
 
 test('original messages, byte by byte', () => {
-  const info: LegacyMessage = { type: 'infoSingle', size: 5, entries: [{ donorChunk: 2, buf: 0x1122334455667788n, rkey: 0xaabbccdd }] };
+  const info: LegacyMessage = {
+    type: 'infoSingle',
+    size: 5,
+    entries: [{ donorChunk: 2, buf: 0x1122334455667788n, rkey: 0xaabbccdd }],
+  };
   const bytes = encodeLegacy(info);
   assert.equal(bytes.byteLength, LEGACY_BYTES);
   assert.equal(Buffer.from(bytes.subarray(16, 24)).toString('hex'), '1122334455667788');
@@ -167,10 +211,18 @@ test('original messages, byte by byte', () => {
   assert.equal(Buffer.from(bytes.subarray(384)).toString('hex'), '0500000003000000');
   assert.deepEqual(decodeLegacy(bytes), info);
   for (const type of Object.keys(LegacyType) as LegacyName[]) {
-    const message: LegacyMessage = { type, size: 1, entries: [{ donorChunk: 0, buf: 3n, rkey: 0 }, { donorChunk: 31, buf: 0n, rkey: 1 }] };
+    const message: LegacyMessage = {
+      type,
+      size: 1,
+      entries: [
+        { donorChunk: 0, buf: 3n, rkey: 0 },
+        { donorChunk: 31, buf: 0n, rkey: 1 },
+      ],
+    };
     assert.deepEqual(decodeLegacy(encodeLegacy(message)), message);
   }
-  for (let length = 0; length < LEGACY_BYTES; length++) assert.throws(() => decodeLegacy(bytes.subarray(0, length)), WireError);
+  for (let length = 0; length < LEGACY_BYTES; length++)
+    assert.throws(() => decodeLegacy(bytes.subarray(0, length)), WireError);
   assert.throws(() => decodeLegacy(padded(bytes, LEGACY_BYTES + 1)), WireError);
   assert.throws(() => decodeLegacy(changed(bytes, 388, 11)), refused(RefusalCode.malformed, /no type 11/));
   assert.throws(() => decodeLegacy(changed(bytes, 387, 0x80)), refused(RefusalCode.malformed, /size/));
@@ -191,7 +243,10 @@ test('a MAC proves the token, for one role and one pair of nonces', () => {
 });
 
 test('a token file is ours alone and long enough', () => {
-  assert.deepEqual(tokenFrom(' 0123456789abcdef \n', 0o100600), { token: new TextEncoder().encode('0123456789abcdef') });
+  assert.deepEqual(tokenFrom(' 0123456789abcdef \n', 0o100600), {
+    token: new TextEncoder().encode('0123456789abcdef'),
+  });
   assert.match((tokenFrom('0123456789abcde', 0o600) as { problem: string }).problem, /15 bytes/);
-  for (const mode of [0o640, 0o604, 0o620, 0o601]) assert.match((tokenFrom('0123456789abcdef', mode) as { problem: string }).problem, /others/);
+  for (const mode of [0o640, 0o604, 0o620, 0o601])
+    assert.match((tokenFrom('0123456789abcdef', mode) as { problem: string }).problem, /others/);
 });

@@ -1,8 +1,8 @@
 /** What becomes of pages that the swap file has no room for. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Errno } from '../../src/layout.js';
-import { Pager } from '../../src/pager.js';
+import { Errno } from '../../src/core/layout.js';
+import { Pager } from '../../src/pager/pager.js';
 import { FRAMES, pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
 
@@ -13,8 +13,16 @@ const SECONDS = 8;
 
 test('a full swap file is tried once a second, and told of once; nothing is lost', () => {
   const warnings: string[] = [];
-  const engine = new PlainEngine(PAGES, FRAMES, (n) => (n * 7) % PAGES, () => true);
-  const pager = new Pager(engine, pagerOptions({ notify: (level, message) => void (level === 'warn' && warnings.push(message)) }));
+  const engine = new PlainEngine(
+    PAGES,
+    FRAMES,
+    (n) => (n * 7) % PAGES,
+    () => true,
+  );
+  const pager = new Pager(
+    engine,
+    pagerOptions({ notify: (level, message) => void (level === 'warn' && warnings.push(message)) }),
+  );
   let begun = -1;
   const tries = new Set<number>();
   engine.writeErrno = (slot) => (slot < ROOM ? Errno.ok : (tries.add(engine.clock[0]!), Errno.ENOSPC));

@@ -2,8 +2,8 @@
  * A pager of one thread, reduced to what a prefetch policy notices: pages are in the store, in the buffer or resident; fetches arrive after
  * `delay` touches; with a trusted plan what has arrived is mapped ahead, up to the first page that has not: the marker. Nothing is evicted but by `evict`.
  */
-import { FaultKind, Plan, type Prefetcher } from '../../../src/prefetch/prefetcher.js';
-import { pageIndex } from '../../../src/types.js';
+import { FaultKind, Plan, type Prefetcher } from '../../../src/policy/prefetch/prefetcher.js';
+import { pageIndex } from '../../../src/core/types.js';
 
 const STORED = 0;
 const FETCHING = 1;
@@ -104,7 +104,11 @@ export class StreamPager {
   private mapAhead(page: number): void {
     let mapped = 0;
     let at = page + this.plan.stride;
-    for (; at >= 0 && at < this.pages && (this.state[at] === BUFFERED || this.state[at] === RESIDENT); at += this.plan.stride) {
+    for (
+      ;
+      at >= 0 && at < this.pages && (this.state[at] === BUFFERED || this.state[at] === RESIDENT);
+      at += this.plan.stride
+    ) {
       if (this.state[at] === RESIDENT) continue;
       this.state[at] = RESIDENT;
       mapped++;

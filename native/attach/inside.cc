@@ -1,0 +1,191 @@
+#include "attach/inside.h"
+
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <algorithm>
+#include <cerrno>
+
+#include "base/procfs.h"
+
+namespace leap {
+
+int failAtStep = 0;
+int stepsPassed = 0;
+void (*atStep)(int step) = nullptr;
+
+namespace {
+
+constexpr uint64_t kRequestPages = 2;
+constexpr uint64_t kAreaPages = 1 + kRequestPages + 1 + kBatchPages + 1;  // guard, requests, code, arena, guard
+constexpr uint64_t kTargetFdBelow = 1000;
+constexpr uint64_t kTargetFdRoom = 16;
+
+}  // namespace
+
+void step(const char* name) {
+  stepsPassed++;
+  if (atStep) atStep(stepsPassed);
+  if (failAtStep > 0 && --failAtStep == 0)
+    throw Error("injected", std::string("made to fail behind the step: ") + name);
+}
+
+void closeInside(Tracee& target, int fd) { target.call(SYS_close, static_cast<uint64_t>(fd)); }
+
+Helper::Area mapArea(Tracee& target, Undo& undo) {
+  const uint64_t size = kAreaPages * kPageSize;
+  const uint64_t start =
+      target.need("map our pages", SYS_mmap, 0, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, ~0ull, 0);
+  undo.push([&target, start, size] { target.call(SYS_munmap, start, size); });
+  step("map");
+  Helper::Area area;
+  area.start = start;
+  area.end = start + size;
+  area.requests = start + kPageSize;
+  area.code = area.requests + kRequestPages * kPageSize;
+  area.arena = area.code + kPageSize;
+  const uint64_t writable = (kRequestPages + 1 + kBatchPages) * kPageSize;
+  target.need("set up our pages", SYS_mprotect, area.requests, writable, PROT_READ | PROT_WRITE);
+  target.call(SYS_munlock, start,
+              size);  // after mlockall(MCL_FUTURE): a locked arena takes no pages of unlocked memory
+  target.need("set up our pages", SYS_madvise, start, size, MADV_DONTFORK);
+  target.need("set up our pages", SYS_madvise, start, size, MADV_DONTDUMP);
+  target.write(area.code, arch::kCode, arch::kCodeSize);
+  target.need("make our code executable", SYS_mprotect, area.code, kPageSize, PROT_READ | PROT_EXEC);
+  step("protect");
+  return area;
+}
+
+int passDescriptor(Tracee& target, const Helper::Area& area, int fd, Undo& undo) {
+  const uint64_t scratch = area.requests;
+  target.need("make a socket pair", SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, scratch);
+  int pair[2];
+  target.read(scratch, pair, sizeof pair);
+  Undo sockets;  // closed again in any case
+  sockets.push([&target, pair] {
+    closeInside(target, pair[1]);
+    closeInside(target, pair[0]);
+  });
+  step("socketpair");
+  const Descriptor mine = takeOut(target, pair[0]);
+
+  char data = 0;
+  iovec one{&data, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
+  msghdr message{};
+  message.msg_iov = &one;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof fd);
+  std::copy_n(reinterpret_cast<const char*>(&fd), sizeof fd, reinterpret_cast<char*>(CMSG_DATA(header)));
+  if (sendmsg(mine.get(), &message, MSG_NOSIGNAL) != 1)
+    throw Error("failed", "cannot send a descriptor to process " + std::to_string(target.pid()), errno);
+  step("send");
+
+  // The same message header, with addresses of the target's.
+  struct {
+    msghdr message;
+    iovec one;
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)];
+    char data;
+  } there{};
+  const auto at = [scratch, &there](const void* part) {
+    return reinterpret_cast<void*>(
+        scratch + static_cast<uint64_t>(static_cast<const char*>(part) - reinterpret_cast<const char*>(&there)));
+  };
+  there.one = {at(&there.data), 1};
+  there.message.msg_iov = static_cast<iovec*>(at(&there.one));
+  there.message.msg_iovlen = 1;
+  there.message.msg_control = at(there.control);
+  there.message.msg_controllen = sizeof there.control;
+  target.write(scratch, &there, sizeof there);
+  target.need("receive a descriptor", SYS_recvmsg, static_cast<uint64_t>(pair[1]), scratch,
+              MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  target.read(scratch, &there, sizeof there);
+  const cmsghdr* received = reinterpret_cast<const cmsghdr*>(there.control);
+  if (there.message.msg_controllen < CMSG_LEN(sizeof fd) || received->cmsg_type != SCM_RIGHTS) {
+    throw Error("limit", "process " + std::to_string(target.pid()) +
+                             " has no free descriptor: raise its limit (prlimit --nofile)");
+  }
+  int number;
+  std::copy_n(reinterpret_cast<const char*>(CMSG_DATA(received)), sizeof number, reinterpret_cast<char*>(&number));
+  undo.push([&target, number] { closeInside(target, number); });
+  step("receive");
+  return number;
+}
+
+// The device gives one to whoever has it open, with no right of its own needed.
+int makeUserfaultfd(Tracee& target, const Helper::Area& area, Undo& undo) {
+  int number;
+  if (const Descriptor device{open("/dev/userfaultfd", O_RDWR | O_CLOEXEC)}) {
+    Undo received;
+    const int there = passDescriptor(target, area, device.get(), received);
+    number = static_cast<int>(target.need("make a userfaultfd", SYS_ioctl, static_cast<uint64_t>(there),
+                                          USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK));
+  } else {
+    const long made = target.call(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    // One for user mode only could be had; system calls into stored pages would then fail. So not.
+    if (made < 0) {
+      throw Error("not-permitted",
+                  "process " + std::to_string(target.pid()) +
+                      " may not make a userfaultfd, and there is no /dev/userfaultfd (Linux 6.1) " +
+                      "to give it: set vm.unprivileged_userfaultfd=1",
+                  static_cast<int>(-made));
+    }
+    number = static_cast<int>(made);
+  }
+  undo.push([&target, number] { closeInside(target, number); });
+  step("userfaultfd");
+  return number;
+}
+
+int moveHigh(Tracee& target, int fd, Undo& undo) {
+  const uint64_t top = std::min<uint64_t>(proc::descriptorLimit(target.pid()), kTargetFdBelow);
+  long high =
+      target.call(SYS_fcntl, static_cast<uint64_t>(fd), F_DUPFD_CLOEXEC, top > kTargetFdRoom ? top - kTargetFdRoom : 0);
+  if (high < 0)
+    high = static_cast<long>(
+        target.need("duplicate a descriptor", SYS_fcntl, static_cast<uint64_t>(fd), F_DUPFD_CLOEXEC, 0));
+  undo.push([&target, high] { closeInside(target, static_cast<int>(high)); });
+  step("dup");
+  return static_cast<int>(high);
+}
+
+// pidfd_getfd of a process whose first thread has exited finds nothing: then by the thread (Linux 6.9).
+Descriptor takeOut(Tracee& target, int fd) {
+  const int flags = target.tid() == target.pid() ? 0 : O_EXCL;  // PIDFD_THREAD
+  Descriptor holder(static_cast<int>(syscall(SYS_pidfd_open, target.tid(), flags)));
+  if (!holder) holder = Descriptor(static_cast<int>(syscall(SYS_pidfd_open, target.pid(), 0)));
+  Descriptor taken(static_cast<int>(syscall(SYS_pidfd_getfd, holder.get(), fd, 0)));
+  if (!taken)
+    throw Error("not-permitted",
+                "may not take a descriptor out of process " + std::to_string(target.pid()) + ": run as root", errno);
+  return taken;
+}
+
+bool sameFile(const Tracee& target, int fd, int ours) {
+  return syscall(SYS_kcmp, getpid(), target.tid(), KCMP_FILE, ours, fd) == 0;
+}
+
+bool areaIsThere(Tracee& target, const Helper::Area& area) {
+  uint8_t code[64] = {};
+  static_assert(sizeof code >= 60, "the code fits");
+  try {
+    target.read(area.code, code, arch::kCodeSize);
+  } catch (const Error&) { return false; }
+  return std::equal(code, code + arch::kCodeSize, arch::kCode);
+}
+
+void releaseArena(int uffd, const Helper::Area& area) {
+  uffdio_range range{area.arena, kBatchPages * static_cast<uint64_t>(kPageSize)};
+  ioctl(uffd, UFFDIO_UNREGISTER, &range);
+}
+
+}  // namespace leap

@@ -1,0 +1,73 @@
+/** What the exit code of leapd and leapctl says. Printed by --help; a script may rely on the numbers. */
+export const ExitCode = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  target: 3,
+  rights: 4,
+  system: 5,
+  swapFile: 6,
+  attach: 7,
+  control: 8,
+  refused: 9,
+  orphaned: 11,
+  internal: 70,
+} as const;
+
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
+
+export const exitCodeMeaning: Readonly<Record<keyof typeof ExitCode, string>> = {
+  ok: 'done',
+  failed: 'leapctl doctor found something that leapd cannot do without',
+  usage: 'an option or argument is wrong',
+  target: 'this process cannot be paged',
+  rights: 'rights are missing',
+  system: 'this machine or kernel cannot do it',
+  swapFile: 'the swap file cannot be used',
+  attach: 'attaching failed; the target is as it was',
+  control: 'no leapd answers for this process',
+  refused: 'leapd refused the command; it goes on paging',
+  orphaned: 'a former leapd died and left the target waiting',
+  internal: 'a bug in leap',
+};
+
+export function exitCodeTable(): string {
+  const lines = Object.entries(ExitCode).map(
+    ([name, code]) => `  ${String(code).padStart(2)}  ${exitCodeMeaning[name as keyof typeof ExitCode]}`,
+  );
+  return ['Exit codes:', ...lines].join('\n');
+}
+
+/** An expected failure: one line that says what is wrong, what to do about it, and the exit code. No stack is shown for it. */
+export class Refusal extends Error {
+  constructor(
+    readonly code: ExitCode,
+    /** What is wrong. */
+    readonly problem: string,
+    /** What to do, or the next command to type. */
+    readonly remedy: string,
+  ) {
+    super(oneLine(`${problem}; ${remedy}`));
+    this.name = 'Refusal';
+  }
+}
+
+const oneLine = (text: string): string => text.replace(/\s*\n\s*/g, ' ');
+
+/** Ends the process: one line for a Refusal, the stack for a bug. Only for when no target is attached. */
+export function exitWith(program: string, error: unknown): never {
+  if (error instanceof Refusal) {
+    process.stderr.write(`${program}: ${error.message}\n`);
+    process.exit(error.code);
+  }
+  process.stderr.write(
+    `${program}: a bug in leap: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+  );
+  process.exit(ExitCode.internal);
+}
+
+/** The errno name of a failed system call ("ENOENT"), or the message where there is none. */
+export function errnoName(error: unknown): string {
+  if (error instanceof Error) return (error as NodeJS.ErrnoException).code ?? error.message;
+  return String(error);
+}
