@@ -53,22 +53,22 @@ const options = yargs(process.argv.slice(2))
   .usage(
     "Usage: $0 [options]\n\nMeasures leapd beside plain C and the kernel's swap, on a swap file and a zram that it makes and removes. Needs root.",
   )
-  .option('tiny', { type: 'boolean', default: false, describe: 'everything once and small: to see that it runs' })
+  .option('tiny', { type: 'boolean', default: false, describe: 'everything once and small, to see that it runs' })
   .option('json', { type: 'string', requiresArg: true, describe: 'also write the figures to this file' })
   .option('dir', {
     type: 'string',
     requiresArg: true,
     default: tmpdir(),
-    describe: 'folder on the disk that the swap files are to be on',
+    describe: 'directory for the swap files',
   })
   .option('only', {
     choices: sections,
-    describe: 'one section only; streams (the prefetchers on four streams at once) runs only so',
+    describe: 'one section only; streams (the prefetchers on four streams at once) runs only with this option',
   })
   .option('rounds', {
     type: 'number',
     requiresArg: true,
-    describe: 'how often each thing is measured; the table shows medians',
+    describe: 'number of rounds; the table shows medians',
   })
   .version(false)
   .strict()

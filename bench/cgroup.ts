@@ -26,7 +26,7 @@ export class MemoryCgroup {
     try {
       mkdirSync(this.#path);
     } catch (error) {
-      throw new CannotRun(`no memory cgroup can be made in ${this.#hierarchy.root}: ${message(error)}`);
+      throw new CannotRun(`cannot create a memory cgroup in ${this.#hierarchy.root}: ${message(error)}`);
     }
     undo.add(`remove the cgroup ${this.#path}`, () => this.#remove());
     if (existsSync(join(this.#path, this.#hierarchy.limitFile))) return;
@@ -47,7 +47,7 @@ export class MemoryCgroup {
     try {
       writeFileSync(join(this.#path, this.#hierarchy.limitFile), String(bytes));
     } catch (error) {
-      throw new CannotRun(`the kernel did not get below a limit of ${bytes} bytes: ${message(error)}`);
+      throw new CannotRun(`the kernel could not reclaim down to a limit of ${bytes} bytes: ${message(error)}`);
     }
   }
 

@@ -99,7 +99,7 @@ async function once(
 /** What the frames of the leapd before this one took. */
 function frameBytes(earlier: readonly PagingRecord[], localBytes: number): number {
   const frames = earlier.findLast((record) => record.pager === 'leapd')?.run?.facts['frames'];
-  if (typeof frames !== 'number') throw new CannotRun('the number of frames is not known');
+  if (typeof frames !== 'number') throw new CannotRun('leapd does not report its number of frames');
   if (frames * PAGE_BYTES >= localBytes) throw new CannotRun(`its ${frames} frames alone exceed the limit`);
   return frames * PAGE_BYTES;
 }

@@ -9,12 +9,15 @@ interface Explanation {
 
 /** By the kinds of native/base/error.h. */
 const explanations: Readonly<Record<string, Explanation>> = {
-  'no-process': { code: ExitCode.target, remedy: 'it ended just now' },
+  'no-process': { code: ExitCode.target, remedy: 'it has just ended; look for another with: pgrep -a NAME' },
   'kernel-thread': { code: ExitCode.target, remedy: 'only user processes have memory to page' },
   self: { code: ExitCode.target, remedy: 'name another process' },
   helper: { code: ExitCode.target, remedy: 'name the process that is to be paged' },
-  zombie: { code: ExitCode.target, remedy: 'it has ended' },
-  traced: { code: ExitCode.target, remedy: 'end the debugger or detach it first; it may attach again afterwards' },
+  zombie: { code: ExitCode.target, remedy: 'it has ended, and its parent has not collected it yet' },
+  traced: {
+    code: ExitCode.target,
+    remedy: 'detach the debugger, then run leapd again; the debugger may attach again afterwards',
+  },
   'already-managed': { code: ExitCode.target, remedy: 'see who pages it with: leapctl status' },
   orphaned: { code: ExitCode.orphaned, remedy: 'see what became of its leapd with: leapctl status' },
   '32-bit': { code: ExitCode.target, remedy: 'leapd pages 64-bit programs only' },
@@ -40,7 +43,7 @@ const explanations: Readonly<Record<string, Explanation>> = {
 
 const unexplained: Explanation = {
   code: ExitCode.attach,
-  remedy: 'the process is as it was; see what this machine has with: leapctl doctor',
+  remedy: 'the process is unchanged; see what this machine offers with: leapctl doctor',
 };
 
 export function attachRefusal(settings: PagerSettings, reason: string, message: string): Refusal {

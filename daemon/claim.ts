@@ -14,8 +14,8 @@ export function checkClaims(registry: Registry, pid: number): void {
     const condition = judge(claim);
     const living = condition === 'active' || condition === 'ending';
     if (claim.leapd.pid === pid && living) {
-      const problem = `process ${pid} is a leapd, at work for process ${claim.target.pid}`;
-      throw new Refusal(ExitCode.target, problem, 'name another process: a pager cannot be paged');
+      const problem = `process ${pid} is the leapd of process ${claim.target.pid}`;
+      throw new Refusal(ExitCode.target, problem, 'name another process: leapd cannot page a leapd');
     }
     if (claim.target.pid !== pid) continue;
     if (condition === 'active') {
@@ -28,7 +28,7 @@ export function checkClaims(registry: Registry, pid: number): void {
     if (condition === 'ending') {
       throw new Refusal(
         ExitCode.target,
-        `leapd ${claim.leapd.pid} is still clearing up after the former process ${pid}`,
+        `leapd ${claim.leapd.pid} is still cleaning up after the previous process ${pid}`,
         'try again in a moment',
       );
     }
@@ -44,8 +44,8 @@ export function describeOrphan(registry: Registry, claim: Claim): Refusal {
   return new Refusal(
     ExitCode.orphaned,
     `leapd ${claim.leapd.pid}, which paged process ${pid} (${name}) since ${at(claim.startedAt)}, ${how} after ${seen} UTC without detaching: ` +
-      `the process waits wherever it touches a page that is out, instead of reading zeros, and what was written out is in ${claim.swapFile}`,
-    'this version cannot take over: keep the process waiting until one can, ' +
+      `the process waits when it touches a stored page, instead of reading zeros; its stored pages are in ${claim.swapFile}`,
+    'this version cannot take over: leave the process waiting until one can, ' +
       `or give it up with: kill -9 ${pid} (the next leapd then removes the swap file)`,
   );
 }
@@ -78,8 +78,8 @@ export function claimTarget(registry: Registry, target: Target, swapFile: string
     checkClaims(registry, target.pid);
     throw new Refusal(
       ExitCode.target,
-      `${path} stands in the way and is no record that this leapd can read`,
-      'remove it if no leapd runs',
+      `${path} exists and is not a record that this leapd can read`,
+      'remove it if no leapd is running',
     );
   }
   return claim;

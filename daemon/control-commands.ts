@@ -43,7 +43,8 @@ const FOLLOW_MS = 500;
 async function record(session: Session, given: Readonly<Record<string, string>>, progress: Progress): Promise<Json> {
   if (given['stop'] === 'yes') return { ...(await session.stopRecording()) };
   const out = given['out'] ?? '';
-  if (!isAbsolute(out)) throw new Refusal(ExitCode.usage, `the trace "${out}" is no absolute path`, 'give one');
+  if (!isAbsolute(out))
+    throw new Refusal(ExitCode.usage, `the trace "${out}" is not an absolute path`, 'give an absolute path');
   const max =
     given['record-max'] === undefined
       ? session.options.recordMax
@@ -56,7 +57,7 @@ async function record(session: Session, given: Readonly<Record<string, string>>,
 /** A follower that has gone takes the recording along: nobody else is there to end it. */
 async function follow(recording: Recording, progress: Progress): Promise<Json> {
   const look = (): void => {
-    if (!progress(recording.faults, 0)) void recording.stop('who asked for it has gone');
+    if (!progress(recording.faults, 0)) void recording.stop('the leapctl that started it has ended');
   };
   look(); // says that it has begun
   const timer = setInterval(look, FOLLOW_MS);
@@ -126,7 +127,7 @@ async function set(session: Session, given: Readonly<Record<string, string>>): P
   const unknown = names.find((name) => !settable.some((known) => known === name));
   if (unknown !== undefined || names.length === 0) {
     const problem = unknown === undefined ? 'nothing to set' : `${unknown} cannot be set at run time`;
-    throw new Refusal(ExitCode.usage, problem, `what can: ${settable.join(', ')}`);
+    throw new Refusal(ExitCode.usage, problem, `settings that can be changed: ${settable.join(', ')}`);
   }
   const value = (name: (typeof settable)[number]): string | undefined => given[name];
   const [memory, prefetch, history, windowMax, buffer, rdma] = settable.map(value);
@@ -148,7 +149,7 @@ async function set(session: Session, given: Readonly<Record<string, string>>): P
     throw new Refusal(
       ExitCode.refused,
       error instanceof Error ? error.message : String(error),
-      'what was set before it stays set',
+      'the settings given before it stay in force',
     );
   }
   return stats(session);
@@ -174,7 +175,7 @@ async function bufferNow(session: Session, pages: number): Promise<number> {
   if (pages <= frames) return pages;
   throw new Refusal(
     ExitCode.usage,
-    `prefetch-buffer: ${pages} is above the ${frames} frames that were made at the start`,
+    `prefetch-buffer: ${pages} is more than the ${frames} frames made at the start`,
     `give at most ${frames}, or start leapd with --prefetch-buffer ${pages}`,
   );
 }

@@ -38,8 +38,8 @@ const good = (what: string, found: string): Finding => ({ what, verdict: 'good',
 
 /** What each newer kernel adds, newest first. */
 const newer = [
-  [[6, 13], 'process_madvise: many runs of pages leave in one call'],
-  [[6, 8], 'UFFDIO_MOVE: pages leave without a fault by whoever writes to them meanwhile'],
+  [[6, 13], 'process_madvise: many runs of pages are discarded in one call'],
+  [[6, 8], 'UFFDIO_MOVE: pages are evicted without a page fault of a thread that writes to them meanwhile'],
   [[6, 6], 'UFFDIO_POISON: a page that is lost raises SIGBUS'],
   [[6, 1], '/dev/userfaultfd: processes without rights of their own can be paged'],
 ] as const;
@@ -79,17 +79,17 @@ function userfaultfd({ problem, probe }: NativeProbe): Finding[] {
   return [
     good('userfaultfd', wantedFeatures.filter((name) => probe.features.includes(name)).join(', ')),
     probe.features.includes('move')
-      ? good('UFFDIO_MOVE', 'there: pages are moved out')
+      ? good('UFFDIO_MOVE', 'available: pages are moved')
       : less(
           'UFFDIO_MOVE',
-          'not there: pages are write-protected, copied and discarded',
+          'not available: pages are write-protected, copied and discarded',
           'Linux 6.8 can move pages, which is faster',
         ),
     probe.userfaultfdDevice
-      ? good('/dev/userfaultfd', 'there')
+      ? good('/dev/userfaultfd', 'available')
       : less(
           '/dev/userfaultfd',
-          'not there',
+          'not available',
           'only processes that may use userfaultfd themselves can be paged; Linux 6.1 has it',
         ),
     probe.ioUring
@@ -97,7 +97,7 @@ function userfaultfd({ problem, probe }: NativeProbe): Finding[] {
       : less(
           'io_uring',
           `refused (errno ${probe.ioUringErrno})`,
-          'the swap file is slower without; allow it with: sysctl kernel.io_uring_disabled=0',
+          'the swap file is slower without it; allow it with: sysctl kernel.io_uring_disabled=0',
         ),
   ];
 }
@@ -107,8 +107,8 @@ function seccomp(): Finding {
   if (mode === '0') return good('seccomp filter', 'none');
   return less(
     'seccomp filter',
-    'there is one',
-    'it has to let pass ptrace, pidfd_getfd, process_madvise, userfaultfd and io_uring',
+    'active',
+    'it must allow ptrace, pidfd_getfd, process_madvise, userfaultfd and io_uring',
   );
 }
 
@@ -118,7 +118,11 @@ function groups(): Finding {
     ({ version, point }) => version === 1 || (readText(`${point}/cgroup.controllers`) ?? '').includes('memory'),
   );
   if (counting.length === 0)
-    return less('control groups', 'none found', 'whether the memory fits back is judged by the machine alone');
+    return less(
+      'control groups',
+      'none found',
+      'before a detach, leapd checks only whether the machine has room for the stored memory',
+    );
   return good('control groups', counting.map(({ version, point }) => `version ${version} at ${point}`).join(', '));
 }
 
@@ -132,12 +136,12 @@ function cpus({ calibration }: NativeProbe): Finding {
 export function bestPlace({ sameCpuBlocking, otherCpuSpinning, otherCpuBlocking }: Calibration): string {
   const [same, spinning, sleeping] = [sameCpuBlocking, otherCpuSpinning, otherCpuBlocking].map(formatNs);
   if (sameCpuBlocking <= otherCpuSpinning)
-    return `a fault is served best on its own CPU (${same}; from another, spinning ${spinning}, asleep ${sleeping})`;
+    return `a fault is served fastest on its own CPU (${same}; from another, spinning ${spinning}, asleep ${sleeping})`;
   const how =
     otherCpuSpinning < otherCpuBlocking
       ? `by one that spins (${spinning}; asleep ${sleeping}`
       : `asleep (${sleeping}; spinning ${spinning}`;
-  return `a fault is served best from another CPU, ${how}, on its own ${same})`;
+  return `a fault is served fastest from another CPU, ${how}, on its own ${same})`;
 }
 
 const HALT_POLL_NS = 200_000;
@@ -150,7 +154,7 @@ export function haltPolling(read: typeof readText = readText): Finding[] {
   if (!/^flags\s*:.*\bhypervisor\b/m.test(read('/proc/cpuinfo') ?? '')) return [];
   const path = '/sys/module/haltpoll/parameters/guest_halt_poll_ns';
   const polls = Number(read(path)?.trim() ?? Number.NaN);
-  const cost = 'a fault served from another CPU costs far more without; try: modprobe cpuidle_haltpoll force=1';
+  const cost = 'without it, serving a fault from another CPU takes far longer; try: modprobe cpuidle_haltpoll force=1';
   if (Number.isNaN(polls)) return [less('halt polling', 'virtual machine, no haltpoll', cost)];
   const [driver, governor] = ['driver', 'governor_ro'].map(
     (name) => read(`/sys/devices/system/cpu/cpuidle/current_${name}`)?.trim() ?? 'none',
@@ -167,7 +171,7 @@ export function haltPolling(read: typeof readText = readText): Finding[] {
 function remote({ rdma }: NativeProbe): Finding[] {
   if (rdma === undefined) return [];
   if (rdma.why !== '')
-    return [less('RDMA devices', rdma.why, 'needed for --portal only: without it leapd pages to a swap file')];
+    return [less('RDMA devices', rdma.why, 'needed for --portal only; without RDMA, leapd pages to a swap file')];
   return [
     good(
       'RDMA devices',

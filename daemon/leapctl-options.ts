@@ -24,12 +24,12 @@ export interface RecordRequest {
 }
 
 const pidArgument = (parser: Argv): Argv =>
-  parser.positional('pid', { describe: 'the paged process', type: 'string', demandOption: true });
+  parser.positional('pid', { describe: 'id of the paged process', type: 'string', demandOption: true });
 
 function commandLine(args: readonly string[]) {
   return yargs([...args])
     .scriptName('leapctl')
-    .usage('Usage: $0 <command> [options]\n\nLooks at a running leapd and tells it what to do.')
+    .usage('Usage: $0 <command> [options]\n\nShows and controls a running leapd.')
     .parserConfiguration({
       'camel-case-expansion': false,
       'dot-notation': false,
@@ -37,13 +37,13 @@ function commandLine(args: readonly string[]) {
       'parse-numbers': false,
       'parse-positional-numbers': false,
     })
-    .command('status [pid]', 'who is under leapd, or the state of one process', (parser) =>
-      parser.positional('pid', { describe: 'the paged process; all when left out', type: 'string' }),
+    .command('status [pid]', 'list the processes under leapd, or show the state of one', (parser) =>
+      parser.positional('pid', { describe: 'id of the paged process; by default all are listed', type: 'string' }),
     )
-    .command('stats <pid>', 'every counter of the pager', (parser) =>
-      pidArgument(parser).option('log', { type: 'boolean', describe: "write them into leapd's log too, in one line" }),
+    .command('stats <pid>', 'print every counter of the pager', (parser) =>
+      pidArgument(parser).option('log', { type: 'boolean', describe: "also write them into leapd's log, in one line" }),
     )
-    .command('set <pid> <settings..>', `change ${settable.join(', ')} while it runs`, (parser) =>
+    .command('set <pid> <settings..>', `change settings while it runs: ${settable.join(', ')}`, (parser) =>
       pidArgument(parser).positional('settings', {
         describe: 'NAME=VALUE',
         type: 'string',
@@ -53,38 +53,38 @@ function commandLine(args: readonly string[]) {
     )
     .command(
       'record <pid>',
-      'write down every fault, to be replayed with leap-lab; ends with Ctrl-C, or --stop from elsewhere',
+      'record every page fault, to replay with leap-lab; ends with Ctrl-C, or with --stop from another shell',
       (parser) =>
         pidArgument(parser)
-          .option('out', { type: 'string', requiresArg: true, describe: 'the trace file, which must not be there yet' })
-          .option('seconds', { type: 'string', requiresArg: true, describe: 'end by itself after so long' })
+          .option('out', { type: 'string', requiresArg: true, describe: 'trace file; it must not exist yet' })
+          .option('seconds', { type: 'string', requiresArg: true, describe: 'end after this many seconds' })
           .option('exact', {
             type: 'boolean',
-            describe: 'read nothing ahead meanwhile, so that every first touch is in it',
+            describe: 'read nothing ahead meanwhile, so that the trace has every first touch',
           })
           .option('record-max', {
             type: 'string',
             requiresArg: true,
-            describe: 'the most that the file may take, such as 64M',
+            describe: 'largest size of the file, such as 64M',
           })
-          .option('stop', { type: 'boolean', describe: 'end the recording that is under way' }),
+          .option('stop', { type: 'boolean', describe: 'end the current recording' }),
     )
     .command('detach <pid>', 'put all memory back and end leapd', (parser) =>
-      pidArgument(parser).option('force', { type: 'boolean', describe: 'even if the memory does not seem to fit' }),
+      pidArgument(parser).option('force', { type: 'boolean', describe: 'detach even if the memory may not fit' }),
     )
-    .command('doctor', 'what this machine offers leapd, and what would make it faster')
+    .command('doctor', 'check what this machine offers leapd, and what would make it faster')
     .option('json', { type: 'boolean', describe: 'print one JSON object' })
     .option('control', {
       type: 'string',
       requiresArg: true,
-      describe: 'the socket of leapd, where it is not the usual one',
+      describe: "path of leapd's socket, if it is not the default",
     })
-    .example('$0 status', 'all processes under leapd')
-    .example('$0 stats 1234 --json', 'counters for a script')
-    .example('$0 set 1234 local-memory=256M prefetch=leap', 'change two things at once')
-    .example('$0 record 1234 --out trace.leap --seconds 30', 'half a minute of faults')
+    .example('$0 status', 'list all processes under leapd')
+    .example('$0 stats 1234 --json', 'print the counters for a script')
+    .example('$0 set 1234 local-memory=256M prefetch=leap', 'change two settings at once')
+    .example('$0 record 1234 --out trace.leap --seconds 30', 'record for half a minute')
     .example('$0 detach 1234', 'the process goes on without leapd')
-    .example('$0 doctor', 'kernel, rights, userfaultfd, io_uring, control groups')
+    .example('$0 doctor', 'check kernel, rights, userfaultfd, io_uring, control groups')
     .demandCommand(1, 1, 'a command is missing', 'only one command at a time')
     .version(false)
     .help('help', 'show this help')
@@ -97,7 +97,7 @@ function commandLine(args: readonly string[]) {
       refuseCommandLine(
         'leapctl',
         args,
-        message?.startsWith('Not enough non-option') ? 'the process, or what to set, is missing' : message,
+        message?.startsWith('Not enough non-option') ? 'the process id, or a setting, is missing' : message,
         error,
       );
     });
@@ -131,7 +131,11 @@ function recordOf(argv: Record<string, unknown>): LeapctlOptions['record'] {
   const [out, seconds, max] = [text('out'), text('seconds'), text('record-max')];
   if (argv['stop'] === true) {
     if (out === undefined && seconds === undefined && max === undefined && argv['exact'] === undefined) return 'stop';
-    throw new Refusal(ExitCode.usage, '--stop goes with no other option', 'it ends the recording that is under way');
+    throw new Refusal(
+      ExitCode.usage,
+      '--stop excludes every other option',
+      'give it alone to end the current recording',
+    );
   }
   if (seconds !== undefined) parseSeconds(seconds);
   if (max !== undefined) parseValue('record-max', max);
@@ -149,7 +153,7 @@ export function parseSettings(words: readonly string[]): Record<string, string> 
   for (const word of words) {
     const [, name, value] = /^([^=]+)=(.+)$/.exec(word) ?? [];
     if (name === undefined || value === undefined) {
-      throw new Refusal(ExitCode.usage, `"${word}" is no NAME=VALUE`, `what can be set: ${settable.join(', ')}`);
+      throw new Refusal(ExitCode.usage, `"${word}" is not of the form NAME=VALUE`, `settings: ${settable.join(', ')}`);
     }
     if (name in settings) throw new Refusal(ExitCode.usage, `${name} is given twice`, 'give it once');
     settings[name] = value;

@@ -122,7 +122,7 @@ async function record(options: LeapctlOptions): Promise<ExitCode> {
     return show(options, answer);
   } catch (error) {
     if (!begun || !(error instanceof Refusal) || error.code !== ExitCode.control) throw error;
-    say(`the process has ended, or is no longer paged; ${out} is whole`);
+    say(`the process has ended, or is no longer paged; ${out} is complete`);
     return show(options, { path, endedEarly: 'paging has ended' });
   }
 }

@@ -47,7 +47,7 @@ const wrong = (what: string): never => {
 const oneOf =
   <T extends string>(choices: readonly T[]) =>
   (text: string): T =>
-    choices.find((choice) => choice === text) ?? wrong(`"${text}" is none of ${choices.join(', ')}`);
+    choices.find((choice) => choice === text) ?? wrong(`"${text}" is not one of ${choices.join(', ')}`);
 
 const integer =
   (least: number, most: number) =>
@@ -58,7 +58,7 @@ const integer =
   };
 
 const size = (text: string): Size => {
-  const parsed = parseSize(text) ?? wrong(`"${text}" is no amount of memory such as 512M, 2G or 50%`);
+  const parsed = parseSize(text) ?? wrong(`"${text}" is not an amount of memory such as 512M, 2G or 50%`);
   if (parsed.kind === 'percent' && parsed.percent > 100) return wrong(`${text} is more than the whole process (100%)`);
   if ((parsed.kind === 'percent' ? parsed.percent : parsed.bytes) === 0)
     return wrong('0 leaves the process no memory to run in');
@@ -66,12 +66,12 @@ const size = (text: string): Size => {
 };
 
 const copies = (text: string): Copies =>
-  ([1, 2, 3] as const).find((n) => String(n) === text) ?? wrong(`"${text}" is none of 1, 2, 3`);
+  ([1, 2, 3] as const).find((n) => String(n) === text) ?? wrong(`"${text}" is not one of 1, 2, 3`);
 
 /** In bytes. */
 const chunkSize = (text: string): number => {
   const { bytes } = ((parsed) =>
-    parsed.kind === 'bytes' ? parsed : wrong(`${text} is no amount of memory such as 64M or 1G`))(size(text));
+    parsed.kind === 'bytes' ? parsed : wrong(`${text} is not an amount of memory such as 64M or 1G`))(size(text));
   return Number.isInteger(Math.log2(bytes)) && bytes >= 4096 ? bytes : wrong(`${text} is not a power of two`);
 };
 
@@ -87,7 +87,7 @@ const bytes = (text: string): number => {
   const parsed = parseSize(text);
   return parsed?.kind === 'bytes' && parsed.bytes >= LEAST_RECORD_BYTES
     ? parsed.bytes
-    : wrong(`"${text}" is no size of 4K or more, such as 256M`);
+    : wrong(`"${text}" is not a size of 4K or more, such as 256M`);
 };
 
 const path = (text: string): string => text;
@@ -97,82 +97,96 @@ const LEAST_RECORD_BYTES = 4096;
 const PID_MAX = 2 ** 22; // the kernel's own limit on 64-bit machines (PID_MAX_LIMIT)
 
 const table = {
-  pid: { help: 'number of the process to page', parse: integer(1, PID_MAX) },
+  pid: { help: 'id of the process to page', parse: integer(1, PID_MAX) },
   'local-memory': {
-    help: 'memory that stays local: 512M, 2G, or a share of what the process uses now, 50%',
+    help: 'memory that stays resident: 512M, 2G, or a share of what is resident now, such as 50%',
     standard: '50%',
     parse: size,
   },
   'swap-file': {
-    help: 'where the rest goes; made by leapd, removed at the end',
+    help: 'swap file for the rest; leapd creates it and removes it at the end',
     standard: '/var/tmp/leap-PID.swap',
     parse: path,
   },
   'allow-pinned': {
     switch: true,
-    help: 'page it although it does O_DIRECT or io_uring I/O from its memory',
+    help: 'page the process although it does O_DIRECT or io_uring I/O from its memory',
     parse: given,
   },
-  force: { switch: true, help: 'at the end, put everything back even if it does not seem to fit', parse: given },
+  force: { switch: true, help: 'at the end, put all memory back even if it may not fit', parse: given },
   prefetch: {
-    help: `what to read ahead: ${PREFETCHERS.join(', ')}`,
+    help: `prefetcher: ${PREFETCHERS.join(', ')}`,
     standard: DEFAULT_PREFETCHER,
     parse: oneOf(PREFETCHERS),
   },
   history: {
-    help: 'faults of each thread to look for a trend in',
+    help: 'faults of each thread in which the prefetcher looks for a trend',
     standard: String(DEFAULT_HISTORY),
     parse: integer(4, 4096),
   },
   'window-max': {
-    help: 'the most pages to read ahead at a fault',
+    help: 'most pages to read ahead after one fault',
     standard: String(DEFAULT_WINDOW_MAX),
     parse: integer(1, BATCH_PAGES),
   },
   'prefetch-buffer': {
-    help: 'the most pages read ahead and not yet used',
+    help: 'most pages that are read ahead and not used yet',
     standard: String(DEFAULT_PREFETCH_BUFFER),
     parse: integer(0, 1 << 20),
   },
-  evict: { help: `how pages leave the process: ${evictNames.join(', ')}`, standard: 'auto', parse: oneOf(evictNames) },
+  evict: { help: `how pages are evicted: ${evictNames.join(', ')}`, standard: 'auto', parse: oneOf(evictNames) },
   victims: {
-    help: `which pages leave first: ${VICTIM_POLICIES.join(', ')}`,
+    help: `which pages are evicted first: ${VICTIM_POLICIES.join(', ')}`,
     standard: DEFAULT_VICTIM_POLICY,
     parse: oneOf(VICTIM_POLICIES),
   },
-  record: { help: 'record every fault into this file, for leap-lab', parse: path },
-  'record-max': { help: 'the most that a recording may take', standard: '256M', parse: bytes },
-  control: { help: 'socket for leapctl', standard: '/run/leap/PID.sock', parse: path },
-  'log-level': { help: `how much to say: ${logLevels.join(', ')}`, standard: 'info', parse: oneOf(logLevels) },
-  portal: { help: 'the donors: a file with one address:port a line, or rdma://N,address:port,...', parse: path },
+  record: { help: 'record every page fault into this file, for leap-lab', parse: path },
+  'record-max': { help: 'largest size of the recording', standard: '256M', parse: bytes },
+  control: { help: 'path of the socket for leapctl', standard: '/run/leap/PID.sock', parse: path },
+  'log-level': {
+    help: `least level that is logged: ${logLevels.join(', ')}`,
+    standard: 'info',
+    parse: oneOf(logLevels),
+  },
+  portal: {
+    help: 'the donors: a file with one address:port a line, or a text such as rdma://N,address:port,...',
+    parse: path,
+  },
   rdma: {
-    help: 'off: begin with the swap file alone; leapctl set PID rdma=on later',
+    help: 'off: start with the swap file alone; leapctl set PID rdma=on switches RDMA on later',
     standard: 'on',
     parse: oneOf(['on', 'off']),
   },
   copies: {
-    help: 'of each page: 2 survive the loss of any donor, 3 (one in the swap file) that of all, 1 none',
+    help: 'copies of each page: 1 survives no loss, 2 the loss of any donor, 3 (one in the swap file) the loss of all',
     standard: '2',
     parse: copies,
   },
-  'token-file': { help: 'a secret that the donors know too; who does not prove that is not used', parse: path },
-  chunk: { help: 'take only donors with chunks of this size; otherwise the first one sets it', parse: chunkSize },
+  'token-file': {
+    help: 'file with the secret of the donors; a donor that does not prove that it knows it is not used',
+    parse: path,
+  },
+  chunk: { help: 'take only donors with chunks of this size; by default the first donor sets it', parse: chunkSize },
   'map-chunks': {
-    help: 'ahead of the first write, or only those that are active',
+    help: 'ahead: map each chunk before its first write; active: map only active chunks',
     standard: 'ahead',
     parse: oneOf(['ahead', 'active']),
   },
   'activity-period': {
-    help: 'how often the use of each chunk is summed up, ms',
+    help: 'time over which the activity of a chunk is summed up, in ms',
     standard: String(DEFAULT_ACTIVITY.periodMs),
     parse: integer(10, 3_600_000),
   },
   'activity-weights': {
-    help: 'what a written and a read page count, percent',
+    help: 'weights of a written and of a read page, in percent',
     standard: `${DEFAULT_ACTIVITY.writeWeight}/${DEFAULT_ACTIVITY.readWeight}`,
     parse: weights,
   },
-  'activity-threshold': { help: 'an active chunk has more than this a period', standard: '0', parse: integer(0, 1e9) },
+  'activity-threshold': {
+    help: 'a chunk with more activity than this in a period is active',
+    standard: '0',
+    parse: integer(0, 1e9),
+  },
   legacy: { switch: true, help: 'take donors of the original Leap and Infiniswap too', parse: given },
 } satisfies Record<string, Option<unknown>>;
 
@@ -195,12 +209,12 @@ const groups: readonly Group[] = [
   },
   {
     title: 'Eviction:',
-    example: ['leapd --pid 1234 --evict discard', 'the way of kernels before 6.8'],
+    example: ['leapd --pid 1234 --evict discard', 'evict as on kernels before 6.8'],
     names: ['evict', 'victims'],
   },
   {
     title: 'Control and logging:',
-    example: ['leapd --pid 1234 --log-level debug', 'say more'],
+    example: ['leapd --pid 1234 --log-level debug', 'log more'],
     names: ['control', 'log-level'],
   },
   {
@@ -221,7 +235,7 @@ const groups: readonly Group[] = [
   },
   {
     title: 'Recording:',
-    example: ['leapd --pid 1234 --record trace.leap', 'write down every fault, to be replayed with leap-lab'],
+    example: ['leapd --pid 1234 --record trace.leap', 'record every page fault, to replay with leap-lab'],
     names: ['record', 'record-max'],
   },
 ];
@@ -278,7 +292,7 @@ function commandLine(args: readonly string[]) {
     .scriptName('leapd')
     .usage('Usage: $0 --pid PID [options]\n')
     .usage(
-      'Pages a running, unmodified process: its memory beyond --local-memory lives on donors, over RDMA, or in a swap file. Ctrl-C puts it all back.',
+      'Pages a running, unmodified process: memory beyond --local-memory is stored on donors, over RDMA, or in a swap file. Ctrl-C puts it all back.',
     )
     .parserConfiguration({
       'camel-case-expansion': false,
@@ -343,7 +357,7 @@ const MOST_SECONDS = 86_400;
 /** How long a recording is to take. @throws Refusal */
 export function parseSeconds(text: string): number {
   const isTime = /^\d+(\.\d+)?$/.test(text) && Number(text) > 0 && Number(text) <= MOST_SECONDS;
-  return isTime ? Number(text) : wrong(`--seconds: "${text}" is no time from 0 to ${MOST_SECONDS} s`);
+  return isTime ? Number(text) : wrong(`--seconds: "${text}" is not a time from 0 to ${MOST_SECONDS} s`);
 }
 
 /** The text of --help; undefined when the command line does not ask for it. */
@@ -375,9 +389,9 @@ function settle(given: Parsed): LeapdOptions {
     (given[name] as Value<Name> | undefined) ?? parseValue(name, table[name].standard.replace('PID', String(pid)));
   const prefetch = value('prefetch');
   if (given['window-max'] !== undefined && prefetch === 'none')
-    wrong('--window-max means nothing with --prefetch none');
+    wrong('--window-max has no effect with --prefetch none');
   if (given.history !== undefined && !looksForTrends(prefetch))
-    wrong(`--history means nothing with --prefetch ${prefetch}: it looks for no trends`);
+    wrong(`--history has no effect with --prefetch ${prefetch}, which looks for no trends`);
   return {
     pid,
     prefetch,
@@ -414,12 +428,12 @@ function remoteOf(given: Parsed, value: <Name extends Standard>(name: Name) => V
   const { portal } = given;
   if (portal === undefined) {
     const alone = remoteNames.find((name) => given[name] !== undefined);
-    if (alone !== undefined) wrong(`--${alone} means nothing without --portal`);
+    if (alone !== undefined) wrong(`--${alone} has no effect without --portal`);
     return undefined;
   }
   const { writes, reads } = value('activity-weights');
   if (given.legacy && given['token-file'] !== undefined)
-    wrong('--legacy takes donors that cannot prove the token: leave out one of --legacy and --token-file');
+    wrong('--legacy admits donors that cannot prove the token: leave out one of --legacy and --token-file');
   return {
     portal,
     on: value('rdma') === 'on',

@@ -28,7 +28,7 @@ function standFirm(log: Log): void {
     setPriority(-10);
     writeFileSync('/proc/self/oom_score_adj', '-900');
   } catch (error) {
-    log.debug({ err: error }, 'leapd runs with ordinary priority and may be chosen when memory runs out');
+    log.debug({ err: error }, 'leapd runs with ordinary priority, and the kernel may kill it when memory runs out');
   }
 }
 

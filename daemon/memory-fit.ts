@@ -27,7 +27,7 @@ export function roomFor(pid: number, procRoot = '/proc'): Room {
 /** @returns undefined when it fits, else what is wrong, in words. */
 export function whyNoFit(neededBytes: number, room: Room): string | undefined {
   if (neededBytes === 0 || neededBytes <= room.bytes) return undefined;
-  return `${formatBytes(neededBytes)} are stored and ${room.where} has room for ${formatBytes(Math.max(0, room.bytes))}`;
+  return `${formatBytes(neededBytes)} are stored, but ${room.where} has room for ${formatBytes(Math.max(0, room.bytes))} only`;
 }
 
 function machineRoom(procRoot: string): Room {

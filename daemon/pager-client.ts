@@ -148,7 +148,7 @@ export class PagerClient {
     const { pid } = this.settings;
     return new Refusal(
       ExitCode.control,
-      ending === 'target-gone' ? `process ${pid} has ended` : `leapd has let go of process ${pid}`,
+      ending === 'target-gone' ? `process ${pid} has ended` : `leapd has detached from process ${pid}`,
       'see its log',
     );
   }

@@ -214,7 +214,7 @@ function leave(engine: NativeEngine): void {
           send({
             kind: 'log',
             level: 'warn',
-            message: `${error.message}; it has all its memory back, and is let go of when it is thawed`,
+            message: `${error.message}; it has all its memory back, and leapd detaches when it is thawed`,
           });
         frozen = true;
         attempt = 0;
@@ -223,7 +223,7 @@ function leave(engine: NativeEngine): void {
         send({
           kind: 'log',
           level: 'warn',
-          message: `${error.message}; it has all its memory back, and keeps one descriptor of ours open`,
+          message: `${error.message}; it has all its memory back, and one descriptor of leapd stays open in it`,
         });
         return engine.abandon();
       }

@@ -52,16 +52,14 @@ export class PinWatch {
     if (found)
       this.log.warn(
         { pins: pins.slice(0, 3) },
-        'devices may write into the process: nothing is evicted until that ends, also above the limit',
+        'a device may write into the memory of the process: eviction stops until that ends, also above the limit',
       );
-    else this.log.info('no device writes into the process any more: evicting again');
+    else this.log.info('no device writes into the memory of the process any longer: evicting again');
     this.change({ evicting: !found });
     return found;
   }
 
   private change(changes: Parameters<PagerClient['change']>[0]): void {
-    this.pager
-      .change(changes)
-      .catch((error: unknown) => this.log.debug({ err: error }, 'the pager has ended meanwhile'));
+    this.pager.change(changes).catch((error: unknown) => this.log.debug({ err: error }, 'the pager has ended'));
   }
 }

@@ -29,7 +29,7 @@ export function describePin(link: string, info: string): string | undefined {
   if (RDMA_OR_VFIO.test(link)) return `is a device that does DMA (${link})`;
   if (Number(fields.get('UserBufs') ?? 0) > 0) return 'is an io_uring with registered buffers';
   if ((Number.parseInt(fields.get('flags') ?? '0', 8) & O_DIRECT) !== 0 && link.startsWith('/'))
-    return `does O_DIRECT (${link})`;
+    return `uses O_DIRECT (${link})`;
   return undefined;
 }
 

@@ -156,8 +156,8 @@ function open(path: string): number {
   } catch (error) {
     throw new Refusal(
       ExitCode.usage,
-      `the trace ${path} cannot be made (${errnoName(error)})`,
-      'give another path, of a file that is not there yet',
+      `the trace ${path} cannot be created (${errnoName(error)})`,
+      'give the path of a file that does not exist yet',
     );
   }
 }

@@ -52,7 +52,7 @@ export async function remoteSettings(
     throw new Refusal(
       ExitCode.usage,
       warnings[0]?.replace(/;.*/, '') ?? `${portal} names no donor`,
-      'give its number, or mend the name service',
+      'give its numeric address, or repair the name service',
     );
   const addresses = donors.map(({ host, port }) => ({ host, port }));
   return {
@@ -85,7 +85,7 @@ async function numeric({ host, port, where }: PortalEntry, find: Lookup): Promis
   try {
     return { host: await find(host), port, where };
   } catch (error) {
-    return `${where}: there is no address for the name ${host} (${errnoName(error)})`;
+    return `${where}: the name ${host} cannot be looked up (${errnoName(error)})`;
   }
 }
 
@@ -95,7 +95,7 @@ function distinct(entry: PortalEntry, others: readonly PortalEntry[]): PortalEnt
   if (same === undefined) return entry;
   throw new Refusal(
     ExitCode.usage,
-    `${entry.where}: ${entry.host}:${entry.port} is the donor of ${same.where} too`,
+    `${entry.where}: ${entry.host}:${entry.port} is also the donor of ${same.where}`,
     'name each donor once',
   );
 }

@@ -75,7 +75,7 @@ export class Session {
       for (const { leapd, target: former, swapFile } of swept) {
         log.info(
           { swapFile },
-          `cleared up after leapd ${leapd.pid}, which was killed; its process ${former.pid} is gone too`,
+          `removed the files of leapd ${leapd.pid}, which was killed; its process ${former.pid} has ended too`,
         );
       }
       for (const warning of [...(remote?.warnings ?? []), ...(scarce === undefined ? [] : [scarce])]) log.warn(warning);
@@ -101,7 +101,8 @@ export class Session {
     const timers = [setInterval(() => registry.signOfLife(claim), SIGN_OF_LIFE_MS)];
     if (!options.allowPinned) timers.push(new PinWatch(target.pid, this.pager, log).start());
     const { swapFile, control } = options;
-    if (options.remote?.copies === 1) log.warn('--copies 1: a page is on one donor only, and is lost with it');
+    if (options.remote?.copies === 1)
+      log.warn('--copies 1: a page is lost with its donor; give --copies 2 to survive the loss of a donor');
     log.info(
       { ...facts, swapFile, control },
       `paging process ${target.pid} (${target.name}); end it with Ctrl-C or: leapctl detach ${target.pid}`,
@@ -125,7 +126,7 @@ export class Session {
       const reason = error instanceof Error ? error.message : String(error);
       log.fatal(
         { err: error, swapFile },
-        `the pager failed: process ${target.pid} waits wherever it touches a page that is out`,
+        `the pager failed: process ${target.pid} waits when it touches a stored page; to give it up: kill -9 ${target.pid}`,
       );
       registry.update({ ...claim, failure: reason });
       await server.close();
@@ -158,7 +159,7 @@ export class Session {
       if (typeof stats === 'string') return stats; // it has just ended by itself
       const problem = whyNoFit(pagesToBytes(pagesOut(stats)), roomFor(this.target.pid));
       if (problem !== undefined && !force) {
-        const remedy = `free memory, or take the risk with: leapctl detach ${this.target.pid} --force`;
+        const remedy = `free memory, or override with: leapctl detach ${this.target.pid} --force`;
         throw new Refusal(ExitCode.refused, `not detached: ${problem}`, remedy);
       }
       if (problem !== undefined) this.log.warn(`detaching although it may not fit: ${problem}`);
@@ -179,7 +180,11 @@ export class Session {
   ): Promise<Recording> {
     const { pid, name } = this.target;
     if (this.recording !== undefined)
-      throw new Refusal(ExitCode.refused, 'a recording is under way', `end it first: leapctl record ${pid} --stop`);
+      throw new Refusal(
+        ExitCode.refused,
+        'a recording is running already',
+        `end it first: leapctl record ${pid} --stop`,
+      );
     const about = {
       name,
       pid,
@@ -195,7 +200,7 @@ export class Session {
   /** @throws Refusal: there is none. */
   stopRecording(): Promise<Recorded> {
     if (this.recording !== undefined) return this.recording.stop();
-    throw new Refusal(ExitCode.refused, 'nothing is being recorded', 'begin with: leapctl record PID --out FILE');
+    throw new Refusal(ExitCode.refused, 'no recording is running', 'start one with: leapctl record PID --out FILE');
   }
 
   private done = 0;
@@ -243,11 +248,11 @@ export class Session {
         if (!this.draining) return this.ask(signal);
         const left = `${this.total - this.done} of ${this.total}`;
         log.warn(
-          `${signal}: still putting pages back, ${left} are out; leaving now would make the process wait for ever`,
+          `${signal} ignored: still putting pages back, ${left} are left; ending now would leave the process waiting for ever`,
         );
       });
     }
-    process.on('SIGTSTP', () => log.warn('SIGTSTP: leapd does not stop, the process would stand still with it'));
+    process.on('SIGTSTP', () => log.warn(`SIGTSTP ignored: stopping leapd would stall process ${this.target.pid}`));
     // A bug in this thread does not touch the pager's: the pages go back first.
     const bug = (error: unknown): void => {
       this.code = ExitCode.internal;

@@ -18,13 +18,13 @@ const refuse = (problem: string, remedy: string): never => {
 export function checkSwapPath(path: string, pages: number, hasDonors = false): string | undefined {
   if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
     refuse(
-      `the swap file ${path} exists and is not of this leapd`,
+      `the swap file ${path} exists, and this leapd did not create it`,
       'remove it if nobody needs it, or give another --swap-file',
     );
   }
   const directory = dirname(path);
   if (!statSync(directory, { throwIfNoEntry: false })?.isDirectory()) {
-    refuse(`the swap file ${path} cannot be made: there is no directory ${directory}`, 'give another --swap-file');
+    refuse(`the swap file ${path} cannot be created: there is no directory ${directory}`, 'give another --swap-file');
   }
   const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
   try {
@@ -32,7 +32,7 @@ export function checkSwapPath(path: string, pages: number, hasDonors = false): s
     unlinkSync(path);
   } catch (error) {
     refuse(
-      `the swap file ${path} cannot be made (${errnoName(error)})`,
+      `the swap file ${path} cannot be created (${errnoName(error)})`,
       'give --swap-file in a directory that can be written',
     );
   }
@@ -40,9 +40,9 @@ export function checkSwapPath(path: string, pages: number, hasDonors = false): s
   const free = room.bavail * room.bsize;
   const wanted = pagesToBytes(pages);
   if (free >= wanted) return undefined;
-  const problem = `${directory} has room for ${formatBytes(free)}, and ${formatBytes(wanted)} may have to leave the process`;
+  const problem = `${directory} has room for ${formatBytes(free)}, but ${formatBytes(wanted)} may be evicted`;
   if (!hasDonors) refuse(problem, 'give --swap-file on a larger disk, or a larger --local-memory');
-  return `${problem}: what the donors do not take may find no room, and stays in memory then`;
+  return `${problem}: pages that the donors do not take may find no room and then stay in memory`;
 }
 
 export function removeSwapFile(path: string): void {

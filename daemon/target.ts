@@ -29,7 +29,9 @@ const refuse = (problem: string, remedy: string): never => {
 export function checkTarget(pid: number, allowPinned: boolean): Target {
   if (pid === process.pid) refuse(`process ${pid} is this leapd`, 'name another process: leapd cannot page itself');
   const stat = readStat(pid) ?? refuse(`there is no process ${pid}`, 'look it up with: pgrep -a NAME');
-  const status = readStatus(pid) ?? refuse(`there is no process ${pid} any more`, 'it ended just now');
+  const status =
+    readStatus(pid) ??
+    refuse(`there is no process ${pid} any more`, 'it has just ended; look for another with: pgrep -a NAME');
   checkKind(pid, stat, status);
   checkExecutable(pid);
   if (!allowPinned) {
@@ -38,7 +40,7 @@ export function checkTarget(pid: number, allowPinned: boolean): Target {
       const more = pins.length > MOST_PINS_NAMED ? `, and ${pins.length - MOST_PINS_NAMED} more` : '';
       refuse(
         `devices may write into the memory of process ${pid} (${stat.name}): ${pins.slice(0, MOST_PINS_NAMED).join(', ')}${more}`,
-        'give --allow-pinned if none of that memory is in use by a device while it is paged',
+        'give --allow-pinned if no device uses that memory while it is paged',
       );
     }
   }
@@ -54,11 +56,11 @@ export function checkTarget(pid: number, allowPinned: boolean): Target {
 }
 
 function checkKind(pid: number, stat: ProcessStat, status: ReadonlyMap<string, string>): void {
-  if (stat.ended) refuse(`process ${pid} (${stat.name}) has ended already`, 'its parent has only not yet collected it');
+  if (stat.ended) refuse(`process ${pid} (${stat.name}) has ended already`, 'its parent has not collected it yet');
   if (stat.state === 'Z') {
     refuse(
-      `the first thread of process ${pid} (${stat.name}) has ended, and with it the view of its memory`,
-      'such a process cannot be paged',
+      `the main thread of process ${pid} (${stat.name}) has ended, and /proc no longer shows the memory`,
+      'leapd cannot page a process without its main thread',
     );
   }
   if (stat.kernelThread)
@@ -68,9 +70,10 @@ function checkKind(pid: number, stat: ProcessStat, status: ReadonlyMap<string, s
     refuse(`${pid} is a thread of process ${leader} (${stat.name})`, `page the whole process: leapd --pid ${leader}`);
   const tracer = Number(status.get('TracerPid') ?? 0);
   if (tracer !== 0) {
+    const tracerName = readStat(tracer)?.name ?? 'the debugger';
     refuse(
-      `process ${pid} (${stat.name}) is traced by process ${tracer} (${readStat(tracer)?.name ?? 'gone'})`,
-      'end the debugger or detach it first; it may attach again afterwards',
+      `process ${pid} (${stat.name}) is being traced by ${tracerName} (pid ${tracer})`,
+      `detach ${tracerName}, then run leapd again; ${tracerName} may attach again afterwards`,
     );
   }
 }
@@ -92,11 +95,11 @@ function checkExecutable(pid: number): void {
     if (code === 'EACCES' || code === 'EPERM') {
       const remedy =
         process.getuid?.() === 0
-          ? `it has rights that leapd has not: compare CapEff in /proc/${pid}/status`
+          ? `it has rights that leapd lacks: compare CapEff in /proc/${pid}/status`
           : 'run leapd as root';
-      throw new Refusal(ExitCode.rights, `process ${pid} may not be looked into (${code})`, remedy);
+      throw new Refusal(ExitCode.rights, `leapd may not read /proc/${pid} (${code})`, remedy);
     }
-    refuse(`process ${pid} shows no program of its own (${code})`, 'it is ending, or was made without one');
+    refuse(`process ${pid} has no executable of its own (${code})`, 'it is ending, or was created without one');
   }
   if (header[4] !== ELF_CLASS_64) refuse(`process ${pid} is a 32-bit program`, 'leapd pages 64-bit programs only');
   if (header.readUInt16LE(18) !== EM_X86_64)
@@ -138,7 +141,7 @@ export function localPages(
     );
   }
   if (pages > mappedPages) {
-    const problem = `${as}: ${formatBytes(bytes)} is above the size of process ${pid}: it has ${formatPages(mappedPages)} that can be paged`;
+    const problem = `${as}: ${formatBytes(bytes)} is more than process ${pid} has: ${formatPages(mappedPages)} can be paged`;
     throw new Refusal(ExitCode.usage, problem, 'give less, or a share such as 50%');
   }
   return pages;

@@ -53,7 +53,7 @@ function policyNamed(name: string): PrefetcherName {
 function shareOf(text: string): number {
   const size = parseSize(text);
   if (size?.kind !== 'percent' || size.percent <= 0 || size.percent > 100)
-    return wrong(`--local: "${text}" is no share such as 25%`);
+    return wrong(`--local: "${text}" is not a share such as 25%`);
   return size.percent / 100;
 }
 
@@ -62,19 +62,19 @@ function storeNamed(text: string): StoreModel {
   if (known !== undefined) return known;
   const [, latency, bandwidth] = /^custom:(\d+(?:\.\d+)?)(?:us)?,(\d+(?:\.\d+)?)(?:MB(?:\/s)?)?$/.exec(text) ?? [];
   if (latency === undefined || Number(bandwidth) === 0)
-    return wrong(`--store: "${text}" is none of ${Object.keys(STORES).join(', ')}, custom:25us,2000MB`);
+    return wrong(`--store: "${text}" is not one of ${Object.keys(STORES).join(', ')}, custom:25us,2000MB`);
   return { name: text, latencyNs: Number(latency) * 1000, bytesPerNs: Number(bandwidth) / 1000, requestNs: 0 };
 }
 
 function integer(name: string, text: string, least: number, most: number): number {
   if (!/^\d+$/.test(text) || Number(text) < least || Number(text) > most)
-    return wrong(`--${name}: "${text}" is no whole number from ${least} to ${most}`);
+    return wrong(`--${name}: "${text}" is not a whole number from ${least} to ${most}`);
   return Number(text);
 }
 
 function share(name: string, text: string): number {
   const value = Number(text);
-  return text !== '' && value >= 0 && value <= 1 ? value : wrong(`--${name}: "${text}" is no share from 0 to 1`);
+  return text !== '' && value >= 0 && value <= 1 ? value : wrong(`--${name}: "${text}" is not a share from 0 to 1`);
 }
 
 const listed = (text: string): string[] => text.split(',').filter((word) => word !== '');
@@ -107,36 +107,36 @@ function commandLine(args: readonly string[]) {
           default: PREFETCHERS.join(','),
           describe: 'policies to compare; ours is another name for streams',
         })
-        .option('local', { ...value, default: '25%,50%', describe: 'shares of the pages touched that stay local' })
+        .option('local', { ...value, default: '25%,50%', describe: 'shares of the touched pages that stay resident' })
         .option('buffer', {
           ...value,
           default: String(DEFAULT_PREFETCH_BUFFER),
-          describe: 'prefetch buffer in pages; never more than an eighth of the trace',
+          describe: 'prefetch buffer in pages; at most an eighth of the trace',
         })
         .option('store', {
           ...value,
           default: 'rdma',
           describe: `${Object.keys(STORES).join(', ')}, or custom:LATENCY,BANDWIDTH in us and MB/s: custom:25us,2000MB`,
         })
-        .option('history', { ...value, default: String(DEFAULT_HISTORY), describe: 'as for leapd' })
-        .option('window-max', { ...value, default: String(DEFAULT_WINDOW_MAX), describe: 'as for leapd' })
+        .option('history', { ...value, default: String(DEFAULT_HISTORY), describe: 'as the option of leapd' })
+        .option('window-max', { ...value, default: String(DEFAULT_WINDOW_MAX), describe: 'as the option of leapd' })
         .option('json', { type: 'boolean', describe: 'print one JSON object' })
         .option('csv', { type: 'boolean', describe: 'print comma-separated values' })
         .conflicts('json', 'csv')
-        .option('html', { ...value, describe: 'also write a page with the curves to this file' }),
+        .option('html', { ...value, describe: 'also write an HTML page with curves to this file' }),
     )
     .command('generate <pattern>', `make a synthetic trace: ${PATTERNS.join(', ')}`, (parser) =>
       parser
         .positional('pattern', { type: 'string', demandOption: true, describe: PATTERNS.join(', ') })
-        .option('out', { ...value, demandOption: true, describe: 'the file; compressed when its name ends in .gz' })
-        .option('pages', { ...value, default: String(pages), describe: 'pages of the region' })
-        .option('touches', { ...value, default: String(touches), describe: 'accesses' })
+        .option('out', { ...value, demandOption: true, describe: 'output file; compressed if its name ends in .gz' })
+        .option('pages', { ...value, default: String(pages), describe: 'size of the region, in pages' })
+        .option('touches', { ...value, default: String(touches), describe: 'number of accesses' })
         .option('streams', {
           ...value,
           default: String(streams),
-          describe: 'streams of interleaved, threads of threads',
+          describe: 'streams of pattern interleaved, threads of pattern threads',
         })
-        .option('stride', { ...value, default: String(stride), describe: 'pages from one access to the next' })
+        .option('stride', { ...value, default: String(stride), describe: 'distance between two accesses, in pages' })
         .option('noise', {
           ...value,
           default: String(noise),
@@ -146,13 +146,13 @@ function commandLine(args: readonly string[]) {
         .option('compute', {
           ...value,
           default: String(computeNs),
-          describe: 'ns of work between two accesses of a thread',
+          describe: 'time between two accesses of a thread, in ns',
         })
-        .option('seed', { ...value, default: String(seed), describe: 'of the random numbers' }),
+        .option('seed', { ...value, default: String(seed), describe: 'seed of the random numbers' }),
     )
     .example('$0 replay trace.leap --policies ours,leap,readahead', 'compare three policies on a recorded trace')
-    .example('$0 replay gen:interleaved --html page.html', 'a synthetic trace, with curves')
-    .example('$0 generate interleaved --streams 8 --out eight.leap.gz', 'a trace file')
+    .example('$0 replay gen:interleaved --html page.html', 'replay a synthetic trace and draw curves')
+    .example('$0 generate interleaved --streams 8 --out eight.leap.gz', 'write a trace file')
     .demandCommand(1, 1, 'a command is missing', 'only one command at a time')
     .version(false)
     .help('help', 'show this help')
@@ -185,8 +185,8 @@ export async function parseLab(args: readonly string[]): Promise<ReplayCommand |
 function replayCommand(argv: Record<string, unknown>, text: (name: string) => string): ReplayCommand {
   const policies = [...new Set(listed(text('policies')).map(policyNamed))];
   const local = listed(text('local')).map(shareOf);
-  if (policies.length === 0) wrong('--policies: none is named');
-  if (local.length === 0) wrong('--local: no share is named');
+  if (policies.length === 0) wrong('--policies names no policy');
+  if (local.length === 0) wrong('--local names no share');
   return {
     command: 'replay',
     traces: (argv['traces'] as string[]).map(String),

@@ -55,7 +55,7 @@ function replayOne(
     );
   const workload = workloadOf(trace);
   if (workload.touchedPages === 0)
-    throw new Refusal(ExitCode.usage, `${name}: none of its faults lies in a region`, 'record it anew');
+    throw new Refusal(ExitCode.usage, `${name}: it has no fault inside a region`, 'record it again');
   if (trace.cutOff)
     process.stderr.write(`leap-lab: ${name} ends in the middle: ${trace.length} faults could be read\n`);
   if (trace.lost + workload.strays > 0)

@@ -120,7 +120,8 @@ async function attached(socket: string, gone: Promise<unknown[]>): Promise<numbe
   let ended: unknown[] | undefined;
   void gone.then((how) => (ended = how));
   while (performance.now() < end) {
-    if (ended !== undefined) throw new Error(`leapd ended with exit code ${String(ended[0])}; it says why above`);
+    if (ended !== undefined)
+      throw new Error(`leapd ended with exit code ${String(ended[0])}; its message above says why`);
     const status = await call({ socket, command: 'status' }).catch(() => undefined);
     if (status !== undefined) return (status as { attachMs: number }).attachMs;
     await sleep(50);
@@ -168,11 +169,11 @@ function report(without: Outcome, withLeap: PagedOutcome): boolean {
   const table = new Table({ head: ['', 'alone', 'under leapd'], style: { head: [], border: [], compact: true } });
   table.push(
     ['time for the work', `${without.seconds.toFixed(2)} s`, `${withLeap.seconds.toFixed(2)} s (${times} times)`],
-    ['resident size at its end', formatBytes(without.residentBytes), formatBytes(withLeap.residentBytes)],
+    ['resident size at the end', formatBytes(without.residentBytes), formatBytes(withLeap.residentBytes)],
     ['resident size after detach', '', formatBytes(withLeap.residentAfterBytes)],
     ['faults served', '', String(stats.faults)],
     ['one fault, p50 / p99', '', `${formatNs(stats.faultLatencyNs.p50)} / ${formatNs(stats.faultLatencyNs.p99)}`],
-    ['pages prefetched / of them hits', '', `${stats.prefetchIssued} / ${stats.prefetchHits}`],
+    ['pages prefetched / used', '', `${stats.prefetchIssued} / ${stats.prefetchHits}`],
     ['pages in / out of the swap file', '', `${stats.swapReads} / ${stats.swapWrites}`],
     ['attach / detach', '', `${withLeap.attachMs.toFixed(0)} ms / ${withLeap.detachMs.toFixed(0)} ms`],
     ['checksum', without.checksum, withLeap.checksum],
@@ -192,12 +193,10 @@ async function main(): Promise<boolean> {
   );
   const without = await alone();
   say(`   ${without.seconds.toFixed(2)} s`);
-  say(
-    `2. The same again; leapd attaches to it, keeps ${LOCAL_MEMORY} of its memory and puts the rest into a swap file:`,
-  );
+  say(`2. The same program under leapd, which keeps ${LOCAL_MEMORY} of its memory local and the rest in a swap file:`);
   const withLeap = await paged();
   say(`   ${withLeap.seconds.toFixed(2)} s, and leapd has detached`);
-  say('3. What came of it:');
+  say('3. Result:');
   return report(without, withLeap);
 }
 
@@ -218,7 +217,7 @@ try {
   process.exitCode = (await main()) ? 0 : 1;
 } catch (error) {
   stopAll();
-  if (interrupted) process.stdout.write('\ninterrupted; everything has been ended\n');
+  if (interrupted) process.stdout.write('\ninterrupted; all programs have been ended\n');
   else process.stderr.write(`demo: ${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = interrupted ? 130 : 1;
 }

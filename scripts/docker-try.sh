@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 say() { printf 'docker-try: %s\n' "$*"; }
 die() { printf 'docker-try: %s\n' "$*" >&2; exit 1; }
 . scripts/packages.sh
-[ "$(id -u)" -eq 0 ] || die "needs root: it runs a Docker of its own"
+[ "$(id -u)" -eq 0 ] || die "this runs a Docker daemon of its own: run it as root"
 
 store=${XDG_CACHE_HOME:-$HOME/.cache}/leap-docker
 work=$(mktemp -d)
@@ -108,19 +108,19 @@ work_under() { # CONTAINER COUNTER...: which must not be 0
   stats=$(docker exec "$container" leapctl stats "$program" --json)
   docker stop -t 120 "$container" >/dev/null
   [ "$(docker inspect -f '{{.State.ExitCode}}' "$container")" = 0 ] ||
-    { docker logs "$container" >&2; die "leapd in its container did not end with 0"; }
+    { docker logs "$container" >&2; die "leapd in its container failed, see its log above"; }
   docker rm "$container" >/dev/null
   echo >&3
-  await 300 "the program has looked at its memory" grep -q checksum "$work/program"
+  await 300 "the program has checked its memory" grep -q checksum "$work/program"
   exec 3>&-
   rm "$work/go"
-  grep -qxF "$alone" "$work/program" || die "the program's memory is not what it was"
+  grep -qxF "$alone" "$work/program" || die "the program's memory has changed"
   for counter in "$@"; do
     moved=$(grep -o "\"$counter\":[0-9]*" <<<"$stats" | cut -d : -f 2 || true)
-    [ "${moved:-0}" -gt 0 ] || die "$counter is ${moved:-missing}: nothing has moved"
+    [ "${moved:-0}" -gt 0 ] || die "$counter is ${moved:-missing}: no page was moved"
     figures+="$counter $moved, "
   done
-  say "${figures}the program took $(awk '/worked/ {print $2}' "$work/program") s, and its memory is what it was"
+  say "${figures}the program took $(awk '/worked/ {print $2}' "$work/program") s, and its memory is unchanged"
 }
 
 # A container's devices, capabilities and so on are those of compose.yaml, not repeated here.
@@ -199,5 +199,5 @@ case "${1:-}" in
     install_packages docker-compose
     node dist/scripts/rxe/run.js --timeout 1200 bash scripts/docker-try.sh --in-vm "$store"
     ;;
-  *) die "there is no option $1; there is --rdma" ;;
+  *) die "unknown option $1; the only option is --rdma" ;;
 esac

@@ -38,6 +38,6 @@ install_packages() (
     die "apt could not install: ${need[*]}. Install them by hand, then run this again"
   }
   case " ${need[*]} " in
-    *" redis-server "*) as_root systemctl disable redis-server >/dev/null 2>&1 || say "redis-server has no service here to switch off" ;;
+    *" redis-server "*) as_root systemctl disable redis-server >/dev/null 2>&1 || say "there is no redis-server service to switch off" ;;
   esac
 )

@@ -10,11 +10,11 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 . scripts/packages.sh
 
 # --- the machine -------------------------------------------------------------------------------------------------------------------------------
-[ "$(uname -s)" = Linux ] || die "this is $(uname -s); leap runs on Linux"
-[ "$(uname -m)" = x86_64 ] || die "this machine is $(uname -m); leap runs on x86_64 only"
+[ "$(uname -s)" = Linux ] || die "leap runs on Linux only, and this is $(uname -s)"
+[ "$(uname -m)" = x86_64 ] || die "leap runs on x86_64 only, and this machine is $(uname -m)"
 command -v node >/dev/null || die "node is missing: install Node.js 20 or newer with npm, then run this again"
 node_major=$(node -p 'process.versions.node.split(".")[0]')
-[ "$node_major" -ge 20 ] || die "node is version $(node -v); Node.js 20 or newer is needed"
+[ "$node_major" -ge 20 ] || die "node is version $(node -v); install Node.js 20 or newer, then run this again"
 command -v npm >/dev/null || die "npm is missing: install it beside Node.js, then run this again"
 
 # --- Debian packages ---------------------------------------------------------------------------------------------------------------------------
@@ -30,7 +30,7 @@ else
   for header in liburing.h xxhash.h; do
     echo "#include <$header>" | gcc -E -x c - >/dev/null 2>&1 || need+=("$header")
   done
-  [ ${#need[@]} -eq 0 ] || die "missing: ${need[*]}. This is no Debian system, so install them your way, then run this again"
+  [ ${#need[@]} -eq 0 ] || die "missing: ${need[*]}. This is not a Debian system: install them with its own package manager, then run this again"
 fi
 
 # --- npm packages ------------------------------------------------------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ stamp=node_modules/.leap-stamp
 wanted="$(sha256sum package-lock.json) node $node_major"
 if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
   say "installing npm packages"
-  npm ci --ignore-scripts --no-audit --no-fund || die "npm ci failed, see above; it needs the npm registry that npm is configured with"
+  npm ci --ignore-scripts --no-audit --no-fund || die "npm ci failed, see above; check that npm reaches its registry"
   printf '%s\n' "$wanted" >"$stamp"
 fi
 

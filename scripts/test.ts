@@ -177,7 +177,7 @@ async function vmWithTests(wanted: readonly string[]): Promise<void> {
     if (complaints.length > 0) fail('kernel', complaints);
   } catch (error) {
     if (error instanceof VmUnavailable) {
-      count('skipped', 'rxe', `no VM can be had here: ${error.message}`);
+      count('skipped', 'rxe', `no VM can run here: ${error.message}`);
       report('rxe', { passed: 0, failed: 0, skipped: 1 }, begin, []);
     } else if (error instanceof VmFailure) fail('vm', [error.message]);
     else throw error;
@@ -228,7 +228,7 @@ function report(name: string, { passed, failed, skipped }: Tally, begin: number,
 const wanted = process.argv.slice(2);
 const unknown = wanted.find((word) => !stages.some(({ name }) => word.split('/')[0] === name));
 if (unknown !== undefined) {
-  process.stderr.write(`test: there is no stage ${unknown}; there are ${stages.map(({ name }) => name).join(', ')}\n`);
+  process.stderr.write(`test: unknown stage ${unknown}; the stages are ${stages.map(({ name }) => name).join(', ')}\n`);
   process.exit(2);
 }
 for (const stage of stages) {

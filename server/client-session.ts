@@ -166,8 +166,7 @@ export class LeapSession implements ClientSession {
         this.takeBack(message.donorChunk);
         return this.send({ type: 'released', request, donorChunk: message.donorChunk });
       case 'activity':
-        if (request !== this.asked)
-          return this.refuse(request, RefusalCode.malformed, 'ACTIVITY that nobody asked for');
+        if (request !== this.asked) return this.refuse(request, RefusalCode.malformed, 'ACTIVITY without a request');
         this.asked = undefined;
         return this.host.activity(message.activities.filter(({ donorChunk }) => this.loans.has(donorChunk)));
       case 'done':
@@ -175,11 +174,15 @@ export class LeapSession implements ClientSession {
           // One that was released meanwhile is no mistake.
           if (this.stopped.delete(chunk)) this.takeBack(chunk);
           else if (this.loans.has(chunk))
-            return this.refuse(request, RefusalCode.malformed, `DONE for chunk ${chunk}, which was not to stop`);
+            return this.refuse(request, RefusalCode.malformed, `DONE for chunk ${chunk}, which no STOP has named`);
         }
         return;
       case 'auth':
-        return this.refuse(request, RefusalCode.malformed, 'AUTH, and no token is wanted, or it has been proved');
+        return this.refuse(
+          request,
+          RefusalCode.malformed,
+          'AUTH although no token is required, or after it was proved',
+        );
       default:
         return this.refuse(request, RefusalCode.malformed, `${message.type}, which only a donor sends`);
     }

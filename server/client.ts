@@ -65,7 +65,7 @@ export class Client implements ClientHost {
 
   connected(): void {
     this.isUp = true;
-    this.server.dependencies.log.info({ peer: this.peer, protocol: this.protocol }, 'a client');
+    this.server.dependencies.log.info({ peer: this.peer, protocol: this.protocol }, 'a client has connected');
     if (this.session instanceof LegacySession) this.session.greet();
   }
 
@@ -119,7 +119,7 @@ export class Client implements ClientHost {
     if (chunks > 0)
       log.warn(
         { peer: this.peer, reason, chunks, mib },
-        `a client loses ${mib} MiB: the pages in there that are nowhere else`,
+        `a client loses ${mib} MiB: pages in there that have no other copy are lost`,
       );
     this.drop(reason);
   }
@@ -136,13 +136,13 @@ export class Client implements ClientHost {
     this.held.clear();
     this.giveUpPrepared();
     this.server.gone(this, chunks);
-    log.info({ peer: this.peer, reason, chunks }, 'a client is gone');
+    log.info({ peer: this.peer, reason, chunks }, 'a client has left');
   }
 
   // ---- what its session asks for
 
   send(message: Uint8Array): void {
-    if (this.unsent.length >= MOST_UNSENT) return this.end('it does not take its answers');
+    if (this.unsent.length >= MOST_UNSENT) return this.end('it does not receive its answers');
     this.unsent.push(message);
     this.flush();
   }

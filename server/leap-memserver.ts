@@ -45,7 +45,7 @@ async function serve(options: ServeOptions): Promise<ExitCode> {
   }).catch((error: unknown) => {
     throw error instanceof Refusal ? new Refusal(error.code, error.problem, 'give another with --status PATH') : error;
   });
-  log.info({ signal: await stopped }, 'asked to end');
+  log.info({ signal: await stopped }, 'received a signal to end');
   await server.end();
   await control.close();
   return ExitCode.ok;

@@ -68,7 +68,7 @@ export class LegacySession implements ClientSession {
       case 'bind':
         return this.bind('info', Math.min(size, LEGACY_CHUNKS), Math.min(size, LEGACY_CHUNKS));
       case 'activity':
-        if (!this.isAsked) return this.end('ACTIVITY that nobody asked for');
+        if (!this.isAsked) return this.end('ACTIVITY without a request');
         this.isAsked = false;
         return this.host.activity(
           entries
@@ -78,7 +78,8 @@ export class LegacySession implements ClientSession {
       case 'done':
         for (const { donorChunk, rkey } of entries) {
           if (rkey === 0) continue;
-          if (!this.stopped.delete(donorChunk)) return this.end(`DONE for chunk ${donorChunk}, which was not to stop`);
+          if (!this.stopped.delete(donorChunk))
+            return this.end(`DONE for chunk ${donorChunk}, which no STOP has named`);
           this.loans.delete(donorChunk);
           this.host.takeBack(donorChunk);
         }

@@ -67,7 +67,7 @@ export class AllowList {
     const family = isIP(address);
     const bits = family === 6 ? 128 : 32;
     if (family === 0 || Number(prefix ?? 0) > bits)
-      wrong(`--allow: "${text}" is no network such as 10.0.0.0/24, fd00::/8 or 10.0.0.7`);
+      wrong(`--allow: "${text}" is not a network such as 10.0.0.0/24, fd00::/8 or 10.0.0.7`);
     this.list.addSubnet(address, Number(prefix ?? bits), family === 6 ? 'ipv6' : 'ipv4');
   }
 }
@@ -78,7 +78,7 @@ export function parseListen(text: string): Listen {
   const address = inBrackets ?? plain ?? '';
   if (isIP(address) === 0) {
     wrong(
-      `--listen: "${text}" is no address and port such as 10.0.0.2:9400 or [fd00::2]:9400`,
+      `--listen: "${text}" is not an address and port such as 10.0.0.2:9400 or [fd00::2]:9400`,
       'give the address of an RDMA device',
     );
   }
@@ -94,7 +94,9 @@ export function hostOf(peer: string): string {
 
 function bytes(name: string, text: string): number {
   const size = parseSize(text);
-  return size?.kind === 'bytes' ? size.bytes : wrong(`--${name}: "${text}" is no amount of memory such as 512M or 8G`);
+  return size?.kind === 'bytes'
+    ? size.bytes
+    : wrong(`--${name}: "${text}" is not an amount of memory such as 512M or 8G`);
 }
 
 function integer(name: string, text: string, least: number, most: number): number {
@@ -107,20 +109,20 @@ const exitCodes = `Exit codes:
    0  done
    2  an option or argument is wrong
    4  rights are missing, or the limit of locked memory is too low
-   5  this machine cannot do it: no RDMA device, or the address cannot be listened on
+   5  this machine has no RDMA device, or the address cannot be listened on
    8  no leap-memserver answers
   70  a bug in leap`;
 
 function commandLine(args: readonly string[]) {
   const lending = 'Lending:';
-  const who = 'Who may come:';
+  const who = 'Access:';
   const host = "The host's own memory:";
   const control = 'Control and logging:';
   return yargs([...args])
     .scriptName('leap-memserver')
     .usage('Usage: $0 --listen ADDRESS:PORT --memory SIZE [options]\n       $0 status [--json]\n')
     .usage(
-      'Lends memory of this machine to leapd on others, over RDMA. All of --memory is made present from the start on, in the background.',
+      'Lends memory of this machine to leapd on other machines, over RDMA. It allocates all of --memory in the background.',
     )
     .parserConfiguration({
       'camel-case-expansion': false,
@@ -130,18 +132,18 @@ function commandLine(args: readonly string[]) {
       'greedy-arrays': false,
     })
     .command('$0', false)
-    .command('status', 'who has how much, of a server that runs')
+    .command('status', 'show the chunks and clients of a running leap-memserver')
     .option('listen', {
       group: lending,
-      describe: 'address and port; may be given again',
+      describe: 'address and port to listen on; repeatable',
       type: 'string',
       array: true,
       requiresArg: true,
     })
-    .option('memory', { group: lending, describe: 'how much to lend: 8G', type: 'string', requiresArg: true })
+    .option('memory', { group: lending, describe: 'memory to lend, such as 8G', type: 'string', requiresArg: true })
     .option('chunk', {
       group: lending,
-      describe: 'in pieces of this, a power of two',
+      describe: 'chunk size, a power of two',
       type: 'string',
       requiresArg: true,
       default: '1G',
@@ -149,64 +151,70 @@ function commandLine(args: readonly string[]) {
     .example('$0 --listen 10.0.0.2:9400 --memory 8G', 'lend 8 GiB')
     .option('token-file', {
       group: who,
-      describe: 'only who knows the token in this file',
+      describe: 'admit only clients that know the secret in this file',
       type: 'string',
       requiresArg: true,
     })
     .option('allow', {
       group: who,
-      describe: 'only from this network; may be given again',
+      describe: 'admit only clients of this network; repeatable',
       type: 'string',
       array: true,
       requiresArg: true,
     })
-    .option('max-clients', { group: who, describe: 'at a time', type: 'string', requiresArg: true, default: '32' })
+    .option('max-clients', {
+      group: who,
+      describe: 'most clients at a time',
+      type: 'string',
+      requiresArg: true,
+      default: '32',
+    })
     .option('legacy', {
       group: who,
-      describe: 'also original Leap and Infiniswap clients, which know no token',
+      describe: 'also admit original Leap and Infiniswap clients, which know no token',
       type: 'boolean',
     })
     .example(
       '$0 --listen 10.0.0.2:9400 --memory 8G --allow 10.0.0.0/24 --token-file /etc/leap/token',
-      'lend to friends only',
+      'lend only to clients of one network that know the secret',
     )
     .option('reserve', {
       group: host,
-      describe: 'give memory back when less than this is free',
+      describe: 'ask clients for chunks when less memory than this is free',
       type: 'string',
       requiresArg: true,
       default: '8G',
     })
     .option('reserve-upper', {
       group: host,
-      describe: 'lend more again above this; else twice the reserve',
+      describe: 'lend more again when more than this is free; by default twice the reserve',
       type: 'string',
       requiresArg: true,
     })
     .option('reserve-rounds', {
       group: host,
-      describe: 'looks in a row above it',
+      describe: 'consecutive samples above --reserve-upper before more is lent',
       type: 'string',
       requiresArg: true,
       default: '20',
     })
     .option('reserve-weight', {
       group: host,
-      describe: 'per cent that the newest look weighs',
+      describe: 'weight of the newest sample, in percent',
       type: 'string',
       requiresArg: true,
       default: '70',
     })
     .option('reserve-period', {
       group: host,
-      describe: 'milliseconds between looks',
+      describe: 'time between samples, in ms',
       type: 'string',
       requiresArg: true,
       default: '1000',
     })
     .option('drain', {
       group: host,
-      describe: 'seconds that clients have to fetch pages back, before it ends too',
+      describe: 'time for clients to fetch their pages, also before the end, in seconds',
       type: 'string',
       requiresArg: true,
       default: '600',
@@ -214,20 +222,20 @@ function commandLine(args: readonly string[]) {
     .example('$0 --listen 10.0.0.2:9400 --memory 2G --reserve 1G', 'on a small machine')
     .option('status', {
       group: control,
-      describe: 'socket for the status command',
+      describe: 'path of the socket for the status command',
       type: 'string',
       requiresArg: true,
       default: STATUS_SOCKET,
     })
     .option('log-level', {
       group: control,
-      describe: `how much to say: ${logLevels.join(', ')}`,
+      describe: `least level that is logged: ${logLevels.join(', ')}`,
       type: 'string',
       requiresArg: true,
       default: 'info',
     })
     .option('json', { group: control, describe: 'status: print one JSON object', type: 'boolean' })
-    .example('$0 status --json', 'chunks and clients, for a script')
+    .example('$0 status --json', 'print chunks and clients for a script')
     .version(false)
     .help('help', 'show this help')
     .alias('help', 'h')
@@ -259,14 +267,14 @@ export function parseOptions(args: readonly string[], hostBytes = totalmem()): S
   const list = (name: string): readonly string[] => (argv[name] as string[] | undefined) ?? [];
   const status = given('status');
   if ((argv['_'] as string[])[0] === 'status') return { command: 'status', status, json: argv['json'] === true };
-  if (argv['json'] === true) wrong('--json means nothing without status');
+  if (argv['json'] === true) wrong('--json has no effect without status');
 
   const listen = list('listen').map(parseListen);
   if (listen.length === 0) wrong('--listen is missing');
   const chunkBytes = bytes('chunk', given('chunk'));
   if (chunkBytes < LEAST_CHUNK || 2 ** Math.round(Math.log2(chunkBytes)) !== chunkBytes) {
     wrong(
-      `--chunk: ${given('chunk')} is no power of two of at least ${formatBytes(LEAST_CHUNK)}`,
+      `--chunk: ${given('chunk')} is not a power of two of at least ${formatBytes(LEAST_CHUNK)}`,
       'give for example 1G, as leapd does',
     );
   }
@@ -284,16 +292,13 @@ export function parseOptions(args: readonly string[], hostBytes = totalmem()): S
     wrong('--legacy: original clients know only chunks of 1 GiB', 'leave out --chunk');
   const tokenFile = text('token-file');
   if (legacy && tokenFile !== undefined)
-    wrong('--legacy lets in clients that cannot prove the token', 'leave out one of --legacy and --token-file');
+    wrong('--legacy admits clients that cannot prove the token', 'leave out one of --legacy and --token-file');
   const reserveBytes = bytes('reserve', given('reserve'));
   const upper = text('reserve-upper');
   const upperBytes =
     upper === undefined ? Math.max(2 * reserveBytes, reserveBytes + 2 * chunkBytes) : bytes('reserve-upper', upper);
   if (upperBytes < reserveBytes + chunkBytes) {
-    wrong(
-      '--reserve-upper is less than a chunk above --reserve: what is lent would be asked back at once',
-      'give more',
-    );
+    wrong('--reserve-upper is less than a chunk above --reserve: lent memory would be asked back at once', 'give more');
   }
   return {
     command: 'serve',

@@ -101,13 +101,13 @@ export class MemoryServer {
     this.store = new ChunkStore(
       total,
       () => dependencies.fabric.memory(chunkBytes, { huge: true }),
-      (error) => dependencies.log.error({ reason: reasonOf(error) }, 'a chunk could not be made: lending less'),
+      (error) => dependencies.log.error({ reason: reasonOf(error) }, 'a chunk could not be allocated: lending less'),
       limit,
     );
     if (limit < total) {
       const much = limit === 0 ? 'nothing can be lent now' : `${limit} of ${total} chunks can be lent now`;
-      const free = `${formatBytes(available)} of memory are free here, and --reserve keeps ${formatBytes(options.reserveBytes)} of them`;
-      const remedy = `give a smaller --reserve; otherwise it lends more when more than ${formatBytes(options.upperBytes)} are free (--reserve-upper)`;
+      const free = `${formatBytes(available)} are free on this machine, and --reserve holds back ${formatBytes(options.reserveBytes)}`;
+      const remedy = `lower --reserve, or free memory: it lends more above ${formatBytes(options.upperBytes)} (--reserve-upper)`;
       dependencies.log.warn({ chunks: limit, of: total, chunkBytes }, `${much}: ${free}; ${remedy}`);
     }
   }
@@ -144,7 +144,7 @@ export class MemoryServer {
       await new Promise((resolve) => setTimeout(resolve, TICK_MS / 5));
     for (const timer of this.timers) clearInterval(timer);
     for (const client of [...this.clients.values()])
-      client.cutOff(this.isHurried ? 'the server ends at once' : 'the server ends');
+      client.cutOff(this.isHurried ? 'the donor ends at once' : 'the donor ends');
     await this.store.settled();
     fabric.end();
   }
@@ -222,14 +222,14 @@ export class MemoryServer {
       this.dependencies.fabric.reject(connection, encodeRefusal({ code, text }));
       this.refused(peer, text);
     };
-    if (this.isEnding) return refuse(RefusalCode.full, 'the server ends');
+    if (this.isEnding) return refuse(RefusalCode.full, 'the donor ends');
     if (options.allow && !options.allow.allows(hostOf(peer)))
-      return refuse(RefusalCode.notAllowed, 'its address is not among those allowed');
+      return refuse(RefusalCode.notAllowed, 'its address is not allowed (--allow)');
     if (this.clients.size >= options.maxClients)
       return refuse(RefusalCode.full, `there are ${options.maxClients} clients already`);
     if (data.byteLength === 0) {
       if (!options.legacy)
-        return refuse(RefusalCode.malformed, 'no private data: an original client, and --legacy is not given');
+        return refuse(RefusalCode.malformed, 'it is an original client (no private data), and --legacy is not given');
       return this.admit(new Client(this, connection, peer, undefined), new Uint8Array(0));
     }
     let hello: Hello;
@@ -243,7 +243,7 @@ export class MemoryServer {
     if (hello.chunkBytes !== 0n && hello.chunkBytes !== chunkBytes) {
       return refuse(
         RefusalCode.wrongChunkSize,
-        `chunks have ${chunkBytes} bytes here, and it wants ${hello.chunkBytes}`,
+        `this donor has chunks of ${chunkBytes} bytes, and the client asks for ${hello.chunkBytes}`,
       );
     }
     const tokenRequired = this.dependencies.token !== undefined;

@@ -135,7 +135,7 @@ int makeUserfaultfd(Tracee& target, const Helper::Area& area, Undo& undo) {
     if (made < 0) {
       throw Error("not-permitted",
                   "process " + std::to_string(target.pid()) +
-                      " may not make a userfaultfd, and there is no /dev/userfaultfd (Linux 6.1) " +
+                      " may not create a userfaultfd, and there is no /dev/userfaultfd (Linux 6.1) " +
                       "to give it: set vm.unprivileged_userfaultfd=1",
                   static_cast<int>(-made));
     }
@@ -166,7 +166,7 @@ Descriptor takeOut(Tracee& target, int fd) {
   Descriptor taken(static_cast<int>(syscall(SYS_pidfd_getfd, holder.get(), fd, 0)));
   if (!taken)
     throw Error("not-permitted",
-                "may not take a descriptor out of process " + std::to_string(target.pid()) + ": run as root", errno);
+                "may not copy a descriptor from process " + std::to_string(target.pid()) + ": run as root", errno);
   return taken;
 }
 

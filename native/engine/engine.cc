@@ -68,7 +68,7 @@ void Engine::attach(pid_t pid) {
   } catch (const Error& error) {
     if (!awaitStragglers()) throw;
     throw Error(error.kind,
-                std::string(error.what()) + "; frozen in the midst of the attach, it will be lost when it goes on",
+                std::string(error.what()) + "; it was frozen during the attach and will be lost when it is thawed",
                 error.code);
   }
   spaces_[0].used = true;

@@ -140,7 +140,7 @@ int pinSelf(int cpu) {
 Calibration calibrate() {
   cpu_set_t allowed;
   if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
-    throw Error("failed", "cannot tell which CPUs are ours", errno);
+    throw Error("failed", "cannot read the CPU affinity of leapd", errno);
   int cpus[2] = {-1, -1};
   for (int cpu = 0, found = 0; cpu < CPU_SETSIZE && found < 2; cpu++) {
     if (CPU_ISSET(static_cast<size_t>(cpu), &allowed)) cpus[found++] = cpu;

@@ -173,7 +173,7 @@ void Helper::setUp(bool mayMove, bool mayVector, bool filtered) {
   const std::string directory = "/proc/" + std::to_string(parts_.pid);
   memory_ = open((directory + "/mem").c_str(), O_RDONLY | O_CLOEXEC);
   pagemap_ = open((directory + "/pagemap").c_str(), O_RDONLY | O_CLOEXEC);
-  if (memory_ < 0 || pagemap_ < 0) throw fail("not-permitted", "cannot be looked into: run as root");
+  if (memory_ < 0 || pagemap_ < 0) throw fail("not-permitted", "cannot be inspected: run as root");
 
   // What the calls below point to: a name, and for the probe a range that nobody uses, a guard page.
   iovec guard{reinterpret_cast<void*>(parts_.area.start), kPageSize};
@@ -201,7 +201,7 @@ void Helper::setUp(bool mayMove, bool mayVector, bool filtered) {
   doneInside_ = static_cast<int>(results[4]);
   exit_ = static_cast<int>(syscall(SYS_pidfd_open, parts_.pid, 0));
   done_ = static_cast<int>(syscall(SYS_pidfd_getfd, exit_, doneInside_, 0));
-  if (done_ < 0) throw fail("not-permitted", "does not let us have its descriptor: run as root");
+  if (done_ < 0) throw fail("not-permitted", "refuses access to its descriptor: run as root");
   move_ = mayMove;
   if (mayVector) {
     const arch::CallStep probe{

@@ -33,7 +33,7 @@ sockaddr_storage addressOf(const std::string& text, uint16_t port) {
   hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
   hints.ai_socktype = SOCK_STREAM;
   if (getaddrinfo(text.c_str(), std::to_string(port).c_str(), &hints, &found) != 0)
-    throw Error("bad-argument", text + " is no numeric address");
+    throw Error("bad-argument", text + " is not a numeric address");
   sockaddr_storage result{};
   memcpy(&result, found->ai_addr, found->ai_addrlen);
   freeaddrinfo(found);
@@ -120,7 +120,7 @@ void Fabric::Impl::managed(Link& link, rdma_cm_event_type type, int status, std:
         say(EventKind::kRefused, link, "the peer refused", ECONNREFUSED, std::move(data));
       } else {
         fail(link,
-             status == kNobodyListens ? "nobody listens there"
+             status == kNobodyListens ? "no program listens there"
                                       : "the peer's kernel refused, reason " + std::to_string(status),
              ECONNREFUSED);
       }
@@ -167,8 +167,10 @@ void Fabric::listen(const std::string& address, uint16_t port) {
     const int error = errno;
     rdma_destroy_id(id);
     if (error == EADDRINUSE) throw Error("listen", name + " is in use by another program", error);
-    if (error == EADDRNOTAVAIL) throw Error("listen", name + " is no address of this machine", error);
-    if (error == ENODEV) throw Error("listen", name + " is on no RDMA device; see which are with: rdma link", error);
+    if (error == EADDRNOTAVAIL)
+      throw Error("listen", name + " is not an address of this machine: see ip address", error);
+    if (error == ENODEV)
+      throw Error("listen", name + " belongs to no RDMA device; list the devices with: rdma link", error);
     throw Error("listen", "cannot listen on " + name, error);
   }
   impl_->listeners.push_back(id);
@@ -208,7 +210,7 @@ void Fabric::accept(uint32_t connection, const uint8_t* data, size_t bytes) {
   param.initiator_depth = 0;  // a donor reads nothing
   param.rnr_retry_count = Impl::kRnrRetries;
   link->state = Impl::State::kAccepting;
-  if (rdma_accept(link->id, &param) != 0) return impl_->fail(*link, "the connection could not be accepted", errno);
+  if (rdma_accept(link->id, &param) != 0) return impl_->fail(*link, "the connection cannot be accepted", errno);
   impl_->setDeadline(*link, kAcceptMs);
 }
 

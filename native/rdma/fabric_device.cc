@@ -164,7 +164,8 @@ void Fabric::withdraw(uint32_t exposure) {
   impl_->shown.erase(at);
   if (!error) return;
   // Whoever gets that memory next must not share it with this peer: without its queue pair its key opens nothing.
-  if (Impl::Link* link = impl_->find(connection)) impl_->fail(*link, "memory lent to it cannot be withdrawn", error);
+  if (Impl::Link* link = impl_->find(connection))
+    impl_->fail(*link, "the memory lent to the client cannot be withdrawn", error);
 }
 
 }  // namespace leap

@@ -49,7 +49,7 @@ SwapFile::SwapFile(const SwapFileOptions& options, uint8_t* frames, uint32_t fra
     fd_ = open(options_.path.c_str(), kFlags);
     if (fd_ >= 0 && !isFresh(fd_)) {
       close(fd_);
-      throw Error("swap", "the swap file " + options_.path + " exists and is not a fresh one of ours");
+      throw Error("swap", "the swap file " + options_.path + " exists, and leapd did not create it");
     }
   }
   if (fd_ < 0) throw Error("swap", "cannot create the swap file " + options_.path, errno);

@@ -40,11 +40,8 @@ void checkHelpers(pid_t pid, const std::string& name) {
       throw Error("already-managed",
                   name + " is under leapd already (process " + tracer + "): use that one, or detach it");
     }
-    throw Error(
-        "orphaned",
-        name +
-            " was under a leapd that died: pages it had stored are lost to the process, whose threads wait for them. " +
-            "End it, or start it again");
+    throw Error("orphaned", name + " was under a leapd that died: threads that touch a stored page wait for ever. " +
+                                "End the process, or start it again");
   }
 }
 

@@ -40,7 +40,7 @@ std::string inProcess(pid_t pid) { return " in " + named(pid); }
 Error refusedByFilter(pid_t pid) {
   return Error(
       "seccomp",
-      named(pid) + " runs under a seccomp filter that could kill it for our calls, and suspending the " +
+      named(pid) + " runs under a seccomp filter that could kill it for leapd's system calls, and suspending the " +
           "filter is not permitted: run as root with CAP_SYS_ADMIN, on a kernel with CONFIG_CHECKPOINT_RESTORE");
 }
 

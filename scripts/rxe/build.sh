@@ -11,7 +11,7 @@ say() { printf 'rxe: %s\n' "$*" >&2; }
 die() { printf 'rxe: %s\n' "$*" >&2; exit 3; }
 . "$here/../packages.sh"
 
-command -v dpkg-query >/dev/null || die "this is no Debian system; the VM's kernel, QEMU and busybox come from Debian packages"
+command -v dpkg-query >/dev/null || die "this is not a Debian system, and the VM's kernel, QEMU and busybox come from Debian packages"
 install_packages qemu-system-x86 busybox-static cpio kmod xz-utils rdma-core iproute2 perftest rdmacm-utils ibverbs-utils
 
 # Loaded at boot, in this order with what they stand on. rxe asks for crc32_generic when it runs, which modprobe does not know.

@@ -58,18 +58,18 @@ await 120 "$work/leapd" "paging process" "$leapd"
 await 120 "$work/leapd" "holds pages now" "$leapd"
 said | sed -n 1,5p
 
-step "it works over its memory, three quarters of which are on the donors (emulated: up to a minute)"
+step "the program works over its memory, three quarters of which are on the donors (emulated: up to a minute)"
 echo >&3
 await 600 "$work/program" worked "$program"
 grep worked "$work/program" | sed 's/$/ s/'
 
-step "where its pages were: some lines of leapctl stats $program"
+step "where the pages were: some lines of leapctl stats $program"
 node dist/daemon/leapctl.js stats "$program" --control "$work/control" >"$work/stats"
 lines='localLimitPages|storedPages|faults|faultLatencyNs\.p50|prefetchIssued|prefetchHits|remote(Reads|Writes)|swap(Reads|Writes)|chunksMapped'
 grep -E " ($lines|donors\.[0-9]+\.(address|state|reads|writes)) " "$work/stats"
 [ "$(awk '$2 == "remoteReads" {print $4}' "$work/stats")" -gt 0 ] || { echo "demo: nothing was read from a donor" >&2; exit 1; }
 
-step "and it gets all of it back"
+step "leapd gives all memory back and ends"
 kill -TERM "$leapd"
 wait "$leapd"
 said | tail -n 1

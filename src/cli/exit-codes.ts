@@ -18,16 +18,16 @@ export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
 export const exitCodeMeaning: Readonly<Record<keyof typeof ExitCode, string>> = {
   ok: 'done',
-  failed: 'leapctl doctor found something that leapd cannot do without',
+  failed: 'leapctl doctor found that something leapd needs is missing',
   usage: 'an option or argument is wrong',
   target: 'this process cannot be paged',
   rights: 'rights are missing',
-  system: 'this machine or kernel cannot do it',
+  system: 'this machine or kernel lacks something that leapd needs',
   swapFile: 'the swap file cannot be used',
-  attach: 'attaching failed; the target is as it was',
+  attach: 'the attach failed; the target is unchanged',
   control: 'no leapd answers for this process',
-  refused: 'leapd refused the command; it goes on paging',
-  orphaned: 'a former leapd died and left the target waiting',
+  refused: 'leapd refused the command and goes on paging',
+  orphaned: 'an earlier leapd died and left the target waiting',
   internal: 'a bug in leap',
 };
 

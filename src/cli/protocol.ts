@@ -41,9 +41,9 @@ function parseObject(line: string): Record<string, unknown> {
   try {
     value = JSON.parse(line);
   } catch {
-    return bad('the line is no JSON');
+    return bad('the line is not JSON');
   }
-  if (!isObject(value)) return bad('the line is no JSON object');
+  if (!isObject(value)) return bad('the line is not a JSON object');
   if (value['version'] !== PROTOCOL_VERSION)
     return bad(`version ${JSON.stringify(value['version']) ?? 'none'} is not understood`);
   return value;
@@ -56,9 +56,9 @@ export function parseRequest(line: string): Request {
     commands.find((name) => name === value['command']) ??
     bad(`there is no command ${JSON.stringify(value['command']) ?? 'given'}`);
   const given = value['arguments'] ?? {};
-  if (!isObject(given)) return bad('the arguments are no object');
+  if (!isObject(given)) return bad('the arguments are not an object');
   for (const [name, argument] of Object.entries(given)) {
-    if (typeof argument !== 'string') return bad(`the argument ${name} is no string`);
+    if (typeof argument !== 'string') return bad(`the argument ${name} is not a string`);
   }
   return { version: PROTOCOL_VERSION, command, arguments: given as Record<string, string> };
 }

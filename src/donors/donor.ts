@@ -151,7 +151,7 @@ export class Donor {
       act();
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
-      this.drop(`it sent what the protocol does not know (${error.message})`);
+      this.drop(`it sent an invalid message (${error.message})`);
     }
   }
 
@@ -167,7 +167,7 @@ export class Donor {
     if (!welcome.tokenRequired)
       return token === undefined
         ? this.enter()
-        : this.refuse('it asks for no token, so it proves none: start it with its --token-file');
+        : this.refuse('it asks for no token, so it cannot prove that it knows one: start it with --token-file');
     if (token === undefined) return this.refuse('it asks for a token: give leapd its --token-file');
     this.state = 'proving';
     this.ask({ type: 'auth', request: this.nextRequest++, mac: macOf('client', token, this.nonce, this.donorNonce) });
@@ -175,7 +175,9 @@ export class Donor {
 
   private beginOriginal(): void {
     if (this.options.token !== undefined)
-      return this.refuse('it is a donor of the original Leap or Infiniswap, which knows no token');
+      return this.refuse(
+        'it is a donor of the original Leap or Infiniswap, which has no tokens: leave out --token-file to use it',
+      );
     if (!this.options.legacy)
       return this.refuse('it is a donor of the original Leap or Infiniswap: to use it, give leapd --legacy');
     this.dialect = originalDialect;
@@ -203,7 +205,7 @@ export class Donor {
   private receive(message: Message): void {
     if (message.type === 'refused') return this.refuse(message.text);
     if (this.state === 'proving') return this.proven(message);
-    if (this.state !== 'connected') throw new WireError(`${message.type} before the beginning`);
+    if (this.state !== 'connected') throw new WireError(`${message.type} before the connection was set up`);
     switch (message.type) {
       case 'free':
         this.freeChunks = message.freeChunks;
@@ -212,7 +214,7 @@ export class Donor {
       case 'bound':
       case 'noRoom':
         if (!this.asked.delete(message.sessionChunk))
-          throw new WireError(`${message.type} of chunk ${message.sessionChunk}, which nobody asked for`);
+          throw new WireError(`${message.type} of chunk ${message.sessionChunk}, which was not requested`);
         this.answered();
         if (message.type === 'bound')
           return this.owner.bound(this, message.sessionChunk, message.donorChunk, message.rkey, message.address);
@@ -241,7 +243,7 @@ export class Donor {
   private proven(message: Message): void {
     const { token } = this.options;
     if (message.type !== 'authenticated' || token === undefined)
-      throw new WireError(`${message.type} before it has shown that it knows the token`);
+      throw new WireError(`${message.type} before it has proved that it knows the token`);
     if (!isMacOf(message.mac, 'donor', token, this.nonce, this.donorNonce))
       return this.refuse('it does not know the token: another program may be answering there');
     this.enter();
@@ -282,7 +284,7 @@ export class Donor {
 
   private send(message: Message): void {
     const bytes = this.dialect.encode(message);
-    if (bytes !== undefined && !this.outbox.add(bytes, this.now)) this.drop('it takes no more messages');
+    if (bytes !== undefined && !this.outbox.add(bytes, this.now)) this.drop('it does not receive our messages');
   }
 
   /** Leaves it; it is tried again later. */
@@ -330,7 +332,7 @@ export class Donor {
       this.tell(
         level,
         `away ${reason}`,
-        `donor ${this.address} cannot be used: ${reason}; it is tried again in the background`,
+        `donor ${this.address} cannot be used: ${reason}; leapd retries in the background`,
         {},
       );
   }

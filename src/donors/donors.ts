@@ -239,9 +239,9 @@ export class Donors implements DonorOwner, ReplicaOwner {
     const slots = chunkBytes / PAGE_SIZE;
     if (chunks.slotsPerChunk === slots) return undefined;
     if (chunks.slotsPerChunk !== 0)
-      return `its chunks are of ${mib(chunkBytes)}, and those of the donors before it of ${mib(chunks.slotsPerChunk * PAGE_SIZE)}`;
+      return `its chunks have ${mib(chunkBytes)}, and those of the donors before it ${mib(chunks.slotsPerChunk * PAGE_SIZE)}`;
     if (this.options.chunkBytes !== 0 && chunkBytes !== this.options.chunkBytes)
-      return `its chunks are of ${mib(chunkBytes)}, and leapd wants ${mib(this.options.chunkBytes)}`;
+      return `its chunks have ${mib(chunkBytes)}, and leapd's --chunk is ${mib(this.options.chunkBytes)}`;
     setChunk(slots);
     replicas.setSize(slots);
     return undefined;
@@ -287,7 +287,7 @@ export class Donors implements DonorOwner, ReplicaOwner {
     this.merciful.set(donor, this.now + MERCY_MS);
     const left = new Set<number>();
     for (const [at, held] of this.held) if (held.donor === donor && donorChunks.includes(held.donorChunk)) left.add(at);
-    this.context.say('info', `donor ${donor.address} wants ${donorChunks.length} chunks back`, {});
+    this.context.say('info', `donor ${donor.address} asks for ${donorChunks.length} chunks`, {});
     for (const at of left) this.context.replicas.leave(at % REPLICAS, Math.floor(at / REPLICAS));
     this.orders.add(donor, request, donorChunks, left);
   }

@@ -56,9 +56,9 @@ function parse(items: readonly { readonly text: string; readonly where: string }
   const addresses = items.slice(counted ? 1 : 0).map(({ text, where }) => address(text, where));
   if (addresses.length === 0) throw new PortalError(`${name} names no donor`);
   if (counted && Number(head.text) !== addresses.length)
-    throw new PortalError(`${head.where}: it says ${head.text} donors, and there are ${addresses.length}`);
+    throw new PortalError(`${head.where}: the count is ${head.text}, but ${addresses.length} donors follow`);
   if (addresses.length > MOST_DONORS)
-    throw new PortalError(`${name} names ${addresses.length} donors, and ${MOST_DONORS} is the most`);
+    throw new PortalError(`${name} names ${addresses.length} donors, more than the limit of ${MOST_DONORS}`);
   const seen = new Set<string>();
   addresses.forEach(({ host, port }) => {
     const key = `${host} ${port}`;
@@ -72,8 +72,8 @@ function address(text: string, where: string): PortalEntry {
   const [, bracketed, plain, digits] = /^(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s:[\]/]+)):(\d+)$/.exec(text) ?? [];
   const host = bracketed ?? plain;
   if (host === undefined)
-    throw new PortalError(`${where}: "${text}" is no address such as 10.0.0.2:9400 or [fd00::2]:9400`);
+    throw new PortalError(`${where}: "${text}" is not an address such as 10.0.0.2:9400 or [fd00::2]:9400`);
   const port = Number(digits);
-  if (port < 1 || port > 65535) throw new PortalError(`${where}: ${digits} is no port`);
+  if (port < 1 || port > 65535) throw new PortalError(`${where}: port ${digits} is not between 1 and 65535`);
   return { host, port, where };
 }

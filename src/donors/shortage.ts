@@ -27,7 +27,7 @@ export class Shortage {
 
   /** Without a chunk given it is only that nobody is asked any more: the full donor has gone, for one. */
   private end(): void {
-    if (this.isSaid && this.hasEased) this.say('info', 'donors have room again for all that is wanted of them');
+    if (this.isSaid && this.hasEased) this.say('info', 'donors have room again for all pages');
     this.since = undefined;
     this.isSaid = false;
   }

@@ -27,18 +27,18 @@ export function checkHost(): void {
   if (process.platform !== 'linux' || arch() !== 'x64') {
     throw new Refusal(
       ExitCode.system,
-      `leapd runs on Linux on x86-64, and this is ${process.platform} on ${arch()}`,
-      'use such a machine',
+      `leapd runs on Linux on x86-64 only, and this is ${process.platform} on ${arch()}`,
+      'use a machine with Linux on x86-64',
     );
   }
   if (!isAtLeast(kernelVersion(), OLDEST_KERNEL)) {
     const problem = `Linux ${release()} is too old: leapd needs ${OLDEST_KERNEL.join('.')}`;
-    throw new Refusal(ExitCode.system, problem, 'boot a newer kernel; 6.8 and later serve best');
+    throw new Refusal(ExitCode.system, problem, 'boot a newer kernel, best 6.8 or later');
   }
   if (!hasCapability(Capability.sysPtrace)) {
     throw new Refusal(
       ExitCode.rights,
-      'attaching to a process takes CAP_SYS_PTRACE, which is missing',
+      'CAP_SYS_PTRACE is missing, and attaching to a process needs it',
       'run leapd as root',
     );
   }

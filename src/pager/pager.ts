@@ -188,7 +188,7 @@ export class Pager {
         case Event.helperLost:
           if (this.engine.canEvict(space)) break; // it has another one already
           this.spaces.fix(space);
-          this.family.notify('warn', 'the helper process is gone; nothing more can be evicted from this process', {
+          this.family.notify('warn', 'the helper process has died; nothing more can be evicted from its process', {
             space,
           });
           break;

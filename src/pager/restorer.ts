@@ -97,7 +97,7 @@ export class Restorer {
     if (kept.length === 0) return;
     family.notify(
       'warn',
-      'pages of the target are lost and this kernel cannot mark them: whoever touches one waits for ever, and so does a fork',
+      'pages of the target are lost, and this kernel cannot make them raise SIGBUS: a thread that touches one waits for ever, and so does a fork',
       {
         pages: kept.length,
       },

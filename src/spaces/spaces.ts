@@ -95,7 +95,7 @@ export class Spaces {
     if (this.leftAlone.has(key)) return;
     if (!family.makeRoom(count)) {
       family.engine.unregister(space, start, count); // where a mapping of ours has grown in place it is registered, and has nothing of ours
-      return this.leaveAlone(key, 'warn', 'a mapping is too large to be paged: left alone', start, count);
+      return this.leaveAlone(key, 'warn', 'a mapping is too large to be paged: it stays resident', start, count);
     }
     const errno = family.engine.register(space, start, count);
     if (errno !== Errno.ok) return this.leaveUnregistered(space, start, count, errno);
@@ -112,8 +112,15 @@ export class Spaces {
   private leaveUnregistered(space: SpaceId, start: Vpn, count: number, errno: number): void {
     const key = `${space}:${start}:${count}`;
     if (errno === Errno.EBUSY)
-      this.leaveAlone(key, 'info', 'the target uses userfaultfd on a range itself: left alone', start, count, errno);
-    else this.leaveAlone(key, 'warn', 'a mapping could not be registered: left alone', start, count, errno);
+      this.leaveAlone(
+        key,
+        'info',
+        'the target uses userfaultfd on a mapping itself: it stays resident',
+        start,
+        count,
+        errno,
+      );
+    else this.leaveAlone(key, 'warn', 'a mapping could not be registered: it stays resident', start, count, errno);
   }
 
   /** Says so, once. */
@@ -240,7 +247,7 @@ export class Spaces {
   forkWaits(errno: number): void {
     this.family.notify(
       'error',
-      'leapd has no descriptor left for a forked child, and the fork waits until there is one: raise its limit (ulimit -n) next time',
+      'leapd has no descriptor left for a forked child: the fork waits until one is free; start leapd with a higher limit (ulimit -n)',
       { errno },
     );
   }

@@ -198,7 +198,7 @@ export class WriteBack {
       this.family.notify(
         'warn',
         full
-          ? 'the swap file is full: eviction stops, the limit may be exceeded, no page is lost'
+          ? 'the swap file is full: eviction stops, the limit may be exceeded, no page is lost; free space on its disk'
           : 'a write to the swap file failed',
         {
           errno,

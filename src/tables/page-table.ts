@@ -86,7 +86,7 @@ export class PageTable {
   setState(page: PageIndex, to: number): void {
     const from = this.state[page];
     if (((FOLLOWERS[from] >> to) & 1) === 0)
-      throw new Error(`page ${page}: ${STATE_NAMES[from]} to ${STATE_NAMES[to]} is no transition`);
+      throw new Error(`page ${page}: ${STATE_NAMES[from]} to ${STATE_NAMES[to]} is not a transition`);
     this.state[page] = to;
     this.counts[from]--;
     this.counts[to]++;

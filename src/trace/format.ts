@@ -256,7 +256,7 @@ function parseAbout(text: string): Record<string, string | number> {
   try {
     return JSON.parse(text) as Record<string, string | number>;
   } catch {
-    throw new TraceError('its description is no JSON');
+    throw new TraceError('its description is not JSON');
   }
 }
 

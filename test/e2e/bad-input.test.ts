@@ -47,7 +47,7 @@ test('refused: a process that a real debugger holds', { skip: skip || missing('g
   scene.add(new Child('gdb', 'gdb', ['-q', '-nx', '-batch', '-p', String(pid), '-ex', 'shell sleep 20']));
   await poll('gdb to attach', START_MS, () => (proc.status(pid).get('TracerPid') !== '0' ? true : undefined));
   const before = proc.view(pid, true);
-  await refusedWith(scene.leapd(pid), pid, 3, /is traced by process \d+ \(gdb\); end the debugger/);
+  await refusedWith(scene.leapd(pid), pid, 3, /is being traced by gdb \(pid \d+\); detach gdb, then run leapd again/);
   assert.deepEqual(proc.view(pid, true), before);
 });
 
@@ -79,7 +79,7 @@ test('refused: a disk without room for what has to leave', { skip: skip || missi
     scene.leapd(pid, { 'swap-file': join(disk, 'swap') }),
     pid,
     6,
-    /has room for 64\.0 KiB, and .* may have to leave the process; /,
+    /has room for 64\.0 KiB, but .* may be evicted; /,
   );
   untouched();
 });
@@ -137,7 +137,7 @@ test('leapctl says in one line what is wrong, and codes it', { skip, timeout }, 
   refused(2, /history: 0 is not between/, 'set', pid, 'prefetch=none', 'history=0', ...where);
   refused(
     2,
-    /prefetch-buffer: 100000 is above the (\d+) frames .*; give at most \1, or start leapd with/,
+    /prefetch-buffer: 100000 is more than the (\d+) frames .*; give at most \1, or start leapd with/,
     'set',
     pid,
     'prefetch=none',
@@ -146,7 +146,7 @@ test('leapctl says in one line what is wrong, and codes it', { skip, timeout }, 
   );
   refused(
     2,
-    /local-memory: 1\.0 TiB is above the size of process \d+: it has [\d.]+ MiB that can be paged/,
+    /local-memory: 1\.0 TiB is more than process \d+ has: [\d.]+ MiB can be paged/,
     'set',
     pid,
     'prefetch=none',

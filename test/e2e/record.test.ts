@@ -58,7 +58,7 @@ test(
     assert.deepEqual([refused.status === 0, refused.stderr.trim().split('\n').length], [false, 1]);
     const again = leapctl('record', String(pid), ...control, '--out', out, '--seconds', '1');
     assert.equal(again.status, 2);
-    assert.match(again.stderr, /cannot be made \(EEXIST\)/);
+    assert.match(again.stderr, /cannot be created \(EEXIST\)/);
     const small = join(scene.directory, 'small.leap');
     assert.equal(
       leapctl('record', String(pid), ...control, '--out', small, '--seconds', '1', '--record-max', '4K', '--json')
@@ -109,7 +109,7 @@ test('a recording is stopped from another shell: both leapctls say what it holds
   );
   const again = leapctl(...stop);
   assert.deepEqual([again.status, again.stderr.trim().split('\n').length], [9, 1]);
-  assert.match(again.stderr, /nothing is being recorded; begin with/);
+  assert.match(again.stderr, /no recording is running; start one with/);
 });
 
 test(
@@ -122,7 +122,7 @@ test(
     assert.equal(await prefetchOf(leapd), 'streams');
     assert.equal(readTrace(out).cutOff, false);
     assert.ok(
-      leapd.log.some(({ endedEarly }) => endedEarly === 'who asked for it has gone'),
+      leapd.log.some(({ endedEarly }) => endedEarly === 'the leapctl that started it has ended'),
       leapd.tail(),
     );
   },
@@ -140,7 +140,7 @@ test(
     const out = join(scene.directory, 'timed.leap');
     const ask = (seconds: string): Promise<unknown> =>
       call({ socket: leapd.control, command: 'record', arguments: { out, seconds, exact: 'yes' } });
-    await assert.rejects(ask('soon'), /--seconds: "soon" is no time/);
+    await assert.rejects(ask('soon'), /--seconds: "soon" is not a time/);
     await ask('0.5'); // and leaves it at that
     assert.equal(await prefetchOf(leapd), 'none');
     await poll('the former prefetcher', END_MS, async () =>
@@ -171,7 +171,7 @@ test(
       '1',
     );
     assert.equal(busy.status, 9);
-    assert.match(busy.stderr, /a recording is under way/);
+    assert.match(busy.stderr, /a recording is running already/);
     await poll('1000 faults', 20_000, async () => ((await leapd.stats())['faults'] > 1000 ? true : undefined));
     target.kill('SIGKILL');
     await leapd.cleanEnd();

@@ -126,7 +126,7 @@ test('refused: leapd itself', { skip, timeout }, async (t) => {
   const first = await scene.attach(await target.ready());
   const second = scene.leapd(first.pid);
   assert.notEqual((await second.end(START_MS)).code, 0);
-  assert.match(second.lines.join(' '), /is a leapd/);
+  assert.match(second.lines.join(' '), /is the leapd of process/);
   target.send('go');
   await target.finish();
   await first.cleanEnd();

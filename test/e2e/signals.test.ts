@@ -67,14 +67,14 @@ test('the second signal explains, a stop is refused, and both change nothing', {
   const leapd = await scene.attach(pid, { 'local-memory': '4M' });
   await settled(leapd, 1024);
   leapd.kill('SIGTSTP');
-  await said(leapd, /SIGTSTP: leapd does not stop/);
+  await said(leapd, /SIGTSTP ignored: stopping leapd would stall/);
   assert.notEqual(proc.state(leapd.pid), 'T');
   leapd.kill('SIGTERM');
   await sleep(20);
   leapd.kill('SIGTERM');
   leapd.kill('SIGINT');
   await leapd.cleanEnd();
-  assert.ok(leapd.said(/still putting pages back, \d+ of \d+ are out/), leapd.tail());
+  assert.ok(leapd.said(/still putting pages back, \d+ of \d+ are left/), leapd.tail());
   target.send('go');
   await target.finish();
 });
@@ -97,7 +97,7 @@ test('what does not fit back stays out: refused with a reason, and paging goes o
         leapd.kill('SIGTERM');
         await said(
           leapd,
-          /SIGTERM: not detached: .* are stored and the control group .* has room for .*--force; paging goes on/,
+          /SIGTERM: not detached: .* are stored, but the control group .* has room for .*--force; paging goes on/,
         );
         const { status, stderr } = spawnSync(
           process.execPath,

@@ -7,10 +7,10 @@ const STEPS = 20_000;
 
 const { seeds, steps, seed, verbose } = await yargs(process.argv.slice(2))
   .scriptName('npm run sim --')
-  .option('seeds', { type: 'number', default: 100, describe: 'how many runs, each with a seed of its own' })
-  .option('steps', { type: 'number', default: STEPS, describe: 'simulated steps in a run' })
-  .option('seed', { type: 'number', describe: 'the one seed to run (or, with --seeds, the first)' })
-  .option('verbose', { type: 'boolean', default: false, describe: 'show what happened how often' })
+  .option('seeds', { type: 'number', default: 100, describe: 'number of runs, each with its own seed' })
+  .option('steps', { type: 'number', default: STEPS, describe: 'simulated steps per run' })
+  .option('seed', { type: 'number', describe: 'the only seed to run; with --seeds the first one' })
+  .option('verbose', { type: 'boolean', default: false, describe: 'count what happened' })
   .strict()
   .parseAsync();
 

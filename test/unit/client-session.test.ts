@@ -177,7 +177,7 @@ test('evict, activity, stop, done', () => {
   say({ type: 'done', request: stop.request, donorChunks: [0, 1] });
   assert.deepEqual([[...host.lent], host.ended], [[2], undefined]);
   say({ type: 'done', request: stop.request, donorChunks: [2] });
-  assert.match(host.ended ?? '', /was not to stop/);
+  assert.match(host.ended ?? '', /which no STOP has named/);
 });
 
 test('STOP of more chunks than a message holds is several messages', () => {
@@ -259,7 +259,7 @@ test('an original client, in its own words', () => {
   say({ type: 'done', size: 1, entries: [{ donorChunk: 2, buf: 0n, rkey: 1 }] });
   assert.deepEqual([...host.lent], [0, 1]);
   say({ type: 'done', size: 1, entries: [{ donorChunk: 0, buf: 0n, rkey: 1 }] });
-  assert.match(host.ended ?? '', /was not to stop/);
+  assert.match(host.ended ?? '', /which no STOP has named/);
 });
 
 test('told to end while it wants chunks back already: the one answer is taken', async () => {

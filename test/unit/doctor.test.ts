@@ -65,7 +65,7 @@ test('the limit on locked memory matters to who is bound by it', () => {
 test('the best place to serve a fault from is the one that costs least', () => {
   assert.match(
     bestPlace({ sameCpuBlocking: 5000, otherCpuSpinning: 9000, otherCpuBlocking: 15_000 }),
-    /best on its own CPU \(5\.0 us/,
+    /fastest on its own CPU \(5\.0 us/,
   );
   assert.match(
     bestPlace({ sameCpuBlocking: 9000, otherCpuSpinning: 5000, otherCpuBlocking: 15_000 }),

@@ -172,7 +172,7 @@ test('that donors have no room is said once, and that they have it again', () =>
   wait(10, 1);
   wait(10, 1);
   assert.equal(world.count(/^map/), 4, 'the second copy of each is in the swap file, as there is one donor');
-  assert.deepEqual(said().slice(1), ['info: donors have room again for all that is wanted of them']);
+  assert.deepEqual(said().slice(1), ['info: donors have room again for all pages']);
 });
 
 test('why a donor is not used is in its statistics', () => {
@@ -339,11 +339,11 @@ test('a token: proven by both sides, or the donor is not used', () => {
   );
   assert.match(
     open.said.join('\n'),
-    /a:9400 cannot be used: it asks for no token, so it proves none: start it with its --token-file/,
+    /a:9400 cannot be used: it asks for no token, so it cannot prove that it knows one: start it with --token-file/,
   );
   assert.match(
     open.said.join('\n'),
-    /b:9400 cannot be used: it is a donor of the original Leap or Infiniswap, which knows no token/,
+    /b:9400 cannot be used: it is a donor of the original Leap or Infiniswap, which has no tokens: leave out --token-file/,
   );
   const without = new World(['a']);
   without.tick(0);
@@ -380,7 +380,10 @@ test('what does not fit is refused and said: chunk sizes, an original donor, a r
   world.tick(0);
   world.welcome('a', 2 * CHUNK);
   world.welcome('b');
-  assert.match(world.said.join('\n'), /donor a:9400 cannot be used: its chunks are of 8 MiB, and leapd wants 4 MiB/);
+  assert.match(
+    world.said.join('\n'),
+    /donor a:9400 cannot be used: its chunks have 8 MiB, and leapd's --chunk is 4 MiB/,
+  );
   assert.equal(world.donors.all[0]!.state, 'refused');
 
   const second = new World(['a', 'b', 'c', 'd', 'e']);
@@ -389,16 +392,16 @@ test('what does not fit is refused and said: chunk sizes, an original donor, a r
   second.welcome('b', 2 * CHUNK);
   assert.match(
     second.said.join('\n'),
-    /b:9400 cannot be used: its chunks are of 8 MiB, and those of the donors before it of 4 MiB/,
+    /b:9400 cannot be used: its chunks have 8 MiB, and those of the donors before it 4 MiB/,
   );
   second.event({ kind: 'connected', connection: second.to('c'), peer: '', data: new Uint8Array(0) });
   assert.match(second.said.join('\n'), /c:9400 .*original Leap or Infiniswap: to use it, give leapd --legacy/);
-  const refusal = encodeRefusal({ code: RefusalCode.notAllowed, text: 'its address is not among those allowed' });
+  const refusal = encodeRefusal({ code: RefusalCode.notAllowed, text: 'its address is not allowed (--allow)' });
   second.event({ kind: 'refused', connection: second.to('d'), data: refusal, reason: 'the peer refused' });
-  assert.match(second.said.join('\n'), /d:9400 cannot be used: its address is not among those allowed/);
+  assert.match(second.said.join('\n'), /d:9400 cannot be used: its address is not allowed \(--allow\)/);
   second.welcome('e');
   second.event({ kind: 'message', connection: second.to('e'), data: new Uint8Array([1, 2, 3]) });
-  assert.match(second.said.join('\n'), /e:9400 is lost: it sent what the protocol does not know/);
+  assert.match(second.said.join('\n'), /e:9400 is lost: it sent an invalid message/);
   second.tick(11_000);
   second.tick(1);
   second.tick(11_000);
@@ -407,7 +410,7 @@ test('what does not fit is refused and said: chunk sizes, an original donor, a r
   const third = new World(['a'], {}, 1, CHUNK);
   third.begin(['a']);
   third.tell('a', unasked);
-  assert.match(third.said.join('\n'), /which nobody asked for/);
+  assert.match(third.said.join('\n'), /which was not requested/);
 });
 
 test('an original donor, with --legacy', () => {

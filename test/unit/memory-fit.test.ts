@@ -75,7 +75,7 @@ test('it fits, or the line says what does not', () => {
   const room = { bytes: 100 * MIB, where: 'the machine' };
   assert.equal(whyNoFit(0, { bytes: 0, where: 'the machine' }), undefined);
   assert.equal(whyNoFit(100 * MIB, room), undefined);
-  assert.match(whyNoFit(101 * MIB, room) ?? '', /101.0 MiB are stored and the machine has room for 100.0 MiB/);
+  assert.match(whyNoFit(101 * MIB, room) ?? '', /101.0 MiB are stored, but the machine has room for 100.0 MiB only/);
 });
 
 test('this machine can be asked', () => {

@@ -59,7 +59,7 @@ test('each mistake is named, with its remedy', () => {
   refuses(/--memory is missing/, '--listen', '10.0.0.2:9400');
   refuses(/--memory: 65G is more than this machine has \(64\.0 GiB\)/, '--listen', '10.0.0.2:9400', '--memory', '65G');
   refuses(/--memory: 512M is less than a chunk/, '--listen', '10.0.0.2:9400', '--memory', '512M');
-  for (const chunk of ['3G', '1000M', '2M', '6M']) refuses(/no power of two/, ...base, '--chunk', chunk);
+  for (const chunk of ['3G', '1000M', '2M', '6M']) refuses(/not a power of two/, ...base, '--chunk', chunk);
   refuses(/--memory: "50%"/, '--listen', '10.0.0.2:9400', '--memory', '50%');
   refuses(/--max-clients: 0 is not between/, ...base, '--max-clients', '0');
   refuses(/--drain: 0 is not between/, ...base, '--drain', '0');
@@ -67,10 +67,10 @@ test('each mistake is named, with its remedy', () => {
   refuses(/--reserve-upper is less than a chunk above/, ...base, '--reserve-upper', '8G');
   refuses(/--allow: "10.0.0.0\/33"/, ...base, '--allow', '10.0.0.0/33');
   refuses(/--legacy: original clients know only chunks of 1 GiB/, ...base, '--legacy', '--chunk', '4M');
-  refuses(/--legacy lets in clients that cannot prove the token/, ...base, '--legacy', '--token-file', 'x');
+  refuses(/--legacy admits clients that cannot prove the token/, ...base, '--legacy', '--token-file', 'x');
   refuses(/--memory is given 2 times/, ...base, '--memory', '1G');
   refuses(/unknown option --swap/, ...base, '--swap', 'x');
-  refuses(/--json means nothing/, ...base, '--json');
+  refuses(/--json has no effect without status/, ...base, '--json');
   refuses(/--token-file needs a value/, ...base, '--token-file');
 });
 

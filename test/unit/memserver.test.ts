@@ -120,9 +120,9 @@ test('what the reserve leaves nothing or little of is said, with the numbers', (
   const lines = (reserve: string): string => serve(`--reserve-upper 1G --reserve ${reserve}`, 30 * MiB).said.join('');
   assert.match(
     lines('100M'),
-    /"level":40.*nothing can be lent now: 30.0 MiB of memory are free here, and --reserve keeps 100.0 MiB of them; give a smaller --reserve/,
+    /"level":40.*nothing can be lent now: 30.0 MiB are free on this machine, and --reserve holds back 100.0 MiB; lower --reserve/,
   );
-  assert.match(lines('20M'), /2 of 8 chunks can be lent now: .* when more than 1.0 GiB are free \(--reserve-upper\)/);
+  assert.match(lines('20M'), /2 of 8 chunks can be lent now: .* it lends more above 1.0 GiB \(--reserve-upper\)/);
   assert.equal(serve().said.length, 0);
 });
 
@@ -241,7 +241,7 @@ test('a second signal ends it at once, and what is lost is said', async () => {
   await ended;
   assert.match(
     serving.said.join(''),
-    /"chunks":2,"mib":8,"msg":"a client loses 8 MiB: the pages in there that are nowhere else"/,
+    /"chunks":2,"mib":8,"msg":"a client loses 8 MiB: pages in there that have no other copy are lost"/,
   );
 });
 

@@ -73,7 +73,7 @@ test('wrong, unknown, missing and repeated options are refused in one line', () 
   refused('--pid 1 --no-force', /unknown option --no-force/);
   refused('--pid 1 2', /unknown argument 2/);
   refused('--pid 1 --force=maybe', /--force takes no value/);
-  refused('--pid 1 --prefetch magic', /--prefetch: "magic" is none of streams, leap, leap-kernel, readahead/);
+  refused('--pid 1 --prefetch magic', /--prefetch: "magic" is not one of streams, leap, leap-kernel, readahead/);
   refused('--pid 1 --history 2', /--history: 2 is not between/);
   refused('--pid 1 --window-max 65', /--window-max/);
   refused('--pid 1 --evict gently', /--evict/);
@@ -86,8 +86,8 @@ test('a local memory of nothing, of too much or of nonsense is refused', () => {
 });
 
 test('contradictions are refused', () => {
-  refused('--pid 1 --prefetch none --window-max 8', /--window-max means nothing/);
-  refused('--pid 1 --prefetch stride --history 64', /--history means nothing/);
+  refused('--pid 1 --prefetch none --window-max 8', /--window-max has no effect with --prefetch none/);
+  refused('--pid 1 --prefetch stride --history 64', /--history has no effect with --prefetch stride/);
 });
 
 test('remote memory: every option is read, and none means anything without a portal', () => {
@@ -117,14 +117,14 @@ test('remote memory: every option is read, and none means anything without a por
     legacy: false,
   });
   assert.equal(parseOptions(words('--pid 7 --portal p --legacy')).remote?.legacy, true);
-  refused('--pid 1 --copies 1', /--copies means nothing without --portal/);
-  refused('--pid 1 --rdma off', /--rdma means nothing without --portal/);
-  refused('--pid 1 --portal p --legacy --token-file /t', /--legacy takes donors that cannot prove the token/);
-  refused('--pid 1 --portal p --copies 4', /--copies: "4" is none of 1, 2, 3/);
+  refused('--pid 1 --copies 1', /--copies has no effect without --portal/);
+  refused('--pid 1 --rdma off', /--rdma has no effect without --portal/);
+  refused('--pid 1 --portal p --legacy --token-file /t', /--legacy admits donors that cannot prove the token/);
+  refused('--pid 1 --portal p --copies 4', /--copies: "4" is not one of 1, 2, 3/);
   refused('--pid 1 --portal p --chunk 3M', /--chunk: 3M is not a power of two/);
-  refused('--pid 1 --portal p --chunk 50%', /--chunk: 50% is no amount/);
+  refused('--pid 1 --portal p --chunk 50%', /--chunk: 50% is not an amount/);
   refused('--pid 1 --portal p --activity-weights 50', /--activity-weights/);
-  refused('--pid 1 --portal p --rdma maybe', /--rdma: "maybe" is none of on, off/);
+  refused('--pid 1 --portal p --rdma maybe', /--rdma: "maybe" is not one of on, off/);
 });
 
 test('the help names every option group with an example, and every exit code', async () => {

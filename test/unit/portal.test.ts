@@ -54,12 +54,12 @@ test('what is wrong is said with its line', () => {
   wrong('', /p.txt names no donor/);
   wrong('# nothing\n', /names no donor/);
   wrong('1\n', /names no donor/);
-  wrong('3\n10.0.0.2:9400\n', /line 1: it says 3 donors, and there are 1/);
-  wrong('10.0.0.2:9400\n10.0.0.3\n', /line 2: "10.0.0.3" is no address/);
-  wrong('10.0.0.2:0\n', /line 1: 0 is no port/);
-  wrong('10.0.0.2:70000\n', /line 1: 70000 is no port/);
-  wrong('fd00::2:9400\n', /line 1: "fd00::2:9400" is no address/);
+  wrong('3\n10.0.0.2:9400\n', /line 1: the count is 3, but 1 donors follow/);
+  wrong('10.0.0.2:9400\n10.0.0.3\n', /line 2: "10.0.0.3" is not an address/);
+  wrong('10.0.0.2:0\n', /line 1: port 0 is not between 1 and 65535/);
+  wrong('10.0.0.2:70000\n', /line 1: port 70000 is not between 1 and 65535/);
+  wrong('fd00::2:9400\n', /line 1: "fd00::2:9400" is not an address/);
   wrong('10.0.0.2:9400\n# same\n10.0.0.2:9400\n', /names 10.0.0.2:9400 twice/);
-  wrong('rdma://2,10.0.0.2:9400', /it says 2 donors, and there are 1/);
+  wrong('rdma://2,10.0.0.2:9400', /the count is 2, but 1 donors follow/);
   wrong('rdma://', /./);
 });

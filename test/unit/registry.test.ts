@@ -94,7 +94,7 @@ test('a target is claimed by one leapd; the others are told by whom', (context) 
     error instanceof Refusal && error.code === code && pattern.test(error.message);
   assert.throws(
     () => claimTarget(registry, target, '/nowhere/a', '/nowhere/b'),
-    refusedWith(ExitCode.target, /is a leapd|already under leapd/),
+    refusedWith(ExitCode.target, /is the leapd of|already under leapd/),
   );
   registry.update(claimOf({ pid: 1, startTime: identify(1)!.startTime }, self));
   assert.throws(() => checkClaims(registry, 1), refusedWith(ExitCode.target, /already under leapd/));

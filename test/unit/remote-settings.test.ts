@@ -50,10 +50,10 @@ test('names are looked up', async (t) => {
 test('a portal that cannot be used', async (t) => {
   await refused(read(t, undefined), /--portal: .*portal\.txt cannot be read \(ENOENT\); a portal has one donor a line/);
   await refused(read(t, ''), /portal\.txt names no donor/);
-  await refused(read(t, '# donors\n10.0.0.2:9400\n10.0.0.3\n'), /portal\.txt, line 3: "10\.0\.0\.3" is no address/);
+  await refused(read(t, '# donors\n10.0.0.2:9400\n10.0.0.3\n'), /portal\.txt, line 3: "10\.0\.0\.3" is not an address/);
   await refused(
     read(t, 'donor-a:9400\n\nalias:9400\n'),
-    /portal\.txt, line 3: 10\.0\.0\.2:9400 is the donor of .*portal\.txt, line 1 too/,
+    /portal\.txt, line 3: 10\.0\.0\.2:9400 is also the donor of .*portal\.txt, line 1/,
   );
 });
 
@@ -63,11 +63,11 @@ test('a name without an address: the others are used, and it is said which line 
   assert.equal(warnings.length, 1);
   assert.match(
     warnings[0]!,
-    /portal\.txt, line 2: there is no address for the name nobody \(ENOTFOUND\); this donor is left out/,
+    /portal\.txt, line 2: the name nobody cannot be looked up \(ENOTFOUND\); this donor is left out/,
   );
   await refused(
     read(t, '\nnobody:9400\n'),
-    /portal\.txt, line 2: there is no address for the name nobody \(ENOTFOUND\); give its number/,
+    /portal\.txt, line 2: the name nobody cannot be looked up \(ENOTFOUND\); give its numeric address/,
   );
 });
 

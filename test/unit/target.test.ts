@@ -53,7 +53,7 @@ test('a limit is measured against the target', () => {
   assert.deepEqual(localLimit({ kind: 'bytes', bytes: 4000 * 4096 }, target), { pages: 4000 });
   assert.throws(
     () => localLimit({ kind: 'bytes', bytes: 4001 * 4096 }, target),
-    refusal(ExitCode.usage, /above the size of process 9/),
+    refusal(ExitCode.usage, /is more than process 9 has: .* can be paged/),
   );
   assert.throws(() => localLimit({ kind: 'bytes', bytes: 4096 }, target), refusal(ExitCode.usage, /too little/));
 });
@@ -107,7 +107,7 @@ test('a swap file is made where there is nothing, in a directory, with room', ()
     );
     assert.match(
       checkSwapPath(path, Number.MAX_SAFE_INTEGER / 4096, true) ?? '',
-      /has room for .*: what the donors do not take may find no room/,
+      /has room for .*: pages that the donors do not take may find no room/,
     );
     assert.equal(checkSwapPath(path, 10, true), undefined);
     assert.throws(() => checkSwapPath(join(directory, 'no', 'a.swap'), 10), refusal(ExitCode.swapFile, /no directory/));

@@ -47,7 +47,7 @@ export class Reader {
     try {
       return utf8.decode(this.bytes.subarray(at, at + count)).replace(/\p{C}/gu, ' ');
     } catch {
-      throw new WireError(`${this.what}: its text is no UTF-8`);
+      throw new WireError(`${this.what}: its text is not UTF-8`);
     }
   }
 
