@@ -160,7 +160,7 @@ function commandLine(args: readonly string[]) {
     .strict()
     .exitProcess(false)
     .wrap(Math.min(process.stdout.columns ?? 100, 110))
-    .epilogue(exitCodeTable())
+    .epilogue(exitCodeTable(['ok', 'usage', 'internal']))
     .fail((message: string | null, error: Error | undefined) => {
       refuseCommandLine(
         'leap-lab',

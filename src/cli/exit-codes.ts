@@ -31,10 +31,11 @@ export const exitCodeMeaning: Readonly<Record<keyof typeof ExitCode, string>> = 
   internal: 'a bug in leap',
 };
 
-export function exitCodeTable(): string {
-  const lines = Object.entries(ExitCode).map(
-    ([name, code]) => `  ${String(code).padStart(2)}  ${exitCodeMeaning[name as keyof typeof ExitCode]}`,
-  );
+type ExitCodeName = keyof typeof ExitCode;
+
+/** The end of a help text. @param names the codes that the program uses; by default all */
+export function exitCodeTable(names: readonly ExitCodeName[] = Object.keys(ExitCode) as ExitCodeName[]): string {
+  const lines = names.map((name) => `  ${String(ExitCode[name]).padStart(2)}  ${exitCodeMeaning[name]}`);
   return ['Exit codes:', ...lines].join('\n');
 }
 
