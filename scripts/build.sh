@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the native addon and the TypeScript; does only what has changed.
+# Builds the native addon and the TypeScript, if they have changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/.bin:$PATH"
@@ -7,7 +7,7 @@ export PATH="$PWD/node_modules/.bin:$PATH"
 die() { printf 'build: %s\n' "$*" >&2; exit 1; }
 command -v tsc >/dev/null || die "node_modules is missing: run scripts/setup.sh first"
 
-# node-gyp and tsc take seconds to find that nothing has changed; a sum of all that they read takes none.
+# node-gyp and tsc take seconds to find that nothing has changed; a checksum of their inputs is faster.
 sum_of() { { cat "$@"; node -p 'process.versions.node'; } | sha256sum; }
 is_current() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 
@@ -16,15 +16,18 @@ if [ ! -f build/Release/leap.node ] || ! is_current build/.leap-stamp "$native";
   echo "build: compiling the native addon"
   log=$(mktemp)
   trap 'rm -f "$log"' EXIT
-  # Through npm, so that its settings reach node-gyp. A Node installed with its headers needs no download of them.
+  # Through npx, so that npm's settings reach node-gyp. A Node that is installed with its headers needs no download.
   prefix=$(dirname "$(dirname "$(node -p process.execPath)")")
   headers=()
   [ -f "$prefix/include/node/node_version.h" ] && headers=(--nodedir="$prefix")
-  npx --no-install node-gyp configure build "${headers[@]}" >"$log" 2>&1 || { cat "$log" >&2; die "the native addon does not compile, see above"; }
+  npx --no-install node-gyp configure build "${headers[@]}" >"$log" 2>&1 ||
+    { cat "$log" >&2; die "the native addon does not compile, see above"; }
   printf '%s\n' "$native" >build/.leap-stamp
 fi
 
-sources() { find . \( -name node_modules -o -name dist -o -name build -o -name .git \) -prune -o -name '*.ts' -print0 | sort -z; }
+sources() {
+  find . \( -name node_modules -o -name dist -o -name build -o -name .git \) -prune -o -name '*.ts' -print0 | sort -z
+}
 script=$(sources | xargs -0 cat tsconfig.json package-lock.json | sum_of -)
 if ! is_current dist/.leap-stamp "$script"; then
   tsc

@@ -168,7 +168,11 @@ function report(without: Outcome, withLeap: PagedOutcome): boolean {
   const times = (withLeap.seconds / without.seconds).toFixed(1);
   const table = new Table({ head: ['', 'alone', 'under leapd'], style: { head: [], border: [], compact: true } });
   table.push(
-    ['time for the work', `${without.seconds.toFixed(2)} s`, `${withLeap.seconds.toFixed(2)} s (${times} times)`],
+    [
+      'time for the work',
+      `${without.seconds.toFixed(2)} s`,
+      `${withLeap.seconds.toFixed(2)} s (${times} times as long)`,
+    ],
     ['resident size at the end', formatBytes(without.residentBytes), formatBytes(withLeap.residentBytes)],
     ['resident size after detach', '', formatBytes(withLeap.residentAfterBytes)],
     ['faults served', '', String(stats.faults)],

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds the image and runs it for real, with nothing pulled: base images are made from Debian's packages and this machine's Node, and Docker runs
-# apart from any other (own socket and store), without bridge and iptables.
+# Builds the image and runs it on a real Docker without pulling an image: base images are made from Debian's packages
+# and this machine's Node. The Docker daemon has its own socket and store, and runs without bridge and iptables.
 #   scripts/docker-try.sh             build; leapd in a container pages a process of this machine to a swap file
-#   scripts/docker-try.sh --rdma      the same, then donor and leapd in containers in the Soft-RoCE VM, with compose.yaml
+#   scripts/docker-try.sh --rdma      the same, then donor and leapd in containers in the Soft-RoCE VM (compose.yaml)
 # Needs root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,12 +19,13 @@ children=()
 finish() {
   local child
   for child in "${children[@]}"; do kill "$child" 2>/dev/null && wait "$child" 2>/dev/null || true; done
-  umount "$work/exec/netns/default" 2>/dev/null || true # dockerd leaves it
+  umount "$work/exec/netns/default" 2>/dev/null || true # dockerd leaves it mounted
   rm -rf "$work"
 }
 trap finish EXIT
 
-# await SECONDS WHAT COMMAND...: until the command is true; false when it does not become so. Under emulation the command itself takes seconds.
+# await SECONDS WHAT COMMAND...: waits until the command succeeds; fails after SECONDS. Under emulation the command
+# itself takes seconds.
 await() {
   local what=$2 seconds=$1 until=$((SECONDS + $1))
   shift 2
@@ -36,14 +37,15 @@ await() {
 
 start_docker() { # STORE
   mkdir -p "$1"
-  dockerd --iptables=false --bridge=none --data-root "$1" --exec-root "$work/exec" --host "$DOCKER_HOST" --pidfile "$work/docker.pid" \
+  dockerd --iptables=false --bridge=none --data-root "$1" --exec-root "$work/exec" --host "$DOCKER_HOST" \
+    --pidfile "$work/docker.pid" \
     >"$work/dockerd.log" 2>&1 &
   children+=($!)
   await 120 "dockerd answers" docker version || { tail -n 20 "$work/dockerd.log" >&2; exit 1; }
 }
 has_image() { docker image inspect "$1" >/dev/null 2>&1; }
 
-# What a pull of debian:12-slim would bring.
+# An image like debian:12-slim.
 make_base() {
   say "making a base image from Debian's packages"
   debootstrap --variant=minbase bookworm "$work/base" >"$work/debootstrap.log" 2>&1 ||
@@ -54,7 +56,7 @@ make_base() {
   rm -rf "$work/base"
 }
 
-# What a pull of node:20-bookworm-slim would bring, of this machine: node, npm, headers, and the certificates that npm trusts here.
+# An image like node:20-bookworm-slim, of this machine's node, npm, headers, and the certificates that npm trusts here.
 make_node() {
   say "making an image of this machine's Node"
   local at=$work/node/usr/local prefix modules cafile
@@ -81,14 +83,16 @@ build() {
   has_image leap-base:local || make_base
   has_image leap-node:local || make_node
   say "docker build"
-  DOCKER_BUILDKIT=0 docker build --network host --build-arg BASE=leap-base:local --build-arg NODE=leap-node:local -t leap . >"$work/build.log" 2>&1 ||
+  DOCKER_BUILDKIT=0 docker build --network host --build-arg BASE=leap-base:local --build-arg NODE=leap-node:local \
+    -t leap . >"$work/build.log" 2>&1 ||
     { tail -n 40 "$work/build.log" >&2; die "docker build failed"; }
   say "the image has $(docker image inspect -f '{{.Size}}' leap | awk '{printf "%.0f MB", $1 / 1e6}'), of them $(
     docker image inspect -f '{{.Size}}' leap-base:local | awk '{printf "%.0f MB", $1 / 1e6}') base and $(
     stat -c %s "$(node -p process.execPath)" | awk '{printf "%.0f MB", $1 / 1e6}') Node"
 }
 
-# A program of MEBIBYTES, told when to go on through descriptor 3; what it says is in $work/program.
+# start_program MEBIBYTES: starts the demo program. A line to descriptor 3 lets it go on; its output is in
+# $work/program.
 start_program() { # MEBIBYTES
   alone=$(printf '\n\n\n' | build/demo-program "$1" 1 | grep checksum)
   mkfifo "$work/go"
@@ -99,7 +103,7 @@ start_program() { # MEBIBYTES
   await 120 "the program has filled its memory" grep -q ready "$work/program"
 }
 
-# It works, and its pages travel; then leapd lets go of it, and every byte must be right.
+# Lets the program work under leapd, ends leapd, and checks that counters moved and that every byte is right.
 work_under() { # CONTAINER COUNTER...: which must not be 0
   local container=$1 stats counter moved figures=
   shift
@@ -123,15 +127,18 @@ work_under() { # CONTAINER COUNTER...: which must not be 0
   say "${figures}the program took $(awk '/worked/ {print $2}' "$work/program") s, and its memory is unchanged"
 }
 
-# A container's devices, capabilities and so on are those of compose.yaml, not repeated here.
+# Containers get their devices and capabilities from compose.yaml.
 compose() {
   if docker compose version >/dev/null 2>&1; then docker compose "$@"; else docker-compose "$@"; fi
 }
-# Ended, or begun anew by Docker: there is no more to wait for.
+# True also when the container has ended or was restarted: waiting longer is useless then.
 said() { docker logs "$1" 2>&1 | grep -q "$2"; }
-said_or_ended() { said "$1" "$2" || [ "$(docker inspect -f '{{.State.Status}} {{.RestartCount}}' "$1")" != "running 0" ]; }
+said_or_ended() {
+  said "$1" "$2" || [ "$(docker inspect -f '{{.State.Status}} {{.RestartCount}}' "$1")" != "running 0" ]
+}
 await_log() { # SECONDS CONTAINER TEXT
-  await "$1" "$2 says \"$3\"" said_or_ended "$2" "$3" && said "$2" "$3" || { docker logs "$2" >&2; die "$2 did not say: $3"; }
+  await "$1" "$2 says \"$3\"" said_or_ended "$2" "$3" && said "$2" "$3" ||
+    { docker logs "$2" >&2; die "$2 did not say: $3"; }
 }
 
 # On this machine, without RDMA: the swap file.
@@ -140,15 +147,17 @@ try_here() {
   mkdir -p build /run/leap
   gcc -O2 -o build/demo-program scripts/demo-program.c
   start_program 64
-  docker run -d --name leap-try --pid host --network host --cap-drop ALL --cap-add SYS_PTRACE --security-opt seccomp=unconfined \
-    --security-opt apparmor=unconfined --device /dev/userfaultfd -v /run/leap:/run/leap -v /var/tmp:/var/tmp \
+  docker run -d --name leap-try --pid host --network host --cap-drop ALL --cap-add SYS_PTRACE \
+    --security-opt seccomp=unconfined --security-opt apparmor=unconfined --device /dev/userfaultfd \
+    -v /run/leap:/run/leap -v /var/tmp:/var/tmp \
     leap leapd --pid "$program" --local-memory 50% >/dev/null
   await_log 30 leap-try "paging process"
   work_under leap-try evictions
 }
 
-# A store in memory with the images of another one that cannot be written. Their files stay where they are (copying or loading them takes minutes
-# under emulation); only what describes them is copied. Those that a layer removes from the one below are seen again: our Dockerfile removes none.
+# borrow_images STORE FROM: makes a store in memory that uses the images of the read-only store FROM. Their files stay
+# where they are, because copying or loading them takes minutes under emulation; only metadata is copied. Files that a
+# layer deletes from the one below reappear; our Dockerfile deletes none.
 borrow_images() { # STORE FROM
   local committed layer own
   mkdir -p "$1/overlay2"
@@ -163,12 +172,13 @@ borrow_images() { # STORE FROM
   done
 }
 
-# In the VM, over RDMA, with what compose.yaml gives.
+# In the VM, over RDMA, with the settings of compose.yaml.
 try_in_vm() { # STORE: of the host
   borrow_images /run/leap-docker "$1"
   start_docker /run/leap-docker
   say "RDMA as the donor's user with the donor's devices and limits: rping between two containers"
-  verbs=(--network host --device /dev/infiniband --ulimit memlock=-1 --user leap --cap-drop ALL --read-only -v /usr/bin/rping:/usr/bin/rping:ro)
+  verbs=(--network host --device /dev/infiniband --ulimit memlock=-1 --user leap --cap-drop ALL --read-only
+    -v /usr/bin/rping:/usr/bin/rping:ro)
   docker run -d --name leap-rping "${verbs[@]}" leap rping -s -a 10.9.0.2 -C 5 >/dev/null
   await 60 "rping between containers" docker run --rm "${verbs[@]}" leap rping -c -a 10.9.0.2 -C 5
   docker rm -f leap-rping >/dev/null
@@ -182,8 +192,9 @@ try_in_vm() { # STORE: of the host
   await_log 180 "$donor" "lending memory"
   say "docker compose run: leapd"
   start_program 32
-  # The service's command, with few frames: the pages of a program this small are to come from the donor, not from leapd's own memory.
-  compose run -d --name leap-try leapd leapd --portal /portal.txt --pid "$program" --local-memory 25% --prefetch-buffer 500
+  # The service's command, with few frames: most pages of so small a program would otherwise stay in leapd's frames.
+  compose run -d --name leap-try leapd \
+    leapd --portal /portal.txt --pid "$program" --local-memory 25% --prefetch-buffer 500
   await_log 180 leap-try "paging process"
   await_log 180 leap-try "holds pages now"
   docker exec "$donor" leap-memserver status

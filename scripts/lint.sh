@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Style and static checks: eslint and prettier for TypeScript, clang-format and cppcheck for C and C++.
 #   npm run lint                  check
-#   npm run lint -- --fix         format, and mend what eslint can
+#   npm run lint -- --fix         format, and fix what eslint can fix
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/.bin:$PATH"
@@ -19,7 +19,7 @@ case "${1:-}" in
     clang-format -i "${native[@]}"
     ;;
   *)
-    echo "lint: unknown argument $1; there is only --fix" >&2
+    echo "lint: unknown argument $1; the only argument is --fix" >&2
     exit 2
     ;;
 esac

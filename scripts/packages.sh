@@ -1,13 +1,13 @@
-# Debian packages, for the scripts beside this one to source. They define say() and die().
+# Installs Debian packages. To be sourced by a script that defines say() and die().
 
 installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
 
-# as_root COMMAND...: as it is for root, through sudo for others.
+# as_root COMMAND...: runs it as root, through sudo for other users.
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# install_packages PACKAGE...: those that are missing; dies where that cannot be. In a shell of its own, for the trap.
+# install_packages PACKAGE...: installs those that are missing, or dies. In a subshell, for the trap.
 install_packages() (
   need=()
   for package in "$@"; do installed "$package" || need+=("$package"); done
@@ -24,20 +24,23 @@ install_packages() (
     [ "$made_policy" = no ] || as_root rm -f "$policy"
   }
   trap clean_up EXIT
-  # What needs a redis or a docker starts its own: the services that come with the packages are neither started now nor at the next boot.
+  # The services of the packages (redis, docker) are not started, now or at the next boot: our scripts start their own.
   if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | as_root install -m 755 /dev/stdin "$policy"
     made_policy=yes
   fi
   apt_install() {
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${need[@]}" >"$log" 2>&1
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y \
+      --no-install-recommends "${need[@]}" >"$log" 2>&1
   }
-  # The package lists of a fresh machine are empty or old: they are fetched only when the first try fails.
+  # The package lists of a fresh machine are empty or old; they are fetched only when the first attempt fails.
   apt_install || { as_root apt-get update >/dev/null 2>&1 && apt_install; } || {
     tail -n 15 "$log" >&2
     die "apt could not install: ${need[*]}. Install them by hand, then run this again"
   }
   case " ${need[*]} " in
-    *" redis-server "*) as_root systemctl disable redis-server >/dev/null 2>&1 || say "there is no redis-server service to switch off" ;;
+    *" redis-server "*)
+      as_root systemctl disable redis-server >/dev/null 2>&1 || say "there is no redis-server service to switch off"
+      ;;
   esac
 )

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Makes what the Soft-RoCE VM boots: a stock Debian kernel, and an initial file system that hands over to this machine's own root. Prints the
-# directory that holds them: vmlinux, initrd, and modules/ for modprobe in the guest. Kept in ${XDG_CACHE_HOME:-~/.cache}/leap-rxe.
+# Makes the files that the Soft-RoCE VM boots: a stock Debian kernel, and an initial file system that hands over to this
+# machine's own root. Prints the directory that holds them: vmlinux, initrd, and modules/ for modprobe in the guest.
+# Cached in ${XDG_CACHE_HOME:-~/.cache}/leap-rxe.
 #   LEAP_RXE_KERNEL=linux-image-...  another kernel package than linux-image-amd64
-# Exit status 3: what it takes cannot be had on this machine; the last line on standard error says why.
+# Exit status 3: this machine cannot run the VM; the last line on standard error says why.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -11,19 +12,22 @@ say() { printf 'rxe: %s\n' "$*" >&2; }
 die() { printf 'rxe: %s\n' "$*" >&2; exit 3; }
 . "$here/../packages.sh"
 
-command -v dpkg-query >/dev/null || die "this is not a Debian system, and the VM's kernel, QEMU and busybox come from Debian packages"
-install_packages qemu-system-x86 busybox-static cpio kmod xz-utils rdma-core iproute2 perftest rdmacm-utils ibverbs-utils
+command -v dpkg-query >/dev/null ||
+  die "this is not a Debian system, and the VM's kernel, QEMU and busybox come from Debian packages"
+install_packages qemu-system-x86 busybox-static cpio kmod xz-utils \
+  rdma-core iproute2 perftest rdmacm-utils ibverbs-utils
 
-# Loaded at boot, in this order with what they stand on. rxe asks for crc32_generic when it runs, which modprobe does not know.
+# Loaded at boot, in this order, with their dependencies. rxe needs crc32_generic at run time, which modprobe does not
+# know.
 at_boot=(virtio_pci virtio_console 9pnet_virtio 9p overlay crc32_generic dummy rdma_rxe ib_uverbs rdma_ucm)
-# For modprobe in the guest.
+# Modules that modprobe may load in the guest.
 on_demand=(loop ext4 zram)
 
-# --- which kernel ------------------------------------------------------------------------------------------------------------------------------
+# --- which kernel -------------------------------------------------------------------------------------------
 meta=${LEAP_RXE_KERNEL:-linux-image-amd64}
 find_kernel() {
   package=$(apt-cache depends "$meta" 2>/dev/null | awk '/Depends: linux-image-/ {print $2; exit}')
-  package=${package:-$meta} # it may be a kernel itself
+  package=${package:-$meta} # the name may be that of a kernel package itself
   version=$(apt-cache policy "$package" 2>/dev/null | awk '/Candidate:/ {print $2}')
   [ -n "$version" ] && [ "$version" != '(none)' ]
 }
@@ -39,14 +43,15 @@ if [ -d "$made" ]; then
   exit 0
 fi
 
-# --- make it, aside, and put it in place at once: two of us may be at it -----------------------------------------------------------------------
+# --- make it aside and rename it into place: two builds may run at once -------------------------------------
 mkdir -p "$cache"
 work=$(mktemp -d "$cache/.making-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 say "fetching $package $version"
 fetch() { apt-get download "$package=$version" >fetch.log 2>&1; }
-fetch || { as_root apt-get update >/dev/null 2>&1 && find_kernel && fetch; } || { cat fetch.log >&2; die "apt could not download $package"; }
+fetch || { as_root apt-get update >/dev/null 2>&1 && find_kernel && fetch; } ||
+  { cat fetch.log >&2; die "apt could not download $package"; }
 dpkg -x ./*.deb kernel
 release=$(ls kernel/lib/modules)
 depmod -b kernel "$release"
@@ -83,12 +88,13 @@ install -m 755 "$here/init" "$tree/init"
 printf '%s\n' "${order[@]}" | sed 's/^dummy\.ko$/& numdummies=0/' >"$tree/modules/order"
 (cd "$tree" && find . -print0 | cpio -o -0 -H newc --quiet) >out/initrd
 
-# The kernel unpacked: emulation takes seven seconds to do it at every boot. Where it cannot be found in the image, the image as it is.
+# The unpacked kernel: under emulation unpacking takes seven seconds at every boot. If it is not found, the image as it
+# is.
 image=$(ls kernel/boot/vmlinuz-*)
 offset=$(LC_ALL=C grep -abo -P -m 1 '\xFD7zXZ\x00' "$image" | head -n 1 | cut -d : -f 1 || true)
 [ -z "$offset" ] || tail -c "+$((offset + 1))" "$image" | xz -dc --single-stream >out/vmlinux 2>/dev/null || true
 head -c 4 out/vmlinux 2>/dev/null | grep -q ELF || cp "$image" out/vmlinux
 
-mv -T out "$made" 2>/dev/null || [ -d "$made" ] # another was quicker
+mv -T out "$made" 2>/dev/null || [ -d "$made" ] # another build was quicker
 find "$cache" -mindepth 1 -maxdepth 1 -mtime +14 -exec rm -rf {} +
 echo "$made"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs in the Soft-RoCE VM (npm run rxe -- demo): two donors, a program that checks its own memory, and leapd between them over RDMA.
+# Runs in the Soft-RoCE VM (npm run rxe -- demo): two donors, a program that checks its own memory, and leapd.
 #   scripts/rxe/demo.sh [MEBIBYTES]
 # The VM is emulated where there is no KVM: each wait allows for a busy machine.
 set -euo pipefail
@@ -15,7 +15,7 @@ finish() {
 trap finish EXIT
 
 step() { printf '\n== %s\n' "$*"; }
-# await SECONDS FILE PATTERN PROCESS: a line in what it writes.
+# await SECONDS FILE PATTERN PROCESS: waits for a line in the output of the process.
 await() {
   local left=$(($1 * 5))
   until grep -q "$3" "$2" 2>/dev/null; do
@@ -30,8 +30,8 @@ await() {
 
 step "two donors on one Soft-RoCE device, 256 MiB each"
 for last in 2 3; do
-  node dist/server/leap-memserver.js --listen "10.9.0.$last:9400" --memory 256M --chunk 64M --reserve 128M --status "$work/status$last" \
-    >"$work/donor$last" 2>&1 &
+  node dist/server/leap-memserver.js --listen "10.9.0.$last:9400" --memory 256M --chunk 64M --reserve 128M \
+    --status "$work/status$last" >"$work/donor$last" 2>&1 &
   children+=($!)
   await 90 "$work/donor$last" "lending memory" $!
 done
@@ -48,10 +48,11 @@ await 120 "$work/program" ready "$program"
 sums=$(printf '\n\n\n' | build/demo-program "$mebibytes" 1 | grep checksum)
 
 said() { sed -E 's/.*"msg":"([^"]*)".*/leapd: \1/' "$work/leapd"; }
-# Few frames and a short window ahead, for a program this small: its pages are to come from the donors, not from leapd's own memory.
+# Few frames and a short window: most pages of so small a program would otherwise stay in leapd's frames.
 options=(--local-memory 25% --prefetch-buffer 500 --window-max 32)
 step "leapd --portal portal.txt --pid $program ${options[*]}"
-node dist/daemon/leapd.js --portal "$work/portal.txt" --pid "$program" "${options[@]}" --control "$work/control" >"$work/leapd" 2>&1 &
+node dist/daemon/leapd.js --portal "$work/portal.txt" --pid "$program" "${options[@]}" --control "$work/control" \
+  >"$work/leapd" 2>&1 &
 leapd=$!
 children+=("$leapd")
 await 120 "$work/leapd" "paging process" "$leapd"
@@ -65,9 +66,11 @@ grep worked "$work/program" | sed 's/$/ s/'
 
 step "where the pages were: some lines of leapctl stats $program"
 node dist/daemon/leapctl.js stats "$program" --control "$work/control" >"$work/stats"
-lines='localLimitPages|storedPages|faults|faultLatencyNs\.p50|prefetchIssued|prefetchHits|remote(Reads|Writes)|swap(Reads|Writes)|chunksMapped'
+lines='localLimitPages|storedPages|faults|faultLatencyNs\.p50|prefetchIssued|prefetchHits'
+lines+='|remote(Reads|Writes)|swap(Reads|Writes)|chunksMapped'
 grep -E " ($lines|donors\.[0-9]+\.(address|state|reads|writes)) " "$work/stats"
-[ "$(awk '$2 == "remoteReads" {print $4}' "$work/stats")" -gt 0 ] || { echo "demo: nothing was read from a donor" >&2; exit 1; }
+[ "$(awk '$2 == "remoteReads" {print $4}' "$work/stats")" -gt 0 ] ||
+  { echo "demo: no page was read from a donor" >&2; exit 1; }
 
 step "leapd gives all memory back and ends"
 kill -TERM "$leapd"

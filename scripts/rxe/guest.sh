@@ -1,6 +1,7 @@
-# The first process of the Soft-RoCE VM after init: a network interface with an rxe device on it, then one job, then the end.
-# The job is a directory of the host: argv and environment (each entry ended by a NUL; without argv, a shell), directory (where it runs).
-# Its output goes out by two serial ports, its exit status by a third: the console is the kernel's.
+# The first process of the Soft-RoCE VM after init: a network interface with an rxe device on it, then one job, then the
+# end. The job is a directory of the host with the files argv and environment (each entry ended by a NUL; without argv,
+# a shell) and directory (where it runs). Its output leaves by two serial ports, its exit status by a third; the console
+# is the kernel's.
 job=$1
 
 port() { # NAME: the device of a serial port; there is no udev to link it
@@ -27,7 +28,7 @@ ip link set rdma-net addrgenmode none up
 for last in 1 2 3 4 5 6; do ip addr add "10.9.0.$last/24" dev rdma-net || broken "no address 10.9.0.$last"; done
 for last in 1 2 3 4; do ip -6 addr add "fd00:9::$last/64" dev rdma-net nodad || broken "no address fd00:9::$last"; done
 rdma link add rxe0 type rxe netdev rdma-net || broken "no rxe device"
-chmod 666 /dev/infiniband/uverbs* /dev/infiniband/rdma_cm # as rdma-core's rules for udev do
+chmod 666 /dev/infiniband/uverbs* /dev/infiniband/rdma_cm # as rdma-core's udev rules do
 ulimit -l unlimited
 ulimit -n 65536
 
@@ -37,17 +38,18 @@ cd "$(cat "$job/directory")" || broken "no directory $(cat "$job/directory")"
 echo "started $(cut -d ' ' -f 1 /proc/uptime)" >&9
 
 if [ ${#argv[@]} -eq 0 ]; then
-  env -i "${environment[@]}" LEAP_RXE=1 setsid --ctty --wait bash --rcfile scripts/rxe/shell.rc -i </dev/hvc0 >/dev/hvc0 2>&1 9>&-
+  env -i "${environment[@]}" LEAP_RXE=1 setsid --ctty --wait \
+    bash --rcfile scripts/rxe/shell.rc -i </dev/hvc0 >/dev/hvc0 2>&1 9>&-
   finish $?
 fi
 
-# Through pipes: a program may open its own /dev/stdout again, and such a port cannot be opened twice.
+# Through pipes: a program may open its own /dev/stdout again, and a serial port cannot be opened twice.
 mkfifo /run/leap-rxe.out /run/leap-rxe.err
 cat /run/leap-rxe.out >"$(port leap.out)" 9>&- & out=$!
 cat /run/leap-rxe.err >"$(port leap.err)" 9>&- & err=$!
 env -i "${environment[@]}" LEAP_RXE=1 setsid --wait "${argv[@]}" </dev/null >/run/leap-rxe.out 2>/run/leap-rxe.err 9>&-
 status=$?
-# What it left running may hold the pipes: not for long.
+# Processes that the job left running may hold the pipes: wait for a bounded time only.
 for _ in 1 2 3 4 5 6 7 8 9 10; do
   kill -0 $out 2>/dev/null || kill -0 $err 2>/dev/null || break
   sleep 0.2

@@ -10,7 +10,7 @@ const parsed = await yargs(process.argv.slice(2))
   .scriptName('npm run rxe --')
   .usage('Usage: $0 [options] [demo | COMMAND...]\n')
   .usage(
-    "Boots a virtual machine with Soft-RoCE and this machine's files, and runs a command in it as root: by default a shell.",
+    "Boots a virtual machine with Soft-RoCE and this machine's files. Runs a command in it as root; by default a shell.",
   )
   .parserConfiguration({ 'halt-at-non-option': true, 'parse-positional-numbers': false, 'populate--': false })
   .option('timeout', { type: 'number', default: 3600, describe: 'time limit of the command, in seconds' })
@@ -67,6 +67,6 @@ try {
   process.exitCode = status;
 } catch (error) {
   if (!(error instanceof VmFailure || error instanceof VmUnavailable)) throw error;
-  if (error instanceof VmFailure) process.stderr.write(`rxe: ${error.message}\n`); // why there can be none, build.sh has said
+  if (error instanceof VmFailure) process.stderr.write(`rxe: ${error.message}\n`); // of VmUnavailable build.sh has told
   process.exitCode = error instanceof VmUnavailable ? UNAVAILABLE : FAILED;
 }
