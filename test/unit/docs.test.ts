@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import ts from 'typescript';
 import { helpCommands, helpOf, OPTIONS_DOC, withHelp } from '../../scripts/options-doc.js';
 import { Pager } from '../../src/pager/pager.js';
 import { FRAMES, pagerOptions } from './pager-options.js';
@@ -141,6 +142,34 @@ test('lines of prose fit, and retired phrases stay away', () => {
     for (const phrase of RETIRED) if (phrase.test(line.text)) found.push(`${at(line)} ${phrase}`);
   }
   assert.deepEqual(found, []);
+});
+
+/** The text of every string and template literal of a source file, with its line. */
+function literalsOf(path: string): { readonly text: string; readonly where: string }[] {
+  const source = ts.createSourceFile(path, read(path), ts.ScriptTarget.Latest, true);
+  const found: { text: string; where: string }[] = [];
+  const visit = (node: ts.Node): void => {
+    if (ts.isStringLiteralLike(node) || ts.isTemplateHead(node) || ts.isTemplateMiddleOrTemplateTail(node)) {
+      found.push({ text: node.text, where: `${path}:${source.getLineAndCharacterOfPosition(node.pos).line + 1}` });
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(source);
+  return found;
+}
+
+test('retired phrases stay away from messages and help texts', () => {
+  const sources = ROOMS.filter((room) => room !== 'test').flatMap((room) =>
+    readdirSync(join(root, room), { encoding: 'utf8', recursive: true })
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => join(room, name)),
+  );
+  const literals = sources.flatMap(literalsOf);
+  assert.ok(literals.length > 1000);
+  assert.deepEqual(
+    literals.filter(({ text }) => RETIRED.some((phrase) => phrase.test(text))),
+    [],
+  );
 });
 
 const optionsText = readFileSync(OPTIONS_DOC, 'utf8');
