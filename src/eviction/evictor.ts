@@ -61,12 +61,13 @@ export class Evictor {
     private readonly restore: (page: PageIndex) => void,
   ) {
     const { evict } = family.options;
-    this.vacate = (frame) => family.frames.freeAbove < family.frames.count >> SCARCE_SHIFT && family.vacate(frame);
+    this.vacate = (frame) =>
+      family.frames.freeAbove < family.frames.count >> SCARCE_SHIFT && family.clean.vacate(frame);
     this.useMove = evict !== 'discard' && family.engine.canMove;
   }
 
   private get margin(): number {
-    return Math.max(1, Math.min(MARGIN_MAX, this.family.limit >> 4));
+    return Math.max(1, Math.min(MARGIN_MAX, this.family.limit.pages >> 4));
   }
 
   /** A thread waits for a read, which hides an eviction that is no longer. (Not in a stream: what limits that is how fast pages go through here.) */
@@ -80,9 +81,9 @@ export class Evictor {
     return (
       this.enabled &&
       !family.detaching &&
-      !family.evictionStalled &&
-      family.room < this.margin &&
-      family.resident > 0 &&
+      !family.limit.evictionStalled &&
+      family.limit.room < this.margin &&
+      family.limit.resident > 0 &&
       !this.writeBack.failing
     );
   }
@@ -106,21 +107,21 @@ export class Evictor {
     const { family } = this;
     const { frames } = family;
     this.starved = false;
-    if (this.yielding) family.evictionStalled = !this.enabled || this.writeBack.failing;
+    if (this.yielding) family.limit.evictionStalled = !this.enabled || this.writeBack.failing;
     this.yielding = false;
     if (!this.due) return;
     if (family.refusedLeft) this.forgetRefused();
     const most = this.isHidden ? HASTY_PAGES : BATCH_PAGES;
-    let want = Math.min(most, 2 * this.margin - family.room, family.resident, family.commands.room - 2);
+    let want = Math.min(most, 2 * this.margin - family.limit.room, family.limit.resident, family.commands.room - 2);
     const { reserve } = this.fetcher;
     frames.leaveToReads(this.fetcher.recentNeed());
-    family.reclaim(want + Math.max(reserve, frames.freeBelow));
+    family.clean.reclaim(want + Math.max(reserve, frames.freeBelow));
     want = Math.min(want, frames.free - reserve);
     this.starved = want <= 0;
     if (this.starved) return this.yieldIfHeld();
     if (this.takeRefused(want)) return;
-    if (this.refused.length >= Math.min(REFUSED_MOST, 1 + (family.resident >> 1))) {
-      family.evictionStalled = true; // without a word: whoever looks has one
+    if (this.refused.length >= Math.min(REFUSED_MOST, 1 + (family.limit.resident >> 1))) {
+      family.limit.evictionStalled = true; // without a word: whoever looks has one
       return;
     }
     const count = this.pick(want);
@@ -134,7 +135,7 @@ export class Evictor {
   private yieldIfHeld(): void {
     const { family, fetcher, writeBack } = this;
     if (fetcher.inFlight + writeBack.inFlight + family.dirty.size > 0) return;
-    this.yielding = family.evictionStalled = true;
+    this.yielding = family.limit.evictionStalled = true;
   }
 
   /** Asks the policy for victims, and gives back at once what a thread is waiting for or a command is touching. @returns how many; -1: it has none */
@@ -211,10 +212,10 @@ export class Evictor {
 
   /** The result for a run of victims. */
   evicted(firstPage: number, firstFrame: number, count: number, errno: number, command: number): void {
-    const before = this.family.resident;
+    const before = this.family.limit.resident;
     for (let i = 0; i < count; i++)
       this.evictedOne(pageIndex(firstPage + i), frameIndex(firstFrame + i), errno, command);
-    this.family.lowerCeiling(before - this.family.resident);
+    this.family.limit.lowerCeiling(before - this.family.limit.resident);
     if (
       errno === Errno.ok ||
       errno === Errno.EPERM ||
@@ -231,14 +232,14 @@ export class Evictor {
     const slot = frames.slotOf(frame);
     if (errno === Errno.EPERM) {
       pages.setState(page, State.buffered);
-      family.resident--;
+      family.limit.leave();
       this.writeBack.keep(page, frame);
       pages.raise(page, PageFlag.kept);
       return this.restore(page);
     }
     if (errno === Errno.ok && !isZero(engine.frameHashes, engine.zeroHash, frame)) {
       pages.setState(page, State.buffered);
-      family.resident--;
+      family.limit.leave();
       counters.evictions++;
       family.evicted.left(page);
       this.writeBack.keep(page, frame);
@@ -250,7 +251,7 @@ export class Evictor {
       pages.setState(page, State.empty);
       pages.locate(page, NONE);
       if (slot !== NONE) this.writeBack.release(slot);
-      family.resident--;
+      family.limit.leave();
       if (errno === Errno.ok) {
         counters.zeroPages++;
         counters.evictions++;
@@ -273,20 +274,20 @@ export class Evictor {
   private failed(pages: number): void {
     this.failedInARow += pages;
     const { family } = this;
-    if (this.failedInARow <= family.resident * STALL_SHARE + BATCH_PAGES || family.evictionStalled) return;
-    family.evictionStalled = true;
+    if (this.failedInARow <= family.limit.resident * STALL_SHARE + BATCH_PAGES || family.limit.evictionStalled) return;
+    family.limit.evictionStalled = true;
     if (family.now - this.saidAt < SAY_AGAIN_NS) return;
     this.saidAt = family.now;
     family.notify('warn', 'no resident page can be evicted now; the limit is exceeded until one can', {
-      resident: family.resident,
-      limit: family.limit,
+      resident: family.limit.resident,
+      limit: family.limit.pages,
     });
   }
 
   /** Something has changed, or time has passed: try again. */
   retry(): void {
     this.failedInARow = 0;
-    this.family.evictionStalled = !this.enabled || this.writeBack.failing;
+    this.family.limit.evictionStalled = !this.enabled || this.writeBack.failing;
   }
 }
 

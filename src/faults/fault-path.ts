@@ -58,7 +58,7 @@ export class FaultPath {
     pages.raise(page, PageFlag.waiting);
     if (pages.has(page, PageFlag.queued)) return;
     pages.raise(page, PageFlag.queued);
-    if (pages.state[page] === State.buffered) this.family.unlist(pages.frameOf(page));
+    if (pages.state[page] === State.buffered) this.family.clean.unlist(pages.frameOf(page));
     this.queue.push(page, thread, flags, at);
   }
 
@@ -147,9 +147,7 @@ export class FaultPath {
       case State.stored: {
         if (pages.has(page, PageFlag.lost)) {
           if (!family.engine.canPoison) return; // the thread waits: better than wrong bytes
-          pages.raise(page, PageFlag.mapping);
-          family.mapping++;
-          family.command(Command.poison, page, 0);
+          family.poison(page);
           return;
         }
         const slot = pages.slotOf(page);
@@ -202,7 +200,7 @@ export class FaultPath {
   /** The result of a map or zero command: `done` pages from the front, then `errno` for the one that stopped it. */
   mapped(firstPage: number, firstFrame: number, done: number, errno: number, asked: number): void {
     const { family } = this;
-    family.mapping -= asked;
+    family.limit.endMapping(asked);
     const now = family.engine.clock[1];
     for (let i = 0; i < asked; i++) {
       const page = pageIndex(firstPage + i);

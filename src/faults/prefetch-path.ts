@@ -135,13 +135,13 @@ export class PrefetchPath {
     if (
       pages.state[page] !== State.buffered ||
       pages.has(page, PageFlag.mapping | PageFlag.waiting) ||
-      family.room <= 0 ||
+      family.limit.room <= 0 ||
       family.commands.room < 2
     )
       return false;
     if (pages.has(page, PageFlag.prefetched)) this.prefetched++;
     const frame = pages.frameOf(page);
-    family.unlist(frame);
+    family.clean.unlist(frame);
     family.map(page, frame);
     family.counters.mappedAhead++;
     this.plan.mapped++;
@@ -159,7 +159,7 @@ export class PrefetchPath {
       at >= region.first &&
       at < last &&
       pages.state[at] === State.empty &&
-      family.room > 1 &&
+      family.limit.room > 1 &&
       family.commands.room > 2
     ) {
       const here = pageIndex(at);

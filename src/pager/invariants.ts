@@ -41,7 +41,8 @@ export function checkFamily(family: Family, writeBack: WriteBack): void {
     if (counts[state] !== pages.counts[state])
       throw new Error(`${counts[state]} pages are ${STATE_NAMES[state]}, counted ${pages.counts[state]}`);
   }
-  if (resident !== family.resident) throw new Error(`${resident} pages are resident, counted ${family.resident}`);
+  if (resident !== family.limit.resident)
+    throw new Error(`${resident} pages are resident, counted ${family.limit.resident}`);
   checkFrames(family, references);
   for (let s = 0; s < slots.capacity; s++) {
     const counted = slots.referencesOf(slotIndex(s));

@@ -68,7 +68,7 @@ export class Pager {
   attach(): void {
     this.spaces.scan(TARGET);
     const { localLimit } = this.options;
-    const pages = 'pages' in localLimit ? localLimit.pages : Math.ceil(this.family.resident * localLimit.share);
+    const pages = 'pages' in localLimit ? localLimit.pages : Math.ceil(this.family.limit.resident * localLimit.share);
     this.setLocalLimit(Math.max(1, pages));
   }
 
@@ -207,7 +207,7 @@ export class Pager {
   }
 
   private finished(): boolean {
-    return this.restorer.left === 0 && this.faults.waiting === 0 && this.family.mapping === 0;
+    return this.restorer.left === 0 && this.faults.waiting === 0 && this.family.limit.mapping === 0;
   }
 
   private end(): void {
@@ -221,7 +221,7 @@ export class Pager {
   }
 
   setLocalLimit(pages: number): void {
-    this.family.setLimit(pages);
+    this.family.limit.set(pages);
     this.evictor.retry();
   }
 
@@ -304,9 +304,9 @@ export class Pager {
     const latency = counters.faultLatency;
     return {
       state: this.ended ? 'ended' : family.detaching ? 'detaching' : 'paging',
-      localLimitPages: family.limit,
+      localLimitPages: family.limit.pages,
       registeredPages: family.regions.all().reduce((sum, region) => sum + region.count, 0),
-      residentPages: family.resident,
+      residentPages: family.limit.resident,
       storedPages: counts[State.stored] + counts[State.fetching],
       bufferedPages: counts[State.buffered],
       zeroPages: counters.zeroPages,
@@ -348,7 +348,7 @@ export class Pager {
       forks: counters.forks,
       framesFree: family.frames.free,
       frames: family.frames.count,
-      evictionStalled: family.evictionStalled,
+      evictionStalled: family.limit.evictionStalled,
     };
   }
 }

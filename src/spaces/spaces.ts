@@ -93,7 +93,7 @@ export class Spaces {
     const { family } = this;
     const key = `large:${space}:${start}:${count}`;
     if (this.leftAlone.has(key)) return;
-    if (!family.makeRoom(count)) {
+    if (!family.indices.makeRoom(count)) {
       family.engine.unregister(space, start, count); // where a mapping of ours has grown in place it is registered, and has nothing of ours
       return this.leaveAlone(key, 'warn', 'a mapping is too large to be paged: it stays resident', start, count);
     }
@@ -157,7 +157,7 @@ export class Spaces {
       family.pages.locate(page, NONE);
       family.becomeResident(page, true);
     }
-    family.raiseCeiling();
+    family.limit.raiseCeiling();
   }
 
   /**
@@ -257,7 +257,7 @@ export class Spaces {
     const { family } = this;
     const { regions } = family;
     const theirs = regions.of(parent);
-    if (child < 0 || !family.makeRoom(theirs.reduce((sum, { count }) => sum + count, 0))) {
+    if (child < 0 || !family.indices.makeRoom(theirs.reduce((sum, { count }) => sum + count, 0))) {
       family.notify(
         'error',
         'the target has forked more children than can be followed: a child that touches a stored page waits for ever',
@@ -343,7 +343,7 @@ export class Spaces {
         family.count(page, true);
       }
     }
-    family.raiseCeiling();
+    family.limit.raiseCeiling();
   }
 
   /** The space has lost its helper: its pages cannot be taken away any more, and no longer count. */

@@ -65,7 +65,7 @@ export class Fetcher {
    */
   demand(page: PageIndex): boolean {
     const { family } = this;
-    if (family.commands.room < 2 || !family.reclaim(1)) return false;
+    if (family.commands.room < 2 || !family.clean.reclaim(1)) return false;
     this.read(page, family.frames.takeReadRun(1, FrameState.filling));
     family.counters.demandReads++;
     return true;
@@ -101,7 +101,7 @@ export class Fetcher {
       this.runLeft--;
     }
     while (prefetched.size > 0 && prefetched.size + this.prefetching > prefetched.capacity)
-      family.giveUp(prefetched.reclaim());
+      family.clean.giveUp(prefetched.reclaim());
     family.counters.prefetchIssued += issued;
     return at;
   }
@@ -113,7 +113,7 @@ export class Fetcher {
     const allowed = Math.min(want, prefetched.capacity - this.prefetching);
     if (allowed <= 0) return false;
     this.peak = Math.max(this.peak, this.prefetching + prefetched.size + allowed);
-    if (frames.free < allowed + this.reserve) family.reclaim(allowed + this.reserve);
+    if (frames.free < allowed + this.reserve) family.clean.reclaim(allowed + this.reserve);
     const spare = Math.min(allowed, frames.free - this.reserve);
     if (spare <= 0) return false;
     this.run = frames.takeReadRun(spare, FrameState.filling);

@@ -210,9 +210,10 @@ export class Replicas {
     const { frames } = family;
     this.unfinished = true;
     // With few frames the one that comes free each turn would always be taken here, and a process above its limit stay there.
-    if (family.room < 0 && frames.free === 1 + fetcher.reserve && (this.gaveWay = !this.gaveWay)) return false;
+    if (family.limit.room < 0 && frames.free === 1 + fetcher.reserve && (this.gaveWay = !this.gaveWay)) return false;
     const most = this.chunks.isSafe(slot) ? MOST_HASTELESS_READS : MOST_READS;
-    if (fetcher.mending >= most || family.commands.room < 256 || !family.reclaim(1 + fetcher.reserve)) return false;
+    if (fetcher.mending >= most || family.commands.room < 256 || !family.clean.reclaim(1 + fetcher.reserve))
+      return false;
     const frame: FrameIndex = frames.takeReadRun(1, FrameState.mending);
     if (!fetcher.mend(slot, frame)) frames.release(frame); // shared by too many pages to count one more: the next pass tries again
     return true;

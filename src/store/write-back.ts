@@ -76,7 +76,7 @@ export class WriteBack {
     const { frames, slots, chunks } = this.family;
     const slot = frames.slotOf(frame);
     if (frames.state[frame] === FrameState.clean) {
-      this.family.unlist(frame);
+      this.family.clean.unlist(frame);
       frames.release(frame);
       if (mapped) return slot;
       this.release(slot);
