@@ -18,22 +18,22 @@ const explanations: Readonly<Record<string, Explanation>> = {
     code: ExitCode.target,
     remedy: 'detach the debugger, then run leapd again; the debugger may attach again afterwards',
   },
-  'already-managed': { code: ExitCode.target, remedy: 'see who pages it with: leapctl status' },
-  orphaned: { code: ExitCode.orphaned, remedy: 'see what became of its leapd with: leapctl status' },
+  'already-managed': { code: ExitCode.target, remedy: 'find its leapd with: leapctl status' },
+  orphaned: { code: ExitCode.orphaned, remedy: 'see what happened to its leapd with: leapctl status' },
   '32-bit': { code: ExitCode.target, remedy: 'leapd pages 64-bit programs only' },
   'not-permitted': {
     code: ExitCode.rights,
     remedy: 'run leapd as root, in a container with --cap-add SYS_PTRACE --cap-add SYS_ADMIN',
   },
   seccomp: { code: ExitCode.rights, remedy: 'give leapd CAP_SYS_ADMIN' },
-  'kernel-too-old': { code: ExitCode.system, remedy: 'see what this machine has with: leapctl doctor' },
+  'kernel-too-old': { code: ExitCode.system, remedy: 'check this machine with: leapctl doctor' },
   addon: { code: ExitCode.system, remedy: 'build it with: npm run build' },
   memory: { code: ExitCode.system, remedy: 'leapd itself needs more memory: give a smaller --prefetch-buffer' },
   swap: { code: ExitCode.swapFile, remedy: 'give another --swap-file' },
   rdma: {
     code: ExitCode.system,
     remedy:
-      'see what this machine has with: leapctl doctor; without --portal, or with --rdma off, leapd pages to the swap file alone',
+      'check this machine with: leapctl doctor; without --portal, or with --rdma off, leapd pages to the swap file alone',
   },
   memlock: { code: ExitCode.system, remedy: 'raise it with: ulimit -l unlimited' },
   timeout: { code: ExitCode.attach, remedy: 'try again' },
@@ -43,7 +43,7 @@ const explanations: Readonly<Record<string, Explanation>> = {
 
 const unexplained: Explanation = {
   code: ExitCode.attach,
-  remedy: 'the process is unchanged; see what this machine offers with: leapctl doctor',
+  remedy: 'the process is unchanged; check this machine with: leapctl doctor',
 };
 
 export function attachRefusal(settings: PagerSettings, reason: string, message: string): Refusal {

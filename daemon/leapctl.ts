@@ -49,7 +49,7 @@ function socketOf({ pid, control }: LeapctlOptions): string {
     throw new Refusal(
       ExitCode.control,
       `process ${pid} is not under leapd`,
-      `see which are with: leapctl status, or begin with: leapd --pid ${pid}`,
+      `list those that are with: leapctl status, or start with: leapd --pid ${pid}`,
     );
   }
   return claim.control;
@@ -78,7 +78,7 @@ function list({ json }: LeapctlOptions): ExitCode {
     control: claim.control,
   }));
   if (json) process.stdout.write(`${JSON.stringify({ processes: claims })}\n`);
-  else if (claims.length === 0) process.stdout.write('no process is under leapd; begin with: leapd --pid PID\n');
+  else if (claims.length === 0) process.stdout.write('no process is under leapd; start with: leapd --pid PID\n');
   else {
     const rows = claims.map((claim) => [
       String(claim.pid),

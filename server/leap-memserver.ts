@@ -66,7 +66,8 @@ function open(options: ServeOptions, token: Uint8Array | undefined, log: Log): M
     return server;
   } catch (error) {
     if (!isNativeError(error)) throw error;
-    if (error.kind === 'rdma') throw new Refusal(ExitCode.system, error.message, 'see what there is with: rdma link');
+    if (error.kind === 'rdma')
+      throw new Refusal(ExitCode.system, error.message, 'list the RDMA devices with: rdma link');
     if (error.kind === 'listen') {
       throw new Refusal(
         ExitCode.system,

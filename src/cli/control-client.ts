@@ -48,7 +48,7 @@ export function call({
       }
     });
     socket.once('error', (error) =>
-      fail(`no leapd answers on ${path} (${errnoName(error)})`, 'see which run with: leapctl status'),
+      fail(`no leapd answers on ${path} (${errnoName(error)})`, 'list those that run with: leapctl status'),
     );
     socket.once('end', () =>
       fail(`leapd closed the connection on ${path} without an answer`, 'it has ended, or is ending; see its log'),
