@@ -1,13 +1,13 @@
 /**
- * `npm test`: the whole suite, stage by stage. Prints a line for each file, every failure in full, why each skipped test was skipped, and last
- * `N passed, N failed, N skipped`.
+ * `npm test`: the whole suite, stage by stage. It prints one line per file, every failure in full, the slowest tests,
+ * the reason of each skipped test, and last `N passed, N failed, N skipped`.
  *
- *   npm test                   everything
+ *   npm test                   all stages: lint, unit, sim, native, e2e, rxe
  *   npm test -- unit e2e       some stages
- *   npm test -- e2e/bad-input  files of a stage whose name begins so
+ *   npm test -- e2e/bad-input  the files of a stage whose names begin with `bad-input`
  *   LEAP_NO_SKIP=1 npm test    a skipped test counts as failed
  *
- * The stage rxe boots a VM with Soft-RoCE and runs itself in there.
+ * The stage rxe boots a VM with Soft-RoCE and runs this program in it.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
@@ -17,8 +17,10 @@ import { fileURLToPath } from 'node:url';
 import { PassThrough } from 'node:stream';
 import { runInVm, VmFailure, VmUnavailable } from './rxe/vm.js';
 
-/** Lines of a failed file that are shown. */
+/** Lines shown of the output of a failed file. */
 const LONGEST_OUTPUT = 200;
+/** Tests listed as the slowest ones of a run. */
+const SLOWEST = 10;
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -30,18 +32,22 @@ interface Tally {
 
 const total: Tally = { passed: 0, failed: 0, skipped: 0 };
 const skips: string[] = [];
+/** Duration of each single test of a Node file, in seconds. Native cases are not timed one by one. */
+const durations: { readonly name: string; readonly seconds: number }[] = [];
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
-/** Stages run one after the other; within one, files may run side by side where they only compute. */
+/** Stages run one after the other; within a stage, files that only compute run side by side. */
 const stages: { readonly name: string; readonly run: (wanted: readonly string[]) => Promise<void> }[] = [
-  { name: 'unit', run: (wanted) => nodeTests('unit', { together: 2, minutes: 2 }, wanted) },
+  { name: 'lint', run: () => lines('lint', 'bash', ['scripts/lint.sh'], 10) },
+  // 5 minutes a file: the slowest one takes 60 s on an idle machine, and twice that beside other work.
+  { name: 'unit', run: (wanted) => nodeTests('unit', { together: 2, minutes: 5 }, wanted) },
   { name: 'sim', run: (wanted) => nodeTests('sim', { together: 1, minutes: 10 }, wanted) },
   { name: 'native', run: () => lines('native', 'bash', ['native/test/run.sh'], 10) },
   { name: 'e2e', run: (wanted) => nodeTests('e2e', { together: 1, minutes: 10 }, wanted) },
   { name: 'rxe', run: (wanted) => (process.env['LEAP_RXE'] === '1' ? testsInVm(wanted) : vmWithTests(wanted)) },
 ];
 
-/** Native tests that need an RDMA device. Built on this side of the VM, where it takes a tenth of the time. */
+/** Native tests that need an RDMA device. They are built outside the VM, where that takes a tenth of the time. */
 const nativeRdma = ['fabric', 'remote'].filter((name) => existsSync(`${root}native/test/${name}_test.cc`));
 const VM_MINUTES = 50;
 
@@ -92,6 +98,7 @@ async function nodeTest(name: string, file: string, { minutes, figures = false }
     const skipped = skip !== undefined && skip !== false;
     mine[skipped ? 'skipped' : 'passed']++;
     count(skipped ? 'skipped' : 'passed', `${name}: ${test}`, typeof skip === 'string' ? skip : undefined);
+    durations.push({ name: `${name}: ${test}`, seconds: details.duration_ms / 1000 });
   });
   stream.on('test:fail', ({ name: test, details, nesting }) => {
     if (details.type === 'suite' && details.error.message.includes('subtest')) return; // its tests have been counted
@@ -122,7 +129,7 @@ async function testsInVm(wanted: readonly string[]): Promise<void> {
   await nodeTests('rxe', { together: 1, minutes: 30, figures: true }, wanted);
 }
 
-/** On this side of it: what it prints is passed on as it comes, and its counts are added to ours. */
+/** Runs `testsInVm` in a VM; passes its output on and adds its counts and its slowest tests to this run's. */
 async function vmWithTests(wanted: readonly string[]): Promise<void> {
   const begin = performance.now();
   const fail = (name: string, output: readonly string[]): void => {
@@ -141,20 +148,23 @@ async function vmWithTests(wanted: readonly string[]): Promise<void> {
   if (targets.status !== 0) fail('targets', [targets.stderr]);
   const out = new PassThrough();
   let tallied = false;
-  let listing = false;
+  let listing = '';
   const lines = createInterface({ input: out });
   const read = new Promise<void>((resolve) => lines.once('close', resolve));
   lines.on('line', (line) => {
     const tally = /^(\d+) passed, (\d+) failed, (\d+) skipped$/.exec(line);
-    const skip = listing ? /^ {2}(.*)$/.exec(line)?.[1] : undefined;
+    const item = listing !== '' ? /^ {2}(.*)$/.exec(line)?.[1] : undefined;
     if (tally !== null) {
       tallied = true;
       total.passed += Number(tally[1]);
       total.failed += Number(tally[2]);
       total.skipped += Number(tally[3]);
-    } else if (line === 'skipped:') listing = true;
-    else if (skip !== undefined) skips.push(skip);
-    else if (line !== '') say(line);
+    } else if (line === 'skipped:' || line === 'slowest:') listing = line;
+    else if (item !== undefined && listing === 'skipped:') skips.push(item);
+    else if (item !== undefined) {
+      const [, seconds = '0', name = item] = /^ *([\d.]+) s {2}(.*)$/.exec(item) ?? [];
+      durations.push({ name, seconds: Number(seconds) });
+    } else if (line !== '') say(line);
   });
   try {
     const given = wanted.length === 0 ? ['rxe'] : wanted.map((name) => `rxe/${name}`);
@@ -236,6 +246,9 @@ for (const stage of stages) {
   if (wanted.length > 0 && mine.length === 0) continue;
   await stage.run(mine.flatMap((word) => word.split('/').slice(1)));
 }
+durations.sort((a, b) => b.seconds - a.seconds);
+const slowest = durations.slice(0, SLOWEST).map(({ name, seconds }) => `${seconds.toFixed(1).padStart(6)} s  ${name}`);
+if (slowest.length > 0) say(`\nslowest:\n${slowest.map((line) => `  ${line}`).join('\n')}`);
 if (skips.length > 0) say(`\nskipped:\n${skips.map((line) => `  ${line}`).join('\n')}`);
 say(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = total.failed > 0 ? 1 : 0;
