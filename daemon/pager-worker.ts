@@ -10,6 +10,7 @@ import { Recorder } from '../src/trace/ring.js';
 import { calibrate, isNativeError, NativeEngine, probe, type Calibration } from '../src/host/native-engine.js';
 import { MAIL, PARTED, type FromPager, type PagerChanges, type ToPager, type WorkerData } from './pager-messages.js';
 import type { RemoteSettings } from './remote-settings.js';
+import { authenticator } from '../src/host/authenticator.js';
 import { Donors } from '../src/donors/donors.js';
 import { Placer } from './placer.js';
 
@@ -155,7 +156,7 @@ function meet(engine: NativeEngine, pager: Pager, remote: RemoteSettings): Donor
   const { activity, threshold, ahead, token, chunkBytes, legacy } = options;
   const donors = new Donors(
     addresses,
-    { activity, threshold, ahead, token, chunkBytes, legacy },
+    { activity, threshold, ahead, token, authenticator, chunkBytes, legacy },
     {
       fabric: engine,
       chunks: pager.chunks,

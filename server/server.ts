@@ -5,7 +5,7 @@
 import type { Log } from '../src/cli/log.js';
 import { formatBytes } from '../src/cli/size.js';
 import type { ConnectionId, FabricEvent, ServerFabric } from '../src/core/fabric.js';
-import { newNonce } from '../src/donors/wire/auth.js';
+import { newNonce } from '../src/host/authenticator.js';
 import {
   decodeHello,
   encodeRefusal,

@@ -63,8 +63,9 @@ function fromOriginal({ type, size, entries }: LegacyMessage): Message {
     case 'freeSize':
       return { request, type: 'free', freeChunks: size, freeBytes: BigInt(size) << GIB_SHIFT };
     case 'infoSingle': {
-      const [given] = entries;
-      if (given === undefined || given.rkey === 0) return { request, type: 'noRoom', sessionChunk: size };
+      // The original clears the keys before each answer, but not the addresses: those of chunks given before still stand.
+      const given = entries.find(({ rkey }) => rkey !== 0);
+      if (given === undefined) return { request, type: 'noRoom', sessionChunk: size };
       return {
         request,
         type: 'bound',

@@ -7,7 +7,7 @@
  */
 import type { ConnectionId, Fabric, FabricEvent } from '../core/fabric.js';
 import { LEGACY_CHUNK_BYTES } from './wire/legacy.js';
-import { isMacOf, macOf, newNonce } from './wire/auth.js';
+import type { Authenticator } from './wire/auth.js';
 import {
   decodeRefusal,
   decodeWelcome,
@@ -34,6 +34,7 @@ const MESSAGE_BYTES = 4096;
 
 export interface DonorOptions {
   readonly token: Uint8Array | undefined;
+  readonly authenticator: Authenticator;
   /** 0: whatever the donors have. */
   readonly chunkBytes: number;
   /** Original donors, which say nothing at the beginning, are taken. */
@@ -111,7 +112,7 @@ export class Donor {
   }
 
   private connect(): void {
-    this.nonce = newNonce();
+    this.nonce = this.options.authenticator.newNonce();
     this.state = 'connecting';
     this.askedAt = this.now;
     const { token, chunkBytes } = this.options;
@@ -163,14 +164,15 @@ export class Donor {
     this.donorNonce = welcome.nonce;
     this.freeChunks = welcome.freeChunks;
     this.chunkBytes = welcome.chunkBytes;
-    const { token } = this.options;
+    const { token, authenticator } = this.options;
     if (!welcome.tokenRequired)
       return token === undefined
         ? this.enter()
         : this.refuse('it asks for no token, so it cannot prove that it knows one: start it with --token-file');
     if (token === undefined) return this.refuse('it asks for a token: give leapd its --token-file');
     this.state = 'proving';
-    this.ask({ type: 'auth', request: this.nextRequest++, mac: macOf('client', token, this.nonce, this.donorNonce) });
+    const mac = authenticator.macOf('client', token, this.nonce, this.donorNonce);
+    this.ask({ type: 'auth', request: this.nextRequest++, mac });
   }
 
   private beginOriginal(): void {
@@ -241,10 +243,10 @@ export class Donor {
   }
 
   private proven(message: Message): void {
-    const { token } = this.options;
+    const { token, authenticator } = this.options;
     if (message.type !== 'authenticated' || token === undefined)
       throw new WireError(`${message.type} before it has proved that it knows the token`);
-    if (!isMacOf(message.mac, 'donor', token, this.nonce, this.donorNonce))
+    if (!authenticator.isMacOf(message.mac, 'donor', token, this.nonce, this.donorNonce))
       return this.refuse('it does not know the token: another program may be answering there');
     this.enter();
   }

@@ -7,7 +7,7 @@ import { describe, test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { isMacOf } from '../../src/donors/wire/auth.js';
+import { isMacOf } from '../../src/host/authenticator.js';
 import { decodeLegacy, encodeLegacy, type LegacyMessage } from '../../src/donors/wire/legacy.js';
 import { RefusalCode } from '../../src/donors/wire/messages.js';
 import type { Status } from '../../server/server.js';

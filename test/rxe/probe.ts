@@ -8,7 +8,7 @@ import { call } from '../../src/cli/control-client.js';
 import { createProbe } from '../../src/host/native-fabric.js';
 import type { Status } from '../../server/server.js';
 import type { ConnectionId, FabricEvent, ProbeFabric } from '../../src/core/fabric.js';
-import { macOf, newNonce } from '../../src/donors/wire/auth.js';
+import { macOf, newNonce } from '../../src/host/authenticator.js';
 import {
   decodeMessage,
   decodeRefusal,

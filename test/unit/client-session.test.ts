@@ -10,7 +10,7 @@ import {
   type Terms,
 } from '../../server/client-session.js';
 import { LegacySession } from '../../server/legacy-session.js';
-import { macOf } from '../../src/donors/wire/auth.js';
+import { macOf } from '../../src/host/authenticator.js';
 import { decodeLegacy, encodeLegacy } from '../../src/donors/wire/legacy.js';
 import {
   decodeMessage,

@@ -4,6 +4,7 @@ import { Chunks, ReplicaState } from '../../src/tables/chunks.js';
 import type { Fabric, FabricEvent } from '../../src/core/fabric.js';
 import { DEFAULT_ACTIVITY } from '../../src/donors/activity.js';
 import { Donors, type DonorsOptions } from '../../src/donors/donors.js';
+import { authenticator } from '../../src/host/authenticator.js';
 import { decodeMessage, encodeMessage, encodeWelcome, type Message } from '../../src/donors/wire/messages.js';
 
 export const CHUNK = 1024; // slots
@@ -60,6 +61,7 @@ export class World implements Fabric {
     };
     const all: DonorsOptions = {
       token: undefined,
+      authenticator,
       chunkBytes: 0,
       legacy: false,
       activity: DEFAULT_ACTIVITY,

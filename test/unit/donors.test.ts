@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ReplicaState } from '../../src/tables/chunks.js';
 import { encodeLegacy } from '../../src/donors/wire/legacy.js';
-import { macOf } from '../../src/donors/wire/auth.js';
+import { macOf } from '../../src/host/authenticator.js';
 import {
   decodeHello,
   encodeMessage,
@@ -440,4 +440,20 @@ test('an original donor, with --legacy', () => {
     [1, 1, 1],
     'DONE of one chunk, number 4',
   );
+});
+
+test('an original donor: a later chunk beside the stale address of an earlier one, and a free size below 0', () => {
+  const world = new World(['a'], { legacy: true }, 1, 2 ** 19);
+  world.tick(0);
+  world.event({ kind: 'connected', connection: 1, peer: '', data: new Uint8Array(0) });
+  const tell = (message: Parameters<typeof encodeLegacy>[0]): void =>
+    world.event({ kind: 'message', connection: 1, data: encodeLegacy(message) });
+  tell({ type: 'freeSize', size: 3, entries: [] });
+  tell({ type: 'infoSingle', size: 0, entries: [{ donorChunk: 4, buf: 8192n, rkey: 77 }] });
+  // The original zeroes rkey[] before each answer, and not buf[].
+  const stale = { donorChunk: 4, buf: 8192n, rkey: 0 };
+  tell({ type: 'infoSingle', size: 1, entries: [stale, { donorChunk: 6, buf: 16384n, rkey: 78 }] });
+  assert.deepEqual(world.calls, ['map 0 0 a 77', 'map 0 1 a 78']);
+  tell({ type: 'freeSize', size: -2, entries: [] });
+  assert.deepEqual([world.donors.all[0]!.state, world.donors.all[0]!.freeChunks], ['connected', 0]);
 });

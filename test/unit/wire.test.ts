@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isMacOf, macOf, newNonce, tokenFrom } from '../../src/donors/wire/auth.js';
+import { tokenFrom } from '../../src/donors/wire/auth.js';
+import { isMacOf, macOf, newNonce } from '../../src/host/authenticator.js';
 import {
   decodeLegacy,
   encodeLegacy,
@@ -226,6 +227,12 @@ test('original messages, byte by byte', () => {
   assert.throws(() => decodeLegacy(padded(bytes, LEGACY_BYTES + 1)), WireError);
   assert.throws(() => decodeLegacy(changed(bytes, 388, 11)), refused(RefusalCode.malformed, /no type 11/));
   assert.throws(() => decodeLegacy(changed(bytes, 387, 0x80)), refused(RefusalCode.malformed, /size/));
+  const overdrawn = encodeLegacy({ type: 'freeSize', size: -3, entries: [] });
+  assert.deepEqual(
+    decodeLegacy(overdrawn),
+    { type: 'freeSize', size: 0, entries: [] },
+    'less free than its host needs',
+  );
   assert.throws(() => encodeLegacy({ ...info, entries: [{ donorChunk: 32, buf: 1n, rkey: 1 }] }), RangeError);
 });
 

@@ -1,39 +1,25 @@
 /**
- * Proof that a peer knows the token, without the token on the wire: each side's MAC covers both nonces and its own role, so it can neither be
- * replayed in another connection nor sent back as the other side's.
+ * The proof that a peer knows the token, and the form of a token file. The token itself never crosses the wire: each
+ * side sends a MAC over both nonces and its own role. It can neither be replayed in another connection nor sent back
+ * as the other side's. Pure: src/host/authenticator.ts implements the cryptography.
  */
-import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
-import { NONCE_BYTES } from './handshake.js';
-import { MAC_BYTES } from './messages.js';
-
 const LEAST_TOKEN_BYTES = 16;
 
+/** Which side of a connection a MAC speaks for. */
 export type Role = 'client' | 'donor';
 
-const roleWord: Readonly<Record<Role, string>> = { client: 'leap client 1', donor: 'leap donor 1' };
-
-export const newNonce = (): Uint8Array => new Uint8Array(randomBytes(NONCE_BYTES));
-
-export function macOf(role: Role, token: Uint8Array, clientNonce: Uint8Array, donorNonce: Uint8Array): Uint8Array {
-  if (clientNonce.byteLength !== NONCE_BYTES || donorNonce.byteLength !== NONCE_BYTES)
-    throw new RangeError(`a nonce has ${NONCE_BYTES} bytes`);
-  return new Uint8Array(
-    createHmac('sha256', token).update(roleWord[role]).update(clientNonce).update(donorNonce).digest(),
-  );
-}
-
-export function isMacOf(
-  mac: Uint8Array,
-  role: Role,
-  token: Uint8Array,
-  clientNonce: Uint8Array,
-  donorNonce: Uint8Array,
-): boolean {
-  return mac.byteLength === MAC_BYTES && timingSafeEqual(mac, macOf(role, token, clientNonce, donorNonce));
+/** Makes nonces and MACs. */
+export interface Authenticator {
+  /** @returns NONCE_BYTES random bytes */
+  newNonce(): Uint8Array;
+  /** @returns the MAC_BYTES bytes that `role` sends  @throws RangeError: a nonce is not NONCE_BYTES long */
+  macOf(role: Role, token: Uint8Array, clientNonce: Uint8Array, donorNonce: Uint8Array): Uint8Array;
+  /** Compares in constant time; a MAC of another length is wrong. */
+  isMacOf(mac: Uint8Array, role: Role, token: Uint8Array, clientNonce: Uint8Array, donorNonce: Uint8Array): boolean;
 }
 
 /**
- * The token in a file's text: blanks around it do not count.
+ * The token in a file's text, without the white space around it.
  * @param mode permission bits of the file
  * @returns the token, or what is wrong with it, as the end of a sentence that begins with the file's name
  */

@@ -63,6 +63,13 @@ const names = new Map<number, LegacyName>(
   Object.entries(LegacyType).map(([name, value]) => [value, name as LegacyName]),
 );
 
+/** An original donor counts free memory after what it leaves to its host; below that its FREE_SIZE is negative. @throws WireError */
+function sizeOf(type: LegacyName, size: number): number {
+  if (size >= 0) return size;
+  if (type === 'freeSize') return 0;
+  throw new WireError(`original message: its size is ${size}`);
+}
+
 /** @throws WireError */
 export function decodeLegacy(bytes: Uint8Array): LegacyMessage {
   if (bytes.byteLength !== LEGACY_BYTES)
@@ -71,8 +78,7 @@ export function decodeLegacy(bytes: Uint8Array): LegacyMessage {
   const number = view.getInt32(TYPE_AT, true);
   const type = names.get(number);
   if (type === undefined) throw new WireError(`original message: there is no type ${number}`);
-  const size = view.getInt32(SIZE_AT, true);
-  if (size < 0) throw new WireError(`original message: its size is ${size}`);
+  const size = sizeOf(type, view.getInt32(SIZE_AT, true));
   const entries: LegacyEntry[] = [];
   for (let donorChunk = 0; donorChunk < LEGACY_CHUNKS; donorChunk++) {
     const buf = view.getBigUint64(8 * donorChunk);
