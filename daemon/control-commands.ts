@@ -2,7 +2,7 @@
 import { isAbsolute } from 'node:path';
 import type { Progress } from '../src/cli/control-server.js';
 import { ExitCode, Refusal } from '../src/cli/exit-codes.js';
-import { parseSeconds, parseValue } from './leapd-options.js';
+import { parseSeconds, parseValue, settable } from './leapd-option-table.js';
 import type { PagerChanges } from './pager-messages.js';
 import type { Json, Request } from '../src/cli/protocol.js';
 import type { Recording } from './recording.js';
@@ -10,8 +10,6 @@ import type { Session } from './session.js';
 import { readText } from '../src/host/process-info.js';
 import type { Size } from '../src/cli/size.js';
 import { anonymousPages, LEAST_LOCAL_PAGES, localPages } from './target.js';
-
-export const settable = ['local-memory', 'prefetch', 'history', 'window-max', 'prefetch-buffer', 'rdma'] as const;
 
 /** @param session undefined while leapd is still attaching. @throws Refusal. */
 export async function answerWith(session: Session | undefined, request: Request, progress: Progress): Promise<Json> {

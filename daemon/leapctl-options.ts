@@ -1,7 +1,7 @@
 /** The command line of leapctl. */
-import yargs, { type Argv } from 'yargs';
-import { settable } from './control-commands.js';
-import { parseSeconds, parseValue, refuseCommandLine } from './leapd-options.js';
+import type { Argv } from 'yargs';
+import { openCommandLine } from '../src/cli/command-line.js';
+import { parseSeconds, parseValue, settable } from './leapd-option-table.js';
 import { ExitCode, exitCodeTable, Refusal } from '../src/cli/exit-codes.js';
 
 export interface LeapctlOptions {
@@ -26,17 +26,41 @@ export interface RecordRequest {
 const pidArgument = (parser: Argv): Argv =>
   parser.positional('pid', { describe: 'id of the paged process', type: 'string', demandOption: true });
 
-function commandLine(args: readonly string[]) {
-  return yargs([...args])
-    .scriptName('leapctl')
-    .usage('Usage: $0 <command> [options]\n\nShows and controls a running leapd.')
-    .parserConfiguration({
-      'camel-case-expansion': false,
-      'dot-notation': false,
-      'boolean-negation': false,
-      'parse-numbers': false,
-      'parse-positional-numbers': false,
+const recordArguments = (parser: Argv): Argv =>
+  pidArgument(parser)
+    .option('out', { type: 'string', requiresArg: true, describe: 'trace file; it must not exist yet' })
+    .option('seconds', { type: 'string', requiresArg: true, describe: 'end after this many seconds' })
+    .option('exact', {
+      type: 'boolean',
+      describe: 'read nothing ahead meanwhile, so that the trace has every first touch',
     })
+    .option('record-max', {
+      type: 'string',
+      requiresArg: true,
+      describe: 'largest size of the file, such as 64M',
+    })
+    .option('stop', { type: 'boolean', describe: 'end the current recording' });
+
+function commandLine(args: readonly string[]): Argv {
+  const program = {
+    name: 'leapctl',
+    missing: 'the process id, or a setting, is missing',
+    epilogue: exitCodeTable(),
+  };
+  return openCommandLine(program, args, (parser) =>
+    addExamples(addCommands(parser.usage('Usage: $0 <command> [options]\n\nShows and controls a running leapd.')))
+      .option('json', { type: 'boolean', describe: 'print one JSON object' })
+      .option('control', {
+        type: 'string',
+        requiresArg: true,
+        describe: "path of leapd's socket, if it is not the default",
+      })
+      .demandCommand(1, 1, 'a command is missing', 'only one command at a time'),
+  );
+}
+
+const addCommands = (all: Argv): Argv =>
+  all
     .command('status [pid]', 'list the processes under leapd, or show the state of one', (parser) =>
       parser.positional('pid', { describe: 'id of the paged process; by default all are listed', type: 'string' }),
     )
@@ -54,54 +78,21 @@ function commandLine(args: readonly string[]) {
     .command(
       'record <pid>',
       'record every page fault, to replay with leap-lab; ends with Ctrl-C, or with --stop from another shell',
-      (parser) =>
-        pidArgument(parser)
-          .option('out', { type: 'string', requiresArg: true, describe: 'trace file; it must not exist yet' })
-          .option('seconds', { type: 'string', requiresArg: true, describe: 'end after this many seconds' })
-          .option('exact', {
-            type: 'boolean',
-            describe: 'read nothing ahead meanwhile, so that the trace has every first touch',
-          })
-          .option('record-max', {
-            type: 'string',
-            requiresArg: true,
-            describe: 'largest size of the file, such as 64M',
-          })
-          .option('stop', { type: 'boolean', describe: 'end the current recording' }),
+      recordArguments,
     )
     .command('detach <pid>', 'put all memory back and end leapd', (parser) =>
       pidArgument(parser).option('force', { type: 'boolean', describe: 'detach even if the memory may not fit' }),
     )
-    .command('doctor', 'check what this machine offers leapd, and what would make it faster')
-    .option('json', { type: 'boolean', describe: 'print one JSON object' })
-    .option('control', {
-      type: 'string',
-      requiresArg: true,
-      describe: "path of leapd's socket, if it is not the default",
-    })
+    .command('doctor', 'check what this machine offers leapd, and what would make it faster');
+
+const addExamples = (parser: Argv): Argv =>
+  parser
     .example('$0 status', 'list all processes under leapd')
     .example('$0 stats 1234 --json', 'print the counters for a script')
     .example('$0 set 1234 local-memory=256M prefetch=leap', 'change two settings at once')
     .example('$0 record 1234 --out trace.leap --seconds 30', 'record for half a minute')
     .example('$0 detach 1234', 'the process goes on without leapd')
-    .example('$0 doctor', 'check kernel, rights, userfaultfd, io_uring, control groups')
-    .demandCommand(1, 1, 'a command is missing', 'only one command at a time')
-    .version(false)
-    .help('help', 'show this help')
-    .alias('help', 'h')
-    .strict()
-    .exitProcess(false)
-    .wrap(Math.min(process.stdout.columns ?? 100, 110))
-    .epilogue(exitCodeTable())
-    .fail((message: string | null, error: Error | undefined) => {
-      refuseCommandLine(
-        'leapctl',
-        args,
-        message?.startsWith('Not enough non-option') ? 'the process id, or a setting, is missing' : message,
-        error,
-      );
-    });
-}
+    .example('$0 doctor', 'check kernel, rights, userfaultfd, io_uring, control groups');
 
 /** @returns undefined when help was asked for, and has been printed. @throws Refusal. */
 export async function parseLeapctl(args: readonly string[]): Promise<LeapctlOptions | undefined> {

@@ -4,7 +4,7 @@ import type { PagerOptions } from '../src/core/pager-options.js';
 import type { PrefetcherName } from '../src/policy/prefetch/index.js';
 import type { DonorStats } from '../src/donors/donors.js';
 import type { RecordMemory } from '../src/trace/ring.js';
-import type { EvictName } from './leapd-options.js';
+import type { EvictName } from './leapd-option-table.js';
 import type { RemoteSettings } from './remote-settings.js';
 
 /** What the worker is started with. */

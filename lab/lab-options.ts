@@ -1,7 +1,7 @@
 /** The command line of leap-lab. */
-import yargs from 'yargs';
+import type { Argv } from 'yargs';
+import { openCommandLine } from '../src/cli/command-line.js';
 import { ExitCode, exitCodeTable, Refusal } from '../src/cli/exit-codes.js';
-import { refuseCommandLine } from '../daemon/leapd-options.js';
 import { parseSize } from '../src/cli/size.js';
 import {
   DEFAULT_HISTORY,
@@ -79,23 +79,24 @@ function share(name: string, text: string): number {
 
 const listed = (text: string): string[] => text.split(',').filter((word) => word !== '');
 
-function commandLine(args: readonly string[]) {
+function commandLine(args: readonly string[]): Argv {
+  const program = {
+    name: 'leap-lab',
+    missing: 'a trace or a pattern is missing',
+    epilogue: exitCodeTable(['ok', 'usage', 'internal']),
+  };
+  return openCommandLine(program, args, addCommands);
+}
+
+function addCommands(parser: Argv): Argv {
   const { pages, touches, streams, stride, noise, writes, computeNs, seed } = PATTERN_DEFAULTS;
   const value = { type: 'string', requiresArg: true } as const;
-  return yargs([...args])
-    .scriptName('leap-lab')
+  return parser
     .usage(
       'Usage: $0 <command> [options]\n\nReplays traces of page faults through the modules that leapd runs, under each prefetch policy.',
     )
-    .parserConfiguration({
-      'camel-case-expansion': false,
-      'dot-notation': false,
-      'boolean-negation': false,
-      'parse-numbers': false,
-      'parse-positional-numbers': false,
-    })
-    .command('replay <traces..>', 'replay traces (files, or gen:PATTERN) and compare the policies', (parser) =>
-      parser
+    .command('replay <traces..>', 'replay traces (files, or gen:PATTERN) and compare the policies', (command) =>
+      command
         .positional('traces', {
           type: 'string',
           array: true,
@@ -125,8 +126,8 @@ function commandLine(args: readonly string[]) {
         .conflicts('json', 'csv')
         .option('html', { ...value, describe: 'also write an HTML page with curves to this file' }),
     )
-    .command('generate <pattern>', `make a synthetic trace: ${PATTERNS.join(', ')}`, (parser) =>
-      parser
+    .command('generate <pattern>', `make a synthetic trace: ${PATTERNS.join(', ')}`, (command) =>
+      command
         .positional('pattern', { type: 'string', demandOption: true, describe: PATTERNS.join(', ') })
         .option('out', { ...value, demandOption: true, describe: 'output file; compressed if its name ends in .gz' })
         .option('pages', { ...value, default: String(pages), describe: 'size of the region, in pages' })
@@ -153,22 +154,7 @@ function commandLine(args: readonly string[]) {
     .example('$0 replay trace.leap --policies ours,leap,readahead', 'compare three policies on a recorded trace')
     .example('$0 replay gen:interleaved --html page.html', 'replay a synthetic trace and draw curves')
     .example('$0 generate interleaved --streams 8 --out eight.leap.gz', 'write a trace file')
-    .demandCommand(1, 1, 'a command is missing', 'only one command at a time')
-    .version(false)
-    .help('help', 'show this help')
-    .alias('help', 'h')
-    .strict()
-    .exitProcess(false)
-    .wrap(Math.min(process.stdout.columns ?? 100, 110))
-    .epilogue(exitCodeTable(['ok', 'usage', 'internal']))
-    .fail((message: string | null, error: Error | undefined) => {
-      refuseCommandLine(
-        'leap-lab',
-        args,
-        message?.startsWith('Not enough non-option') ? 'a trace or a pattern is missing' : message,
-        error,
-      );
-    });
+    .demandCommand(1, 1, 'a command is missing', 'only one command at a time');
 }
 
 /** @returns undefined when help was asked for, and has been printed. @throws Refusal */

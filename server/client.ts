@@ -1,11 +1,11 @@
 /** A connection and its session: what the session asks for is done here, with the chunks that the server has. */
-import type { ConnectionId, Exposure } from '../src/core/fabric.js';
+import type { Log } from '../src/cli/log.js';
+import type { ConnectionId, Exposure, ServerFabric } from '../src/core/fabric.js';
 import { LEGACY_CHUNKS } from '../src/donors/wire/legacy.js';
 import type { ChunkActivity, Hello } from '../src/donors/wire/messages.js';
 import type { Chunk } from './chunk-store.js';
 import { LeapSession, type ClientHost, type ClientSession, type Loan } from './client-session.js';
 import { LegacySession } from './legacy-session.js';
-import type { MemoryServer } from './server.js';
 
 /** The longest message of ours, and of the originals. */
 export const MESSAGE_BYTES = 4096;
@@ -18,6 +18,30 @@ const MOST_UNSENT = 256;
 export interface Held {
   readonly chunk: Chunk;
   readonly exposure: Exposure;
+}
+
+/** What a client needs of the donor that it is connected to. */
+export interface ClientOwner {
+  readonly options: { readonly chunkBytes: number };
+  readonly dependencies: {
+    readonly fabric: ServerFabric;
+    readonly log: Log;
+    readonly token: Uint8Array | undefined;
+    /** Monotonic, in ms. */
+    readonly now: () => number;
+  };
+  /** A free chunk, registered for this connection alone; undefined when there is none. */
+  lend(connection: ConnectionId): Held | undefined;
+  /** Takes back a chunk that the client was given. */
+  takeBack(held: Held): void;
+  /** Takes back a chunk that the client has not been told of. */
+  unlend(held: Held): void;
+  free(client: Client): { readonly chunks: number; readonly bytes: bigint };
+  activity(client: Client, activities: readonly ChunkActivity[]): void;
+  /** Counts and logs a refusal. */
+  refused(peer: string, reason: string): void;
+  /** The client has left. @param chunks how many it held */
+  gone(client: Client, chunks: number): void;
 }
 
 export class Client implements ClientHost {
@@ -35,18 +59,18 @@ export class Client implements ClientHost {
   private isGone = false;
 
   constructor(
-    private readonly server: MemoryServer,
+    private readonly owner: ClientOwner,
     readonly connection: ConnectionId,
     readonly peer: string,
     leap: { readonly hello: Hello; readonly nonce: Uint8Array } | undefined,
   ) {
-    this.since = server.dependencies.now();
+    this.since = owner.dependencies.now();
     this.protocol = leap ? 'leap' : 'original';
     if (!leap) this.session = new LegacySession(this);
     else {
       const { hello, nonce: donorNonce } = leap;
       const messageBytes = Math.min(MESSAGE_BYTES, hello.messageBytes);
-      const terms = { token: server.dependencies.token, clientNonce: hello.nonce, donorNonce, messageBytes };
+      const terms = { token: owner.dependencies.token, clientNonce: hello.nonce, donorNonce, messageBytes };
       this.session = new LeapSession(terms, this, this.since);
     }
   }
@@ -65,7 +89,7 @@ export class Client implements ClientHost {
 
   connected(): void {
     this.isUp = true;
-    this.server.dependencies.log.info({ peer: this.peer, protocol: this.protocol }, 'a client has connected');
+    this.owner.dependencies.log.info({ peer: this.peer, protocol: this.protocol }, 'a client has connected');
     if (this.session instanceof LegacySession) this.session.greet();
   }
 
@@ -90,7 +114,7 @@ export class Client implements ClientHost {
   prepare(): boolean {
     if (this.ahead || !this.canPrepare || !this.isUp || this.state !== 'open' || this.protocol === 'original')
       return false;
-    this.ahead = this.server.lend(this.connection);
+    this.ahead = this.owner.lend(this.connection);
     this.canPrepare = this.ahead !== undefined;
     return true;
   }
@@ -101,21 +125,21 @@ export class Client implements ClientHost {
 
   /** Others need it more. */
   giveUpPrepared(): void {
-    if (this.ahead) this.server.unlend(this.ahead);
+    if (this.ahead) this.owner.unlend(this.ahead);
     this.ahead = undefined;
   }
 
   /** What waits for a send buffer. */
   flush(): void {
-    while (this.unsent.length > 0 && this.server.dependencies.fabric.send(this.connection, this.unsent[0]!))
+    while (this.unsent.length > 0 && this.owner.dependencies.fabric.send(this.connection, this.unsent[0]!))
       this.unsent.shift();
   }
 
   /** What it has not given back in time is taken. */
   cutOff(reason: string): void {
     const chunks = this.held.size;
-    const mib = (chunks * this.server.options.chunkBytes) / 2 ** 20;
-    const { log } = this.server.dependencies;
+    const mib = (chunks * this.owner.options.chunkBytes) / 2 ** 20;
+    const { log } = this.owner.dependencies;
     if (chunks > 0)
       log.warn(
         { peer: this.peer, reason, chunks, mib },
@@ -128,14 +152,14 @@ export class Client implements ClientHost {
   drop(reason: string): void {
     if (this.isGone) return;
     this.isGone = true;
-    const { fabric, log } = this.server.dependencies;
+    const { fabric, log } = this.owner.dependencies;
     const chunks = this.held.size;
     // First of all out of its reach; closing does that for all of them.
     fabric.close(this.connection);
-    for (const held of this.held.values()) this.server.takeBack(held);
+    for (const held of this.held.values()) this.owner.takeBack(held);
     this.held.clear();
     this.giveUpPrepared();
-    this.server.gone(this, chunks);
+    this.owner.gone(this, chunks);
     log.info({ peer: this.peer, reason, chunks }, 'a client has left');
   }
 
@@ -148,13 +172,13 @@ export class Client implements ClientHost {
   }
 
   lend(): Loan | undefined {
-    const held = this.ahead ?? this.server.lend(this.connection);
+    const held = this.ahead ?? this.owner.lend(this.connection);
     this.ahead = undefined;
     if (!held) return undefined;
     this.canPrepare = true;
     const { chunk, exposure } = held;
     if (this.protocol === 'original' && chunk.number >= LEGACY_CHUNKS) {
-      this.server.unlend(held);
+      this.owner.unlend(held);
       return undefined;
     }
     this.held.set(chunk.number, held);
@@ -165,20 +189,20 @@ export class Client implements ClientHost {
     const held = this.held.get(donorChunk);
     if (!held) return;
     this.held.delete(donorChunk);
-    this.server.takeBack(held);
+    this.owner.takeBack(held);
   }
 
   free(): { chunks: number; bytes: bigint } {
-    return this.server.free(this);
+    return this.owner.free(this);
   }
 
   activity(activities: readonly ChunkActivity[]): void {
-    this.server.activity(this, activities);
+    this.owner.activity(this, activities);
   }
 
   end(reason: string): void {
     if (this.closeAt !== undefined) return;
-    this.server.refused(this.peer, reason);
-    this.closeAt = this.server.dependencies.now() + LINGER_MS;
+    this.owner.refused(this.peer, reason);
+    this.closeAt = this.owner.dependencies.now() + LINGER_MS;
   }
 }

@@ -1,10 +1,12 @@
 /** The command line of leap-memserver. What a value means is decided here, before anything is touched. */
 import { BlockList, isIP } from 'node:net';
 import { totalmem } from 'node:os';
-import yargs from 'yargs';
+import type { Argv } from 'yargs';
+import { helpFor, openCommandLine } from '../src/cli/command-line.js';
 import { ExitCode, Refusal } from '../src/cli/exit-codes.js';
-import { logLevels, parseValue, refuseCommandLine, type LogLevel } from '../daemon/leapd-options.js';
-import { formatBytes, parseSize } from '../src/cli/size.js';
+import { logLevels, type LogLevel } from '../src/cli/log-level.js';
+import { byteCount, integer, isPowerOfTwo, oneOf, readValue, type Parser } from '../src/cli/option-parsers.js';
+import { formatBytes } from '../src/cli/size.js';
 import { LEGACY_CHUNK_BYTES } from '../src/donors/wire/legacy.js';
 
 const STATUS_SOCKET = '/run/leap/memserver.sock';
@@ -92,18 +94,8 @@ export function hostOf(peer: string): string {
   return host.replace(/^::ffff:(?=\d+\.)/i, '');
 }
 
-function bytes(name: string, text: string): number {
-  const size = parseSize(text);
-  return size?.kind === 'bytes'
-    ? size.bytes
-    : wrong(`--${name}: "${text}" is not an amount of memory such as 512M or 8G`);
-}
-
-function integer(name: string, text: string, least: number, most: number): number {
-  if (!/^\d+$/.test(text)) return wrong(`--${name}: "${text}" is not a whole number`);
-  const value = Number(text);
-  return value >= least && value <= most ? value : wrong(`--${name}: ${text} is not between ${least} and ${most}`);
-}
+const read = <T>(name: string, text: string, parse: Parser<T>): T =>
+  readValue('leap-memserver', `--${name}`, text, parse);
 
 const exitCodes = `Exit codes:
    0  done
@@ -113,149 +105,146 @@ const exitCodes = `Exit codes:
    8  no leap-memserver answers
   70  a bug in leap`;
 
-function commandLine(args: readonly string[]) {
-  const lending = 'Lending:';
-  const who = 'Access:';
-  const host = "The host's own memory:";
-  const control = 'Control and logging:';
-  return yargs([...args])
-    .scriptName('leap-memserver')
-    .usage('Usage: $0 --listen ADDRESS:PORT --memory SIZE [options]\n       $0 status [--json]\n')
-    .usage(
-      'Lends memory of this machine to leapd on other machines, over RDMA. It allocates all of --memory in the background.',
-    )
-    .parserConfiguration({
-      'camel-case-expansion': false,
-      'dot-notation': false,
-      'boolean-negation': false,
-      'parse-numbers': false,
-      'greedy-arrays': false,
-    })
-    .command('$0', false)
-    .command('status', 'show the chunks and clients of a running leap-memserver')
+/** An option with a value, as it was typed. */
+const value = { type: 'string', requiresArg: true } as const;
+
+const CONTROL = 'Control and logging:';
+
+function commandLine(args: readonly string[]): Argv {
+  const program = { name: 'leap-memserver', epilogue: exitCodes, helpGroup: CONTROL };
+  return openCommandLine(program, args, (parser) => {
+    parser
+      .usage('Usage: $0 --listen ADDRESS:PORT --memory SIZE [options]\n       $0 status [--json]\n')
+      .usage(
+        'Lends memory of this machine to leapd on other machines, over RDMA. It allocates all of --memory in the background.',
+      )
+      .command('$0', false)
+      .command('status', 'show the chunks and clients of a running leap-memserver');
+    addLending(parser, 'Lending:');
+    addAccess(parser, 'Access:');
+    addHost(parser, "The host's own memory:");
+    return addControl(parser, CONTROL);
+  });
+}
+
+const addLending = (parser: Argv, group: string): Argv =>
+  parser
     .option('listen', {
-      group: lending,
+      group,
       describe: 'address and port to listen on; repeatable',
-      type: 'string',
       array: true,
-      requiresArg: true,
+      ...value,
     })
-    .option('memory', { group: lending, describe: 'memory to lend, such as 8G', type: 'string', requiresArg: true })
+    .option('memory', { group, describe: 'memory to lend, such as 8G', ...value })
     .option('chunk', {
-      group: lending,
+      group,
       describe: 'chunk size, a power of two',
-      type: 'string',
-      requiresArg: true,
+      ...value,
       default: '1G',
     })
-    .example('$0 --listen 10.0.0.2:9400 --memory 8G', 'lend 8 GiB')
+    .example('$0 --listen 10.0.0.2:9400 --memory 8G', 'lend 8 GiB');
+
+const addAccess = (parser: Argv, group: string): Argv =>
+  parser
     .option('token-file', {
-      group: who,
+      group,
       describe: 'admit only clients that know the secret in this file',
-      type: 'string',
-      requiresArg: true,
+      ...value,
     })
     .option('allow', {
-      group: who,
+      group,
       describe: 'admit only clients of this network; repeatable',
-      type: 'string',
       array: true,
-      requiresArg: true,
+      ...value,
     })
     .option('max-clients', {
-      group: who,
+      group,
       describe: 'most clients at a time',
-      type: 'string',
-      requiresArg: true,
+      ...value,
       default: '32',
     })
     .option('legacy', {
-      group: who,
+      group,
       describe: 'also admit original Leap and Infiniswap clients, which know no token',
       type: 'boolean',
     })
     .example(
       '$0 --listen 10.0.0.2:9400 --memory 8G --allow 10.0.0.0/24 --token-file /etc/leap/token',
       'lend only to clients of one network that know the secret',
-    )
+    );
+
+const addHost = (parser: Argv, group: string): Argv =>
+  parser
     .option('reserve', {
-      group: host,
+      group,
       describe: 'ask clients for chunks when less memory than this is free',
-      type: 'string',
-      requiresArg: true,
+      ...value,
       default: '8G',
     })
     .option('reserve-upper', {
-      group: host,
+      group,
       describe: 'lend more again when more than this is free; by default twice the reserve',
-      type: 'string',
-      requiresArg: true,
+      ...value,
     })
     .option('reserve-rounds', {
-      group: host,
+      group,
       describe: 'consecutive samples above --reserve-upper before more is lent',
-      type: 'string',
-      requiresArg: true,
+      ...value,
       default: '20',
     })
     .option('reserve-weight', {
-      group: host,
+      group,
       describe: 'weight of the newest sample, in percent',
-      type: 'string',
-      requiresArg: true,
+      ...value,
       default: '70',
     })
     .option('reserve-period', {
-      group: host,
+      group,
       describe: 'time between samples, in ms',
-      type: 'string',
-      requiresArg: true,
+      ...value,
       default: '1000',
     })
     .option('drain', {
-      group: host,
+      group,
       describe: 'time for clients to fetch their pages, also before the end, in seconds',
-      type: 'string',
-      requiresArg: true,
+      ...value,
       default: '600',
     })
-    .example('$0 --listen 10.0.0.2:9400 --memory 2G --reserve 1G', 'on a small machine')
+    .example('$0 --listen 10.0.0.2:9400 --memory 2G --reserve 1G', 'on a small machine');
+
+const addControl = (parser: Argv, group: string): Argv =>
+  parser
     .option('status', {
-      group: control,
+      group,
       describe: 'path of the socket for the status command',
-      type: 'string',
-      requiresArg: true,
+      ...value,
       default: STATUS_SOCKET,
     })
     .option('log-level', {
-      group: control,
+      group,
       describe: `least level that is logged: ${logLevels.join(', ')}`,
-      type: 'string',
-      requiresArg: true,
+      ...value,
       default: 'info',
     })
-    .option('json', { group: control, describe: 'status: print one JSON object', type: 'boolean' })
-    .example('$0 status --json', 'print chunks and clients for a script')
-    .version(false)
-    .help('help', 'show this help')
-    .alias('help', 'h')
-    .group('help', control)
-    .strict()
-    .exitProcess(false)
-    .wrap(Math.min(process.stdout.columns ?? 100, 120))
-    .epilogue(exitCodes)
-    .fail((message: string | null, error: Error | undefined) =>
-      refuseCommandLine('leap-memserver', args, message, error),
-    );
-}
+    .option('json', { group, describe: 'status: print one JSON object', type: 'boolean' })
+    .example('$0 status --json', 'print chunks and clients for a script');
 
 /** The text of --help; undefined when the command line does not ask for it. */
-export function helpText(args: readonly string[]): Promise<string> | undefined {
-  return args.includes('--help') || args.includes('-h') ? commandLine([]).getHelp() : undefined;
+export const helpText = (args: readonly string[]): Promise<string> | undefined => helpFor(args, () => commandLine([]));
+
+/** What yargs read: the text of each option. */
+interface Given {
+  readonly argv: Record<string, unknown>;
+  text(name: string): string | undefined;
+  /** @throws Refusal: it is missing */
+  need(name: string): string;
+  list(name: string): readonly string[];
+  number(name: string, least: number, most: number): number;
+  bytes(name: string): number;
 }
 
-/** @param hostBytes all memory of this machine  @throws Refusal */
-export function parseOptions(args: readonly string[], hostBytes = totalmem()): ServeOptions | StatusOptions {
+/** @throws Refusal: an option is unknown, empty, or given twice */
+function readArguments(args: readonly string[]): Given {
   const argv = commandLine(args).parseSync() as Record<string, unknown>;
   const several = new Set(['listen', 'allow', '_']);
   for (const [name, value] of Object.entries(argv)) {
@@ -263,59 +252,80 @@ export function parseOptions(args: readonly string[], hostBytes = totalmem()): S
     if (value === '' || (Array.isArray(value) && value.includes(''))) wrong(`--${name} needs a value`);
   }
   const text = (name: string): string | undefined => argv[name] as string | undefined;
-  const given = (name: string): string => text(name) ?? wrong(`--${name} is missing`);
-  const list = (name: string): readonly string[] => (argv[name] as string[] | undefined) ?? [];
-  const status = given('status');
+  const need = (name: string): string => text(name) ?? wrong(`--${name} is missing`);
+  return {
+    argv,
+    text,
+    need,
+    list: (name) => (argv[name] as string[] | undefined) ?? [],
+    number: (name, least, most) => read(name, need(name), integer(least, most)),
+    bytes: (name) => read(name, need(name), byteCount),
+  };
+}
+
+/** @param hostBytes all memory of this machine  @throws Refusal */
+export function parseOptions(args: readonly string[], hostBytes = totalmem()): ServeOptions | StatusOptions {
+  const given = readArguments(args);
+  const { argv, need, list, number } = given;
+  const status = need('status');
   if ((argv['_'] as string[])[0] === 'status') return { command: 'status', status, json: argv['json'] === true };
   if (argv['json'] === true) wrong('--json has no effect without status');
 
   const listen = list('listen').map(parseListen);
   if (listen.length === 0) wrong('--listen is missing');
-  const chunkBytes = bytes('chunk', given('chunk'));
-  if (chunkBytes < LEAST_CHUNK || 2 ** Math.round(Math.log2(chunkBytes)) !== chunkBytes) {
+  const sizes = sizesOf(given, hostBytes);
+  return {
+    command: 'serve',
+    listen,
+    ...sizes,
+    reserveRounds: number('reserve-rounds', 1, 86400),
+    reserveWeight: number('reserve-weight', 1, 100),
+    reservePeriodMs: number('reserve-period', 10, 3_600_000),
+    drainMs: 1000 * number('drain', 1, 86400),
+    maxClients: number('max-clients', 1, 1024),
+    ...accessOf(given, sizes.chunkBytes),
+    allow: list('allow').length > 0 ? new AllowList(list('allow')) : undefined,
+    status,
+    logLevel: read('log-level', need('log-level'), oneOf(logLevels)),
+  };
+}
+
+type Sizes = Pick<ServeOptions, 'memoryBytes' | 'chunkBytes' | 'reserveBytes' | 'upperBytes'>;
+
+/** @throws Refusal: they do not fit each other, or this machine */
+function sizesOf({ need, text, bytes }: Given, hostBytes: number): Sizes {
+  const chunkBytes = bytes('chunk');
+  if (chunkBytes < LEAST_CHUNK || !isPowerOfTwo(chunkBytes)) {
     wrong(
-      `--chunk: ${given('chunk')} is not a power of two of at least ${formatBytes(LEAST_CHUNK)}`,
+      `--chunk: ${need('chunk')} is not a power of two of at least ${formatBytes(LEAST_CHUNK)}`,
       'give for example 1G, as leapd does',
     );
   }
-  const memoryBytes = bytes('memory', given('memory'));
+  const memoryBytes = bytes('memory');
   if (memoryBytes < chunkBytes) {
     wrong(
-      `--memory: ${given('memory')} is less than a chunk of ${formatBytes(chunkBytes)}`,
+      `--memory: ${need('memory')} is less than a chunk of ${formatBytes(chunkBytes)}`,
       'give more, or a smaller --chunk',
     );
   }
   if (memoryBytes > hostBytes)
-    wrong(`--memory: ${given('memory')} is more than this machine has (${formatBytes(hostBytes)})`, 'give less');
+    wrong(`--memory: ${need('memory')} is more than this machine has (${formatBytes(hostBytes)})`, 'give less');
+  const reserveBytes = bytes('reserve');
+  const isGiven = text('reserve-upper') !== undefined;
+  const upperBytes = isGiven ? bytes('reserve-upper') : Math.max(2 * reserveBytes, reserveBytes + 2 * chunkBytes);
+  if (upperBytes < reserveBytes + chunkBytes) {
+    wrong('--reserve-upper is less than a chunk above --reserve: lent memory would be asked back at once', 'give more');
+  }
+  return { memoryBytes, chunkBytes, reserveBytes, upperBytes };
+}
+
+/** @throws Refusal: --legacy contradicts another option */
+function accessOf({ argv, text }: Given, chunkBytes: number): Pick<ServeOptions, 'legacy' | 'tokenFile'> {
   const legacy = argv['legacy'] === true;
   if (legacy && BigInt(chunkBytes) !== LEGACY_CHUNK_BYTES)
     wrong('--legacy: original clients know only chunks of 1 GiB', 'leave out --chunk');
   const tokenFile = text('token-file');
   if (legacy && tokenFile !== undefined)
     wrong('--legacy admits clients that cannot prove the token', 'leave out one of --legacy and --token-file');
-  const reserveBytes = bytes('reserve', given('reserve'));
-  const upper = text('reserve-upper');
-  const upperBytes =
-    upper === undefined ? Math.max(2 * reserveBytes, reserveBytes + 2 * chunkBytes) : bytes('reserve-upper', upper);
-  if (upperBytes < reserveBytes + chunkBytes) {
-    wrong('--reserve-upper is less than a chunk above --reserve: lent memory would be asked back at once', 'give more');
-  }
-  return {
-    command: 'serve',
-    listen,
-    memoryBytes,
-    chunkBytes,
-    reserveBytes,
-    upperBytes,
-    reserveRounds: integer('reserve-rounds', given('reserve-rounds'), 1, 86400),
-    reserveWeight: integer('reserve-weight', given('reserve-weight'), 1, 100),
-    reservePeriodMs: integer('reserve-period', given('reserve-period'), 10, 3_600_000),
-    drainMs: 1000 * integer('drain', given('drain'), 1, 86400),
-    maxClients: integer('max-clients', given('max-clients'), 1, 1024),
-    tokenFile,
-    allow: list('allow').length > 0 ? new AllowList(list('allow')) : undefined,
-    legacy,
-    status,
-    logLevel: parseValue('log-level', given('log-level')),
-  };
+  return { legacy, tokenFile };
 }

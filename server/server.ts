@@ -16,7 +16,7 @@ import {
   type Hello,
 } from '../src/donors/wire/messages.js';
 import { ChunkStore, type ChunkCounts } from './chunk-store.js';
-import { Client, MESSAGE_BYTES, type Held } from './client.js';
+import { Client, MESSAGE_BYTES, type ClientOwner, type Held } from './client.js';
 import type { ClientSession } from './client-session.js';
 import { firstLimit, MemoryMonitor, type MonitorOptions } from './memory-monitor.js';
 import { hostOf, type Listen, type ServeOptions } from './memserver-options.js';
@@ -68,7 +68,7 @@ export type Status = {
   }[];
 };
 
-export class MemoryServer {
+export class MemoryServer implements ClientOwner {
   private readonly store: ChunkStore;
   private readonly monitor: MemoryMonitor;
   private readonly clients = new Map<ConnectionId, Client>();
@@ -232,6 +232,17 @@ export class MemoryServer {
         return refuse(RefusalCode.malformed, 'it is an original client (no private data), and --legacy is not given');
       return this.admit(new Client(this, connection, peer, undefined), new Uint8Array(0));
     }
+    this.greet(connection, peer, data, refuse);
+  }
+
+  /** Admits a client of leap's own dialect whose HELLO fits this donor. */
+  private greet(
+    connection: ConnectionId,
+    peer: string,
+    data: Uint8Array,
+    refuse: (code: RefusalCode, text: string) => void,
+  ): void {
+    const { options } = this;
     let hello: Hello;
     try {
       hello = decodeHello(data);

@@ -1,7 +1,7 @@
 /** The log of leapd, on stderr: pretty on a terminal, one JSON object a line otherwise. */
 import { pino, type Logger } from 'pino';
 import pretty from 'pino-pretty';
-import type { LogLevel } from '../../daemon/leapd-options.js';
+import type { LogLevel } from './log-level.js';
 
 export type Log = Logger;
 
