@@ -1,7 +1,7 @@
 {
   "variables": {
-    # Both headers: the programs build without RDMA too, and say so when it is asked for.
-    "has_rdma%": "<!(printf '#include <rdma/rdma_cma.h>\\n#include <infiniband/verbs.h>\\n' | ${CXX:-g++} -E -x c++ - >/dev/null 2>&1 && echo 1 || echo 0)"
+    # 1 where the headers of librdmacm and libibverbs are installed. Without them the addon refuses RDMA when asked for it.
+    "has_rdma%": "<!(sh native/has_rdma.sh)"
   },
   "targets": [
     {
@@ -41,7 +41,22 @@
       "defines": ["_GNU_SOURCE", "NAPI_VERSION=8", "NAPI_CPP_EXCEPTIONS"],
       "cflags!": ["-O3", "-fno-omit-frame-pointer"],
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-fno-rtti", "-fno-exceptions"],
-      "cflags_cc": ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-O2", "-fexceptions"],
+      "cflags_cc": [
+        "-std=c++17",
+        "-Wall",
+        "-Wextra",
+        "-Wformat",
+        "-Wformat-security",
+        "-Werror",
+        "-O2",
+        "-fexceptions",
+        "-fstack-protector-strong",
+        "-fstack-clash-protection",
+        "-fcf-protection",
+        "-U_FORTIFY_SOURCE",
+        "-D_FORTIFY_SOURCE=3"
+      ],
+      "ldflags": ["-Wl,-z,relro,-z,now", "-Wl,-z,noexecstack"],
       "libraries": ["-luring", "-lxxhash"],
       "conditions": [["has_rdma==1", {"defines": ["LEAP_RDMA"], "libraries": ["-lrdmacm", "-libverbs"]}]]
     }

@@ -33,8 +33,8 @@ class Frames {
   uint32_t count_;
   uint8_t* bytes_;
   std::unique_ptr<int32_t[]> hashes_;
-  int32_t zeroHash_[kHashWords];
-  alignas(64) uint8_t secret_[192];
+  int32_t zeroHash_[kHashWords]{};
+  alignas(64) uint8_t secret_[192]{};
 };
 
 }  // namespace leap

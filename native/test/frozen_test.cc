@@ -12,8 +12,8 @@ using namespace test;
 
 namespace {
 
-Freezer* freezer;   // of the test that runs
-int freezeAt = -1;  // the step
+Freezer* freezer = nullptr;  // of the Scene that lives, for freezeThere
+int freezeAt = -1;           // step of the attach at which the target is frozen
 
 void freezeThere(int step) {
   if (step == freezeAt) freezer->freeze();
@@ -26,13 +26,13 @@ std::string kindOf(const std::function<void()>& act) {
   return "";
 }
 
-// Thaws after a while, until it goes out of scope.
+// Thaws a control group after `ms` milliseconds. Its destructor waits for that.
 class Thaw {
  public:
-  explicit Thaw(int ms)
-      : thread_([ms] {
+  Thaw(Freezer& group, int ms)
+      : thread_([&group, ms] {
           sleepMs(ms);
-          freezer->thaw();
+          group.thaw();
         }) {}
   ~Thaw() { thread_.join(); }
 
@@ -50,7 +50,12 @@ struct Scene {
     group.add(target.pid());
     before = snapshot(target.pid());
   }
-  ~Scene() { atStep = nullptr; }
+  ~Scene() {
+    atStep = nullptr;
+    freezer = nullptr;
+  }
+  Scene(const Scene&) = delete;
+  Scene& operator=(const Scene&) = delete;
   void leave() {
     checkSame(before, target.pid());
     target->stop = 1;
@@ -83,13 +88,13 @@ void forAMoment(bool unified) {
     Attached attached;
     freezeAt = step;
     {
-      const Thaw soon(20);
+      const Thaw soon(scene.group, 20);
       attached = attach(scene.target.pid(), {});
     }
     steps = stepsPassed;
     freezeAt = 0;
     {
-      const Thaw soon(20);
+      const Thaw soon(scene.group, 20);
       detach(attached);
     }
     checkSame(scene.before, scene.target.pid());
@@ -102,7 +107,7 @@ void forLong(bool unified) {
   Scene scene(unified);
   freezeAt = 5;
   {
-    const Thaw late(Tracee::kPatience + 500);
+    const Thaw late(scene.group, Tracee::kPatience + 500);
     CHECK(kindOf([&] { attach(scene.target.pid(), {}); }) == "frozen");
   }
   checkSame(scene.before, scene.target.pid());
@@ -122,7 +127,7 @@ void forTooLong(bool unified) {
     CHECK(kindOf([&] { tracee.call(SYS_getppid); }) == "frozen");
   }
   {
-    const Thaw soon(50);
+    const Thaw soon(scene.group, 50);
     CHECK(!awaitStragglers());
   }
   CHECK(waitFor([] { return !releaseStragglers(); }));
@@ -146,13 +151,12 @@ void onItsWayOut(bool unified) {
 // The helper does its work all the same: the caller has others to serve.
 void evictions(bool unified, char way) {
   Freezer group(unified);
-  freezer = &group;
   Paged paged(holder, way == 'm', true);
   group.add(paged.target.pid());
   group.add(paged.attached.helper->pid());
   group.freeze();
   {
-    const Thaw late(2000);
+    const Thaw late(group, 2000);
     const auto begin = std::chrono::steady_clock::now();
     CHECK(all(paged.take(way, {{0, 8}, {20, 1}}), 0));
     CHECK(std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(1000));
@@ -168,7 +172,6 @@ void evictions(bool unified, char way) {
 
 void ofAFrozenHelper(bool unified) {
   Freezer group(unified);
-  freezer = &group;
   Paged paged(holder, true, true);
   group.add(paged.attached.helper->pid());
   group.freeze();

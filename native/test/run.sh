@@ -2,8 +2,9 @@
 # Builds every native/test/*_test.cc and runs it, plainly and under the address and undefined-behaviour sanitizers.
 #   native/test/run.sh [--plain | --sanitized] [--build | --built] [name ...]     names without _test.cc; all by default
 # --build only builds, --built only runs what has been built (elsewhere: in a slow virtual machine).
-# fabric_test and remote_test talk at the addresses of the Soft-RoCE VM, and run only there (LEAP_RXE=1) unless they are named: `npm run test:rxe`.
-# One line a case: ok, not ok, skip. Exit status 1 when anything failed.
+# fabric_test and remote_test use the addresses of the Soft-RoCE VM. They run only there (LEAP_RXE=1, npm run test:rxe)
+# or when they are named.
+# Prints one line a case: ok, not ok, skip. Exit status 1 when anything failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 variants="plain sanitized"
@@ -24,9 +25,10 @@ if [ $# -eq 0 ]; then
   done
 fi
 cxx=${CXX:-g++}
-common="-I. -std=c++17 -Wall -Wextra -Werror -D_GNU_SOURCE -g"
+common="-I. -std=c++17 -Wall -Wextra -Wformat -Wformat-security -Werror -D_GNU_SOURCE -g"
+common="$common -fstack-protector-strong -fstack-clash-protection -fcf-protection -Wl,-z,relro,-z,now"
 libraries="-luring -lxxhash -lpthread"
-if printf '#include <rdma/rdma_cma.h>\n#include <infiniband/verbs.h>\n' | $cxx -E -x c++ - >/dev/null 2>&1; then
+if [ "$(CXX=$cxx sh has_rdma.sh)" = 1 ]; then
   common="$common -DLEAP_RDMA"
   libraries="$libraries -lrdmacm -libverbs"
 fi
@@ -52,7 +54,7 @@ compile() { # source object flags...
 
 for variant in $variants; do
   case $variant in
-    plain) flags="-O2" ;;
+    plain) flags="-O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3" ;; # the address sanitizer has checks of its own
     sanitized) flags="-O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all" ;;
   esac
   out=../.cache/native-$variant
@@ -72,7 +74,8 @@ for variant in $variants; do
       $cxx $common $flags "$out/${name}_test.o" $objects $libraries -o "$out/${name}_test"; }; then
       [ $run = yes ] || continue
       echo "# $name ($variant)"
-      ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1} timeout 300 "$out/${name}_test" || { echo "# $name ($variant) failed, status $?"; failed=1; }
+      ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1} timeout 300 "$out/${name}_test" ||
+        { echo "# $name ($variant) failed, status $?"; failed=1; }
     else
       echo "not ok build_${name}_test does not compile ($variant)"
       failed=1

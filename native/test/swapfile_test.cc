@@ -45,7 +45,8 @@ struct File {
   Arena arena;
   std::unique_ptr<SwapFile> swap;
 
-  explicit File(const char* name, bool ring, bool direct, Injection inject = {}, const std::string& where = directory())
+  explicit File(const char* name, bool ring, bool direct, const Injection& inject = {},
+                const std::string& where = directory())
       : path(where + "/leap-swapfile-test-" + std::to_string(getpid()) + "-" + name) {
     unlink(path.c_str());
     SwapFileOptions options;
