@@ -85,14 +85,14 @@ Napi::Value place(const Info& info) {
 
 // Where our own pages lie in a space, in virtual page numbers: [start, end), both 0 when there are none.
 Napi::Value ownArea(const Info& info) {
-  Helper::Area area = engineOf(info).areaOf(indexAt(info, 0));
+  Area area = engineOf(info).areaOf(indexAt(info, 0));
   return object(info, {{"start", number(info, static_cast<double>(area.start / kPageSize))},
                        {"end", number(info, static_cast<double>(area.end / kPageSize))}});
 }
 
 Remote& remoteOf(const Info& info) {
   if (Remote* remote = engineOf(info).remote()) return *remote;
-  throw Error("bad-argument", "the engine was made without RDMA");
+  throw Error(ErrorKind::kBadArgument, "the engine was made without RDMA");
 }
 
 Napi::Value setChunk(const Info& info) { return remoteOf(info).setChunk(indexAt(info, 0)), undefined(info); }
@@ -104,7 +104,7 @@ Napi::Value mapChunk(const Info& info) {
   bool whole = info[4].IsBigInt();
   uint64_t address = whole ? info[4].As<Napi::BigInt>().Uint64Value(&whole) : 0;
   if (!whole || !remoteOf(info).map(indexAt(info, 0), indexAt(info, 1), indexAt(info, 2), indexAt(info, 3), address)) {
-    throw Error("bad-argument", "no such replica, chunk or address");
+    throw Error(ErrorKind::kBadArgument, "no such replica, chunk or address");
   }
   return undefined(info);
 }
@@ -199,7 +199,7 @@ EngineOptions optionsFrom(const Napi::Object& from) {
   EngineOptions options;
   options.frames = static_cast<uint32_t>(field(from, "frames", 0.0));
   if (options.frames == 0 || !from.Get("swapFile").IsString())
-    throw Error("bad-argument", "create needs frames and swapFile");
+    throw Error(ErrorKind::kBadArgument, "create needs frames and swapFile");
   options.rdma = field(from, "rdma", false);
   options.swap.path = from.Get("swapFile").As<Napi::String>().Utf8Value();
   options.swap.direct = field(from, "directIo", true);
@@ -213,7 +213,7 @@ EngineOptions optionsFrom(const Napi::Object& from) {
     options.swap.inject.corruptReadAfter = static_cast<int64_t>(field(inject, "corruptReadAfter", -1.0));
   }
   if (getrandom(&options.seed, sizeof options.seed, 0) != sizeof options.seed)
-    throw Error("failed", "no random seed", errno);
+    throw Error(ErrorKind::kFailed, "no random seed", errno);
   return options;
 }
 
@@ -275,7 +275,7 @@ Napi::Value describe(const Info& info, Engine* engine) {
 // The swap file first: when it cannot be made the target is never touched, and when the target refuses the file is
 // taken away again.
 Napi::Value create(const Info& info) {
-  if (!info[0].IsObject()) throw Error("bad-argument", "create needs options");
+  if (!info[0].IsObject()) throw Error(ErrorKind::kBadArgument, "create needs options");
   auto from = info[0].As<Napi::Object>();
   EngineOptions options = optionsFrom(from);
   auto pid = static_cast<pid_t>(field(from, "pid", 0.0));

@@ -15,7 +15,7 @@ namespace leap {
 using Info = Napi::CallbackInfo;
 
 inline double numberAt(const Info& info, size_t at) {
-  if (!info[at].IsNumber()) throw Error("bad-argument", "expected a number");
+  if (!info[at].IsNumber()) throw Error(ErrorKind::kBadArgument, "expected a number");
   return info[at].As<Napi::Number>().DoubleValue();
 }
 inline uint32_t indexAt(const Info& info, size_t at) {
@@ -30,7 +30,7 @@ inline uint8_t* bytesAt(const Info& info, size_t at, size_t least) {
     if (array.TypedArrayType() == napi_uint8_array && array.ByteLength() >= least)
       return info[at].As<Napi::Uint8Array>().Data();
   }
-  throw Error("bad-argument", "expected a Uint8Array of at least " + std::to_string(least) + " bytes");
+  throw Error(ErrorKind::kBadArgument, "expected a Uint8Array of at least " + std::to_string(least) + " bytes");
 }
 
 inline Napi::Value number(const Info& info, double value) { return Napi::Number::New(info.Env(), value); }
@@ -53,7 +53,7 @@ Napi::Value view(const Info& info, Word* memory, size_t count) {
 // An Error of ours is an Error in JavaScript, with its kind and code.
 inline Napi::Error thrown(Napi::Env env, const Error& error) {
   auto result = Napi::Error::New(env, error.what());
-  result.Set("kind", Napi::String::New(env, error.kind));
+  result.Set("kind", Napi::String::New(env, wordOf(error.kind)));
   result.Set("code", Napi::Number::New(env, error.code));
   return result;
 }
@@ -64,7 +64,7 @@ Napi::Value entry(const Info& info) {
     return function(info);
   } catch (const Error& error) { throw thrown(info.Env(), error); } catch (const Napi::Error&) {
     throw;
-  } catch (const std::exception& error) { throw thrown(info.Env(), Error("failed", error.what())); }
+  } catch (const std::exception& error) { throw thrown(info.Env(), Error(ErrorKind::kFailed, error.what())); }
 }
 
 template <Napi::Value (*function)(const Info&)>

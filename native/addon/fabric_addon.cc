@@ -19,12 +19,12 @@ constexpr int kRounds = 16;  // of poll and callback before the rest of the prog
 
 uint16_t portAt(const Info& info, size_t at) {
   double port = numberAt(info, at);
-  if (!(port >= 1 && port <= 65535)) throw Error("bad-argument", "a port is between 1 and 65535");
+  if (!(port >= 1 && port <= 65535)) throw Error(ErrorKind::kBadArgument, "a port is between 1 and 65535");
   return static_cast<uint16_t>(port);
 }
 
 std::string textAt(const Info& info, size_t at) {
-  if (!info[at].IsString()) throw Error("bad-argument", "expected a text");
+  if (!info[at].IsString()) throw Error(ErrorKind::kBadArgument, "expected a text");
   return info[at].As<Napi::String>().Utf8Value();
 }
 
@@ -36,7 +36,8 @@ Bytes bytesUpTo(const Info& info, size_t at, size_t most) {
   uint8_t* data = bytesAt(info, at, 0);
   const size_t count = info[at].As<Napi::TypedArray>().ByteLength();
   if (count > most)
-    throw Error("bad-argument", std::to_string(count) + " bytes, and " + std::to_string(most) + " is the most");
+    throw Error(ErrorKind::kBadArgument,
+                std::to_string(count) + " bytes, and " + std::to_string(most) + " is the most");
   return {data, count};
 }
 
@@ -98,15 +99,16 @@ struct Server : Fabric::Sink {
   }
 
   void watch(Napi::Function function) {
-    if (open) throw Error("bad-argument", "the fabric is watched already");
+    if (open) throw Error(ErrorKind::kBadArgument, "the fabric is watched already");
     uv_loop_t* loop = nullptr;
-    if (napi_get_uv_event_loop(env, &loop) != napi_ok) throw Error("failed", "there is no event loop");
+    if (napi_get_uv_event_loop(env, &loop) != napi_ok) throw Error(ErrorKind::kFailed, "there is no event loop");
     poll.data = again.data = this;
-    if (int error = uv_poll_init(loop, &poll, fabric->fd())) throw Error("failed", "cannot watch the fabric", -error);
+    if (int error = uv_poll_init(loop, &poll, fabric->fd()))
+      throw Error(ErrorKind::kFailed, "cannot watch the fabric", -error);
     open++;
     if (int error =
             uv_async_init(loop, &again, [](uv_async_t* handle) { static_cast<Server*>(handle->data)->run(); })) {
-      throw Error("failed", "cannot watch the fabric", -error);
+      throw Error(ErrorKind::kFailed, "cannot watch the fabric", -error);
     }
     open++;
     callback = Napi::Persistent(function);
@@ -135,7 +137,7 @@ struct Door {
   Server* server;
 
   Fabric& open() const {
-    if (server && server->ended) throw Error("bad-argument", "the fabric has been ended");
+    if (server && server->ended) throw Error(ErrorKind::kBadArgument, "the fabric has been ended");
     return *fabric;
   }
   void nudge() const {
@@ -207,15 +209,15 @@ Napi::Value reject(const Info& info) {
 
 Server::Chunk& chunkOf(const Info& info) {
   auto& chunk = *static_cast<Server::Chunk*>(info.Data());
-  if (!chunk.memory || chunk.free) throw Error("bad-argument", "this memory has been freed");
+  if (!chunk.memory || chunk.free) throw Error(ErrorKind::kBadArgument, "this memory has been freed");
   return chunk;
 }
 
 Napi::Value expose(const Info& info) {
   Server& server = serverOf(info);
-  if (!info[1].IsObject()) throw Error("bad-argument", "expected memory");
+  if (!info[1].IsObject()) throw Error(ErrorKind::kBadArgument, "expected memory");
   auto at = server.chunks.find(info[1].As<Napi::Object>().Get("id").ToNumber().Uint32Value());
-  if (at == server.chunks.end() || !at->second->memory) throw Error("bad-argument", "there is no such memory");
+  if (at == server.chunks.end() || !at->second->memory) throw Error(ErrorKind::kBadArgument, "there is no such memory");
   Memory& memory = *at->second->memory;
   Fabric::Exposure exposure = server.fabric->expose(indexAt(info, 0), memory.base(), memory.bytes());
   return object(info, {{"id", number(info, exposure.id)},
@@ -236,7 +238,7 @@ class Scrub : public Napi::AsyncWorker {
     chunk_.busy = false;
     if (chunk_.free) chunk_.memory.reset();
     if (error_) {
-      deferred_.Reject(thrown(Env(), Error("memory", "the machine has not enough memory", error_)).Value());
+      deferred_.Reject(thrown(Env(), Error(ErrorKind::kMemory, "the machine has not enough memory", error_)).Value());
     } else {
       deferred_.Resolve(Env().Undefined());
     }
@@ -250,7 +252,7 @@ class Scrub : public Napi::AsyncWorker {
 
 Napi::Value scrub(const Info& info) {
   Server::Chunk& chunk = chunkOf(info);
-  if (chunk.busy) throw Error("bad-argument", "this memory is being scrubbed");
+  if (chunk.busy) throw Error(ErrorKind::kBadArgument, "this memory is being scrubbed");
   auto* worker = new Scrub(info.Env(), chunk);
   Napi::Promise promise = worker->promise();
   worker->Queue();
@@ -280,7 +282,7 @@ Napi::Value memory(const Info& info) {
 }
 
 Napi::Value watch(const Info& info) {
-  if (!info[0].IsFunction()) throw Error("bad-argument", "expected a function");
+  if (!info[0].IsFunction()) throw Error(ErrorKind::kBadArgument, "expected a function");
   return serverOf(info).watch(info[0].As<Napi::Function>()), undefined(info);
 }
 
@@ -292,8 +294,8 @@ Napi::Value post(const Info& info) {
   Server& server = serverOf(info);
   const uint64_t offset = wideAt(info, 3), bytes = wideAt(info, 4);
   if (!server.arena || offset > server.arena->bytes() || bytes > server.arena->bytes() - offset)
-    throw Error("bad-argument", "outside the arena");
-  if (!info[5].IsBigInt()) throw Error("bad-argument", "expected an address");
+    throw Error(ErrorKind::kBadArgument, "outside the arena");
+  if (!info[5].IsBigInt()) throw Error(ErrorKind::kBadArgument, "expected an address");
   bool lossless;
   const uint64_t remote = info[5].As<Napi::BigInt>().Uint64Value(&lossless);
   const bool queued =

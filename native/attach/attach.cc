@@ -33,8 +33,7 @@ void reap(Tracee& target, pid_t inside) {
 }
 
 // Everything from the userfaultfd on, which attach and adopt have in common.
-void finishAttach(Tracee& target, const Helper::Area& area, Undo& undo, const AttachOptions& options,
-                  Attached& attached) {
+void finishAttach(Tracee& target, const Area& area, Undo& undo, const AttachOptions& options, Attached& attached) {
   const Tracee::Child child = target.clone(area.code + arch::kCallOffset, area.code);
   undo.push([&target, child] { reap(target, child.inside); });
   attached.area = area;
@@ -43,8 +42,7 @@ void finishAttach(Tracee& target, const Helper::Area& area, Undo& undo, const At
       std::make_unique<Helper>(Helper::Parts{child.pid, child.inside, attached.uffd, attached.targetFd, area});
   undo.push([&attached] { attached.helper.reset(); });
   step("clone");
-  attached.helper->setUp(options.allowMove && attached.features & UFFD_FEATURE_MOVE, options.allowVector,
-                         target.filtered());
+  attached.helper->setUp(options.allowMove && attached.features & UFFD_FEATURE_MOVE, options.allowVector);
   step("helper");
 }
 
@@ -63,14 +61,14 @@ uint64_t probeFeatures() {
     probe = Descriptor(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
   }
   if (!probe) {
-    const char* kind = errno == ENOSYS ? "kernel-too-old" : "not-permitted";
+    const ErrorKind kind = errno == ENOSYS ? ErrorKind::kKernelTooOld : ErrorKind::kNotPermitted;
     throw Error(kind, "no userfaultfd: run as root, on Linux 5.11 or newer with CONFIG_USERFAULTFD", errno);
   }
   uffdio_api api{UFFD_API, 0, 0};
   if (ioctl(probe.get(), UFFDIO_API, &api))
-    throw Error("kernel-too-old", "this kernel's userfaultfd has another interface", errno);
+    throw Error(ErrorKind::kKernelTooOld, "this kernel's userfaultfd has another interface", errno);
   if ((api.features & kNeededFeatures) != kNeededFeatures) {
-    throw Error("kernel-too-old",
+    throw Error(ErrorKind::kKernelTooOld,
                 "this kernel's userfaultfd lacks write protection or events: Linux 5.11 or newer is needed");
   }
   return api.features;
@@ -84,11 +82,11 @@ Attached attach(pid_t pid, const AttachOptions& options) {
   Tracee target(pid);
   Attached attached;
   Descriptor pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-  if (!pidfd) throw Error("no-process", "process " + std::to_string(pid) + " has ended", errno);
+  if (!pidfd) throw Error(ErrorKind::kNoProcess, "process " + std::to_string(pid) + " has ended", errno);
   Descriptor uffd;
   Undo undo;
   step("stop");
-  const Helper::Area area = mapArea(target, undo);
+  const Area area = mapArea(target, undo);
   {
     Undo low;  // its first number, given up for the high one
     const int made = makeUserfaultfd(target, area, low);
@@ -98,7 +96,7 @@ Attached attach(pid_t pid, const AttachOptions& options) {
   step("getfd");
   uffdio_api api{UFFD_API, features, 0};
   if (ioctl(uffd.get(), UFFDIO_API, &api)) {
-    throw Error(errno == EPERM ? "not-permitted" : "kernel-too-old",
+    throw Error(errno == EPERM ? ErrorKind::kNotPermitted : ErrorKind::kKernelTooOld,
                 "userfaultfd refuses the features needed (CAP_SYS_PTRACE for fork events)", errno);
   }
   step("api");
@@ -118,10 +116,10 @@ Attached adopt(pid_t pid, int uffd, const Attached& parent, const AttachOptions&
   Tracee target(pid, {kAdoptMilliseconds, kFrozenMilliseconds, kFrozenMilliseconds});
   Attached attached;
   Descriptor pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-  if (!pidfd) throw Error("no-process", "process " + std::to_string(pid) + " has ended", errno);
+  if (!pidfd) throw Error(ErrorKind::kNoProcess, "process " + std::to_string(pid) + " has ended", errno);
   Undo undo;
   step("stop");
-  const Helper::Area area = mapArea(target, undo);
+  const Area area = mapArea(target, undo);
   {
     Undo low;
     const int made = passDescriptor(target, area, uffd, low);
@@ -138,7 +136,7 @@ Attached adopt(pid_t pid, int uffd, const Attached& parent, const AttachOptions&
   attached.uffd = uffd;
   attached.features = parent.features;
   if (fcntl(uffd, F_SETFL, O_NONBLOCK))
-    throw Error("failed", "cannot use the userfaultfd of process " + std::to_string(pid), errno);
+    throw Error(ErrorKind::kFailed, "cannot use the userfaultfd of process " + std::to_string(pid), errno);
   finishAttach(target, area, undo, options, attached);
   attached.pidfd = pidfd.take();
   undo.keep();
@@ -172,7 +170,7 @@ void detach(Attached& attached) {
       target.call(SYS_munmap, attached.area.start, attached.area.end - attached.area.start);
     }
   } catch (const Error& error) {
-    if (error.kind != "no-process") throw;
+    if (error.kind != ErrorKind::kNoProcess) throw;
   }
   abandon(attached);
 }

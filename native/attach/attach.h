@@ -26,7 +26,7 @@ struct Attached {
   uint64_t features = 0;  // userfaultfd features in force
   int targetFd =
       -1;  // the target's own number of the same: it keeps it open, so that its threads wait and lose nothing if we die
-  Helper::Area area;        // our pages in the target: never to be registered with userfaultfd
+  Area area;                // our pages in the target: never to be registered with userfaultfd
   pid_t helperInside = -1;  // the helper's number in the target's pid namespace: the target must wait for it in the end
   std::unique_ptr<Helper> helper;  // may be dropped (reset) when it is lost; detach works all the same
 };

@@ -19,8 +19,8 @@ void (*atStep)(int step) = nullptr;
 
 namespace {
 
-constexpr uint64_t kRequestPages = 2;
-constexpr uint64_t kAreaPages = 1 + kRequestPages + 1 + kBatchPages + 1;  // guard, requests, code, arena, guard
+constexpr uint64_t kAreaBytes =
+    kPageSize + Area::kRequestBytes + kPageSize + Area::kArenaBytes + kPageSize;  // guard, requests, code, arena, guard
 constexpr uint64_t kTargetFdBelow = 1000;
 constexpr uint64_t kTargetFdRoom = 16;
 
@@ -30,24 +30,24 @@ void step(const char* name) {
   stepsPassed++;
   if (atStep) atStep(stepsPassed);
   if (failAtStep > 0 && --failAtStep == 0)
-    throw Error("injected", std::string("made to fail behind the step: ") + name);
+    throw Error(ErrorKind::kInjected, std::string("made to fail behind the step: ") + name);
 }
 
 void closeInside(Tracee& target, int fd) { target.call(SYS_close, static_cast<uint64_t>(fd)); }
 
-Helper::Area mapArea(Tracee& target, Undo& undo) {
-  const uint64_t size = kAreaPages * kPageSize;
+Area mapArea(Tracee& target, Undo& undo) {
+  const uint64_t size = kAreaBytes;
   const uint64_t start =
       target.need("map our pages", SYS_mmap, 0, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, ~0ull, 0);
   undo.push([&target, start, size] { target.call(SYS_munmap, start, size); });
   step("map");
-  Helper::Area area;
+  Area area;
   area.start = start;
   area.end = start + size;
   area.requests = start + kPageSize;
-  area.code = area.requests + kRequestPages * kPageSize;
+  area.code = area.requests + Area::kRequestBytes;
   area.arena = area.code + kPageSize;
-  const uint64_t writable = (kRequestPages + 1 + kBatchPages) * kPageSize;
+  const uint64_t writable = Area::kRequestBytes + kPageSize + Area::kArenaBytes;
   target.need("set up our pages", SYS_mprotect, area.requests, writable, PROT_READ | PROT_WRITE);
   target.call(SYS_munlock, start,
               size);  // after mlockall(MCL_FUTURE): a locked arena takes no pages of unlocked memory
@@ -59,7 +59,7 @@ Helper::Area mapArea(Tracee& target, Undo& undo) {
   return area;
 }
 
-int passDescriptor(Tracee& target, const Helper::Area& area, int fd, Undo& undo) {
+int passDescriptor(Tracee& target, const Area& area, int fd, Undo& undo) {
   const uint64_t scratch = area.requests;
   target.need("make a socket pair", SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, scratch);
   int pair[2];
@@ -86,7 +86,7 @@ int passDescriptor(Tracee& target, const Helper::Area& area, int fd, Undo& undo)
   header->cmsg_len = CMSG_LEN(sizeof fd);
   std::copy_n(reinterpret_cast<const char*>(&fd), sizeof fd, reinterpret_cast<char*>(CMSG_DATA(header)));
   if (sendmsg(mine.get(), &message, MSG_NOSIGNAL) != 1)
-    throw Error("failed", "cannot send a descriptor to process " + std::to_string(target.pid()), errno);
+    throw Error(ErrorKind::kFailed, "cannot send a descriptor to process " + std::to_string(target.pid()), errno);
   step("send");
 
   // The same message header, with addresses of the target's.
@@ -111,8 +111,8 @@ int passDescriptor(Tracee& target, const Helper::Area& area, int fd, Undo& undo)
   target.read(scratch, &there, sizeof there);
   const cmsghdr* received = reinterpret_cast<const cmsghdr*>(there.control);
   if (there.message.msg_controllen < CMSG_LEN(sizeof fd) || received->cmsg_type != SCM_RIGHTS) {
-    throw Error("limit", "process " + std::to_string(target.pid()) +
-                             " has no free descriptor: raise its limit (prlimit --nofile)");
+    throw Error(ErrorKind::kLimit, "process " + std::to_string(target.pid()) +
+                                       " has no free descriptor: raise its limit (prlimit --nofile)");
   }
   int number;
   std::copy_n(reinterpret_cast<const char*>(CMSG_DATA(received)), sizeof number, reinterpret_cast<char*>(&number));
@@ -122,7 +122,7 @@ int passDescriptor(Tracee& target, const Helper::Area& area, int fd, Undo& undo)
 }
 
 // The device gives one to whoever has it open, with no right of its own needed.
-int makeUserfaultfd(Tracee& target, const Helper::Area& area, Undo& undo) {
+int makeUserfaultfd(Tracee& target, const Area& area, Undo& undo) {
   int number;
   if (const Descriptor device{open("/dev/userfaultfd", O_RDWR | O_CLOEXEC)}) {
     Undo received;
@@ -133,7 +133,7 @@ int makeUserfaultfd(Tracee& target, const Helper::Area& area, Undo& undo) {
     const long made = target.call(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
     // One for user mode only could be had; system calls into stored pages would then fail. So not.
     if (made < 0) {
-      throw Error("not-permitted",
+      throw Error(ErrorKind::kNotPermitted,
                   "process " + std::to_string(target.pid()) +
                       " may not create a userfaultfd, and there is no /dev/userfaultfd (Linux 6.1) " +
                       "to give it: set vm.unprivileged_userfaultfd=1",
@@ -165,7 +165,7 @@ Descriptor takeOut(Tracee& target, int fd) {
   if (!holder) holder = Descriptor(static_cast<int>(syscall(SYS_pidfd_open, target.pid(), 0)));
   Descriptor taken(static_cast<int>(syscall(SYS_pidfd_getfd, holder.get(), fd, 0)));
   if (!taken)
-    throw Error("not-permitted",
+    throw Error(ErrorKind::kNotPermitted,
                 "may not copy a descriptor from process " + std::to_string(target.pid()) + ": run as root", errno);
   return taken;
 }
@@ -174,7 +174,7 @@ bool sameFile(const Tracee& target, int fd, int ours) {
   return syscall(SYS_kcmp, getpid(), target.tid(), KCMP_FILE, ours, fd) == 0;
 }
 
-bool areaIsThere(Tracee& target, const Helper::Area& area) {
+bool areaIsThere(Tracee& target, const Area& area) {
   uint8_t code[64] = {};
   static_assert(sizeof code >= 60, "the code fits");
   try {
@@ -183,8 +183,8 @@ bool areaIsThere(Tracee& target, const Helper::Area& area) {
   return std::equal(code, code + arch::kCodeSize, arch::kCode);
 }
 
-void releaseArena(int uffd, const Helper::Area& area) {
-  uffdio_range range{area.arena, kBatchPages * static_cast<uint64_t>(kPageSize)};
+void releaseArena(int uffd, const Area& area) {
+  uffdio_range range{area.arena, Area::kArenaBytes};
   ioctl(uffd, UFFDIO_UNREGISTER, &range);
 }
 

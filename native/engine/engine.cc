@@ -37,7 +37,7 @@ Engine::Engine(const EngineOptions& options)
   try {
     if (options_.rdma) openFabric();
     wakeFd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (wakeFd_ < 0) throw Error("memory", "no event descriptor", errno);
+    if (wakeFd_ < 0) throw Error(ErrorKind::kMemory, "no event descriptor", errno);
   } catch (...) {
     swap_.undo();
     throw;
@@ -108,9 +108,9 @@ void Engine::drop(uint32_t space) {
 }
 
 void Engine::adopt(uint32_t space, pid_t pid) {
-  if (!known(space) || space == 0) throw Error("gone", "no such forked child", ESRCH);
+  if (!known(space) || space == 0) throw Error(ErrorKind::kGone, "no such forked child", ESRCH);
   const Space& parent = spaces_[spaces_[space].parent];
-  if (!parent.used) throw Error("gone", "the process that forked it is gone", ESRCH);
+  if (!parent.used) throw Error(ErrorKind::kGone, "the process that forked it is gone", ESRCH);
   spaces_[space].attached = leap::adopt(pid, spaces_[space].attached.uffd, parent.attached, options_.attach);
   poller_.add(spaces_[space].attached.pidfd, exitTag(space));
 }
@@ -184,7 +184,7 @@ bool Engine::isAlive(uint32_t space) {
 
 void Engine::placeHelpers(int cpu) {
   for (uint32_t i = 0; i < spacesEnd_; i++) {
-    if (canEvict(i)) spaces_[i].attached.helper->place(cpu);
+    if (canEvict(i)) spaces_[i].attached.helper->bindTo(cpu);
   }
 }
 

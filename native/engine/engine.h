@@ -85,9 +85,7 @@ class Engine final : private SwapFile::Sink, private Remote::Sink, private Helpe
   }
 
   // Our own pages in the space, which are nobody's to register; all zeros when it has no helper.
-  Helper::Area areaOf(uint32_t space) const {
-    return canEvict(space) ? spaces_[space].attached.helper->area() : Helper::Area{};
-  }
+  Area areaOf(uint32_t space) const { return canEvict(space) ? spaces_[space].attached.helper->area() : Area{}; }
   bool canMove() const { return canEvict(0) && spaces_[0].attached.helper->canMove(); }
   bool canVector() const { return canEvict(0) && spaces_[0].attached.helper->canVector(); }
 

@@ -50,7 +50,7 @@ struct Bench {
 
   Bench() {
     uffd = uffd::open(0, nullptr);
-    if (uffd < 0) throw Error("not-permitted", "userfaultfd is refused to this process", errno);
+    if (uffd < 0) throw Error(ErrorKind::kNotPermitted, "userfaultfd is refused to this process", errno);
     void* mapped =
         mmap(nullptr, size_t{kMostFaults} * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     memory = mapped == MAP_FAILED ? nullptr : static_cast<uint8_t*>(mapped);
@@ -60,7 +60,7 @@ struct Bench {
       error = uffd::registerRange(uffd, reinterpret_cast<uint64_t>(memory), uint64_t{kMostFaults} * kPageSize);
     if (error) {
       release();
-      throw Error("failed", "the calibration has no memory to fault on", error);
+      throw Error(ErrorKind::kFailed, "the calibration has no memory to fault on", error);
     }
     samples.reserve(kMostFaults);
   }
@@ -140,7 +140,7 @@ int pinSelf(int cpu) {
 Calibration calibrate() {
   cpu_set_t allowed;
   if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
-    throw Error("failed", "cannot read the CPU affinity of leapd", errno);
+    throw Error(ErrorKind::kFailed, "cannot read the CPU affinity of leapd", errno);
   int cpus[2] = {-1, -1};
   for (int cpu = 0, found = 0; cpu < CPU_SETSIZE && found < 2; cpu++) {
     if (CPU_ISSET(static_cast<size_t>(cpu), &allowed)) cpus[found++] = cpu;

@@ -24,7 +24,7 @@ Poller::Poller()
   const int error = errno;
   close(fd_);
   close(timer_);
-  throw Error("memory", "no descriptors to wait with", error);
+  throw Error(ErrorKind::kMemory, "no descriptors to wait with", error);
 }
 
 Poller::~Poller() {
@@ -35,7 +35,7 @@ Poller::~Poller() {
 void Poller::add(int fd, uint32_t tag) {
   epoll_event event{EPOLLIN, {.u32 = tag}};
   if (fd >= 0 && epoll_ctl(fd_, EPOLL_CTL_ADD, fd, &event))
-    throw Error("memory", "cannot wait for a descriptor", errno);
+    throw Error(ErrorKind::kMemory, "cannot wait for a descriptor", errno);
 }
 
 void Poller::remove(int fd) {

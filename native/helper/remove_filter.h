@@ -67,7 +67,7 @@ class RemoveFilter {
   }
 
   size_t count_ = 0;
-  Page pages_[kBatchPages];
+  Page pages_[kBatchPages]{};
   std::vector<uffd_msg> held_;  // grows only for a target that storms us with events
 };
 

@@ -24,13 +24,13 @@ void Fabric::Impl::setNonBlocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL
 
 Fabric::Impl::Impl(const FabricOptions& given) : options(given) {
   std::string why = whyNot();
-  if (!why.empty()) throw Error("rdma", why);
+  if (!why.empty()) throw Error(ErrorKind::kRdma, why);
   channel = rdma_create_event_channel();
-  if (!channel) throw Error("rdma", "cannot open the RDMA connection manager", errno);
+  if (!channel) throw Error(ErrorKind::kRdma, "cannot open the RDMA connection manager", errno);
   setNonBlocking(channel->fd);
   poller = epoll_create1(EPOLL_CLOEXEC);
   timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-  if (poller < 0 || timer < 0) throw Error("rdma", "no more descriptors", errno);
+  if (poller < 0 || timer < 0) throw Error(ErrorKind::kRdma, "no more descriptors", errno);
   watch(channel->fd, Tag::kChannel, 0);
   watch(timer, Tag::kTimer, 0);
 }
@@ -48,7 +48,7 @@ void Fabric::Impl::watch(int fd, Tag tag, uint32_t number) {
   event.events = EPOLLIN;
   event.data.u64 = uint64_t{static_cast<uint32_t>(tag)} << 32 | number;
   if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) != 0 && errno != EEXIST)
-    throw Error("rdma", "cannot watch a descriptor", errno);
+    throw Error(ErrorKind::kRdma, "cannot watch a descriptor", errno);
 }
 
 void Fabric::Impl::say(EventKind kind, const Link& link, std::string text, int error, std::vector<uint8_t> data) {

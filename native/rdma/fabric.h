@@ -10,7 +10,8 @@
 //   or reject() kConnected -> kMessage* -> kDisconnected                   close() at any time; every operation in
 //   flight is then completed with ECANCELED
 //
-// Built without RDMA headers (LEAP_RDMA is not defined) the constructor throws Error("rdma", "built without RDMA ...").
+// Built without RDMA headers (LEAP_RDMA is not defined) the constructor throws Error(ErrorKind::kRdma, "built without
+// RDMA ...").
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -33,7 +33,7 @@ sockaddr_storage addressOf(const std::string& text, uint16_t port) {
   hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
   hints.ai_socktype = SOCK_STREAM;
   if (getaddrinfo(text.c_str(), std::to_string(port).c_str(), &hints, &found) != 0)
-    throw Error("bad-argument", text + " is not a numeric address");
+    throw Error(ErrorKind::kBadArgument, text + " is not a numeric address");
   sockaddr_storage result{};
   memcpy(&result, found->ai_addr, found->ai_addrlen);
   freeaddrinfo(found);
@@ -158,7 +158,7 @@ void Fabric::listen(const std::string& address, uint16_t port) {
   const std::string name = nameOf(generic);
   rdma_cm_id* id = nullptr;
   if (rdma_create_id(impl_->channel, &id, nullptr, RDMA_PS_TCP) != 0)
-    throw Error("rdma", "cannot listen on " + name, errno);
+    throw Error(ErrorKind::kRdma, "cannot listen on " + name, errno);
   if (where.ss_family == AF_INET6) {
     int only = 1;  // "::" beside "0.0.0.0" is no conflict
     rdma_set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_AFONLY, &only, sizeof only);
@@ -166,12 +166,12 @@ void Fabric::listen(const std::string& address, uint16_t port) {
   if (rdma_bind_addr(id, generic) != 0 || rdma_listen(id, kBacklog) != 0) {
     const int error = errno;
     rdma_destroy_id(id);
-    if (error == EADDRINUSE) throw Error("listen", name + " is in use by another program", error);
+    if (error == EADDRINUSE) throw Error(ErrorKind::kListen, name + " is in use by another program", error);
     if (error == EADDRNOTAVAIL)
-      throw Error("listen", name + " is not an address of this machine: see ip address", error);
+      throw Error(ErrorKind::kListen, name + " is not an address of this machine: see ip address", error);
     if (error == ENODEV)
-      throw Error("listen", name + " belongs to no RDMA device; list the devices with: rdma link", error);
-    throw Error("listen", "cannot listen on " + name, error);
+      throw Error(ErrorKind::kListen, name + " belongs to no RDMA device; list the devices with: rdma link", error);
+    throw Error(ErrorKind::kListen, "cannot listen on " + name, error);
   }
   impl_->listeners.push_back(id);
   impl_->lookDue = true;
@@ -182,7 +182,7 @@ uint32_t Fabric::connect(const std::string& address, uint16_t port, const uint8_
   auto* generic = reinterpret_cast<sockaddr*>(&where);
   rdma_cm_id* id = nullptr;
   if (rdma_create_id(impl_->channel, &id, nullptr, RDMA_PS_TCP) != 0)
-    throw Error("rdma", "cannot make a connection", errno);
+    throw Error(ErrorKind::kRdma, "cannot make a connection", errno);
   Impl::Link& link = impl_->add(id, Impl::State::kResolving);
   link.peer = nameOf(generic);
   link.hello.assign(hello, hello + bytes);

@@ -36,7 +36,8 @@ void Fabric::Impl::makeQueuePair(Link& link) {
   const ibv_device_attr& limits = link.device->limits;
   if (link.server) {
     // Of its own, and not the one that librdmacm shares: what is exposed to this peer is out of every other's reach.
-    if (!(link.pd = ibv_alloc_pd(link.id->verbs))) throw Error("rdma", "cannot make a protection domain", errno);
+    if (!(link.pd = ibv_alloc_pd(link.id->verbs)))
+      throw Error(ErrorKind::kRdma, "cannot make a protection domain", errno);
   } else {
     prepareShared(*link.device);
     link.pd = link.device->pd;
@@ -44,15 +45,15 @@ void Fabric::Impl::makeQueuePair(Link& link) {
   const uint32_t messages = options.messages;
   const uint32_t most = static_cast<uint32_t>(std::min(limits.max_qp_wr, limits.max_cqe));
   if (most <= 3 * messages)
-    throw Error("rdma", "the RDMA device has queues of " + std::to_string(most) + " entries only");
+    throw Error(ErrorKind::kRdma, "the RDMA device has queues of " + std::to_string(most) + " entries only");
   const uint32_t contexts = link.server ? 0 : std::min(options.contexts, most - 3 * messages);
 
   if (!(link.channel = ibv_create_comp_channel(link.id->verbs)))
-    throw Error("rdma", "cannot make a completion channel", errno);
+    throw Error(ErrorKind::kRdma, "cannot make a completion channel", errno);
   setNonBlocking(link.channel->fd);
   watch(link.channel->fd, Tag::kCompletion, link.number);
   if (!(link.cq = ibv_create_cq(link.id->verbs, static_cast<int>(contexts + 2 * messages), nullptr, link.channel, 0))) {
-    throw Error("rdma", "cannot make a completion queue", errno);
+    throw Error(ErrorKind::kRdma, "cannot make a completion queue", errno);
   }
   ibv_qp_init_attr wanted{};
   wanted.qp_type = IBV_QPT_RC;
@@ -63,18 +64,19 @@ void Fabric::Impl::makeQueuePair(Link& link) {
   if (rdma_create_qp(link.id, link.pd, &attempt) != 0) {
     attempt = wanted;
     attempt.cap.max_inline_data = 0;  // not every device can
-    if (rdma_create_qp(link.id, link.pd, &attempt) != 0) throw Error("rdma", "cannot make a queue pair", errno);
+    if (rdma_create_qp(link.id, link.pd, &attempt) != 0)
+      throw Error(ErrorKind::kRdma, "cannot make a queue pair", errno);
   }
   link.inlineBytes = attempt.cap.max_inline_data;
 
   const size_t bytes = (size_t{2} * messages * options.messageBytes + kPage - 1) / kPage * kPage;
   if (!(link.buffers = static_cast<uint8_t*>(std::aligned_alloc(kPage, bytes))))
-    throw Error("rdma", "out of memory", ENOMEM);
+    throw Error(ErrorKind::kRdma, "out of memory", ENOMEM);
   if (!(link.buffersKey = ibv_reg_mr(link.pd, link.buffers, bytes, IBV_ACCESS_LOCAL_WRITE)))
     throw registering(bytes, errno);
   for (uint32_t i = 0; i < messages; i++) {
     link.freeSends.push_back(i);
-    if (int error = postReceive(link, i)) throw Error("rdma", "cannot post a receive", error);
+    if (int error = postReceive(link, i)) throw Error(ErrorKind::kRdma, "cannot post a receive", error);
   }
   link.requests.resize(contexts);
   link.pieces.resize(contexts);

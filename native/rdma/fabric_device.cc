@@ -23,7 +23,7 @@ Fabric::Impl::Device* Fabric::Impl::acquire(ibv_context* verbs) {
     auto device = std::make_unique<Device>();
     device->verbs = verbs;
     if (int error = ibv_query_device(verbs, &device->limits))
-      throw Error("rdma", "the RDMA device does not answer", error);
+      throw Error(ErrorKind::kRdma, "the RDMA device does not answer", error);
     setNonBlocking(verbs->async_fd);
     watch(verbs->async_fd, Tag::kDevice, 0);
     at = devices.insert(devices.end(), std::move(device));
@@ -66,7 +66,7 @@ void Fabric::Impl::letGoOfRemoved() {
 
 void Fabric::Impl::prepareShared(Device& device) {
   if (!device.pd && !(device.pd = ibv_alloc_pd(device.verbs)))
-    throw Error("rdma", "cannot make a protection domain", errno);
+    throw Error(ErrorKind::kRdma, "cannot make a protection domain", errno);
   // Nobody reads or writes our memory from afar.
   if (!arena || device.arena) return;
   if (!(device.arena = ibv_reg_mr(device.pd, arena, arenaBytes, IBV_ACCESS_LOCAL_WRITE)))
@@ -96,9 +96,9 @@ Error Fabric::Impl::registering(size_t bytes, int error) {
     const char* remedy =
         ": the locked-memory limit may be too low; raise it with: ulimit -l unlimited, or LimitMEMLOCK=infinity in its "
         "unit";
-    return Error("memlock", what + remedy, error);
+    return Error(ErrorKind::kMemlock, what + remedy, error);
   }
-  return Error("rdma", what, error);
+  return Error(ErrorKind::kRdma, what, error);
 }
 
 std::string Fabric::whyNot() {
@@ -147,7 +147,8 @@ void Fabric::setArena(uint8_t* base, size_t bytes) {
 
 Fabric::Exposure Fabric::expose(uint32_t connection, uint8_t* base, size_t bytes) {
   Impl::Link* link = impl_->find(connection);
-  if (!link || !link->server || link->state != Impl::State::kConnected) throw Error("rdma", "there is no such client");
+  if (!link || !link->server || link->state != Impl::State::kConnected)
+    throw Error(ErrorKind::kRdma, "there is no such client");
   ibv_mr* key =
       ibv_reg_mr(link->pd, base, bytes, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE);
   if (!key) throw Impl::registering(bytes, errno);

@@ -14,7 +14,7 @@ struct Fabric::Impl {};
 std::string Fabric::whyNot() { return kNotBuilt; }
 std::vector<Fabric::Device> Fabric::devices() { return {}; }
 // Nobody ever has one of these: the constructor throws.
-Fabric::Fabric(const FabricOptions&) { throw Error("rdma", kNotBuilt); }
+Fabric::Fabric(const FabricOptions&) { throw Error(ErrorKind::kRdma, kNotBuilt); }
 Fabric::~Fabric() = default;
 int Fabric::fd() const { return -1; }
 void Fabric::setArena(uint8_t*, size_t) {}

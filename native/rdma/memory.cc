@@ -18,7 +18,7 @@ constexpr size_t kHugePage = size_t{2} << 20;
 }
 
 Memory::Memory(size_t bytes, bool huge) : bytes_(bytes) {
-  if (bytes == 0 || bytes % 4096 != 0) throw Error("bad-argument", "memory comes in whole pages");
+  if (bytes == 0 || bytes % 4096 != 0) throw Error(ErrorKind::kBadArgument, "memory comes in whole pages");
   constexpr int protection = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
   if (huge && bytes % kHugePage == 0) {
     void* map = mmap(nullptr, bytes, protection, flags | MAP_HUGETLB, -1, 0);
@@ -32,7 +32,7 @@ Memory::Memory(size_t bytes, bool huge) : bytes_(bytes) {
     mapBytes_ = bytes + kHugePage;  // to begin where a huge page can
     void* map = mmap(nullptr, mapBytes_, protection, flags | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED)
-      throw Error("memory", "cannot reserve " + std::to_string(bytes >> 20) + " MiB of memory", errno);
+      throw Error(ErrorKind::kMemory, "cannot reserve " + std::to_string(bytes >> 20) + " MiB of memory", errno);
     map_ = static_cast<uint8_t*>(map);
     base_ = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(map) + kHugePage - 1) & ~(kHugePage - 1));
     if (huge) madvise(base_, bytes_, MADV_HUGEPAGE);

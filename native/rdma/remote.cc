@@ -39,7 +39,7 @@ Remote::Remote(Fabric& fabric, Frames& frames)
 
 void Remote::setChunk(uint32_t slots) {
   if (sized_ || slots == 0 || (slots & (slots - 1)) != 0)
-    throw Error("bad-argument", "a chunk is a power of two of slots, and the same for all");
+    throw Error(ErrorKind::kBadArgument, "a chunk is a power of two of slots, and the same for all");
   chunkShift_ = 31 - static_cast<uint32_t>(__builtin_clz(slots));
   sized_ = true;
 }

@@ -21,7 +21,7 @@ Frames::Frames(uint32_t count, uint64_t seed) : count_(count) {
   static_assert(sizeof secret_ == XXH3_SECRET_DEFAULT_SIZE);
   void* bytes = mmap(nullptr, static_cast<size_t>(count) * kPageSize, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (bytes == MAP_FAILED) throw Error("memory", "not enough memory for the frames", errno);
+  if (bytes == MAP_FAILED) throw Error(ErrorKind::kMemory, "not enough memory for the frames", errno);
   bytes_ = static_cast<uint8_t*>(bytes);
   // A child that Node forks (and no target's) must not share these pages: a copy-on-write under a read in flight would
   // lose its bytes.

@@ -49,10 +49,10 @@ SwapFile::SwapFile(const SwapFileOptions& options, uint8_t* frames, uint32_t fra
     fd_ = open(options_.path.c_str(), kFlags);
     if (fd_ >= 0 && !isFresh(fd_)) {
       close(fd_);
-      throw Error("swap", "the swap file " + options_.path + " exists, and leapd did not create it");
+      throw Error(ErrorKind::kSwap, "the swap file " + options_.path + " exists, and leapd did not create it");
     }
   }
-  if (fd_ < 0) throw Error("swap", "cannot create the swap file " + options_.path, errno);
+  if (fd_ < 0) throw Error(ErrorKind::kSwap, "cannot create the swap file " + options_.path, errno);
   bool memory = onMemory(fd_);
   if (options_.direct && !memory) direct_ = takesDirect(fd_, frames);
   ringReady_ = options_.useRing && !memory && openRing();

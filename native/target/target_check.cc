@@ -37,11 +37,12 @@ void checkHelpers(pid_t pid, const std::string& name) {
       continue;
     if (proc::statusField(status, "State")[0] != 'Z') {
       const std::string tracer = proc::statusField(status, "TracerPid");
-      throw Error("already-managed",
+      throw Error(ErrorKind::kAlreadyManaged,
                   name + " is under leapd already (process " + tracer + "): use that one, or detach it");
     }
-    throw Error("orphaned", name + " was under a leapd that died: threads that touch a stored page wait for ever. " +
-                                "End the process, or start it again");
+    throw Error(ErrorKind::kOrphaned,
+                name + " was under a leapd that died: threads that touch a stored page wait for ever. " +
+                    "End the process, or start it again");
   }
 }
 
@@ -49,8 +50,8 @@ void checkHelpers(pid_t pid, const std::string& name) {
 
 void checkThawed(pid_t pid) {
   if (!cgroup::frozen(pid)) return;
-  throw Error("frozen", "process " + std::to_string(pid) +
-                            " is frozen by its control group (a paused container?): thaw it first");
+  throw Error(ErrorKind::kFrozen, "process " + std::to_string(pid) +
+                                      " is frozen by its control group (a paused container?): thaw it first");
 }
 
 void checkTarget(pid_t pid) {
@@ -58,17 +59,17 @@ void checkTarget(pid_t pid) {
   std::string status, stat;
   if (pid <= 0 || !proc::readAll(proc::path(pid, "status"), &status) ||
       !proc::readAll(proc::path(pid, "stat"), &stat)) {
-    throw Error("no-process", "there is no " + name + ": give the number of a running process");
+    throw Error(ErrorKind::kNoProcess, "there is no " + name + ": give the number of a running process");
   }
   const std::string group = proc::statusField(status, "Tgid");
   if (group != std::to_string(pid))
-    throw Error("no-process", name + " is a thread of process " + group + ": give that number");
-  if (pid == getpid()) throw Error("self", name + " is leapd itself: give the number of another process");
+    throw Error(ErrorKind::kNoProcess, name + " is a thread of process " + group + ": give that number");
+  if (pid == getpid()) throw Error(ErrorKind::kSelf, name + " is leapd itself: give the number of another process");
   if (processFlags(stat) & kKernelThread)
-    throw Error("kernel-thread", name + " is a kernel thread and has no memory of its own to page");
+    throw Error(ErrorKind::kKernelThread, name + " is a kernel thread and has no memory of its own to page");
   if (proc::statusField(status, "Name") == kHelperName && proc::statusField(status, "TracerPid") != "0") {
-    throw Error("helper", name + " is leapd's own helper in process " + proc::statusField(status, "PPid") +
-                              ": that one is under leapd already");
+    throw Error(ErrorKind::kHelper, name + " is leapd's own helper in process " + proc::statusField(status, "PPid") +
+                                        ": that one is under leapd already");
   }
   bool alive = false;
   for (const pid_t tid : proc::threads(pid)) {
@@ -76,13 +77,14 @@ void checkTarget(pid_t pid) {
     alive |= state != 0 && state != 'Z' && state != 'X';
   }
   if (!alive)
-    throw Error("zombie", name + " has exited and waits for its parent to collect it: nothing is left to page");
+    throw Error(ErrorKind::kZombie,
+                name + " has exited and waits for its parent to collect it: nothing is left to page");
   const std::string tracer = proc::statusField(status, "TracerPid");
   if (tracer != "0" && tracer != std::to_string(getpid())) {
-    throw Error("traced", name + " is traced by process " + tracer + " (a debugger?): detach that first");
+    throw Error(ErrorKind::kTraced, name + " is traced by process " + tracer + " (a debugger?): detach that first");
   }
   checkThawed(pid);
-  if (is32Bit(pid)) throw Error("32-bit", name + " is a 32-bit program; only 64-bit ones can be paged");
+  if (is32Bit(pid)) throw Error(ErrorKind::k32Bit, name + " is a 32-bit program; only 64-bit ones can be paged");
   checkHelpers(pid, name);
 }
 

@@ -39,13 +39,13 @@ std::string inProcess(pid_t pid) { return " in " + named(pid); }
 
 Error refusedByFilter(pid_t pid) {
   return Error(
-      "seccomp",
+      ErrorKind::kSeccomp,
       named(pid) + " runs under a seccomp filter that could kill it for leapd's system calls, and suspending the " +
           "filter is not permitted: run as root with CAP_SYS_ADMIN, on a kernel with CONFIG_CHECKPOINT_RESTORE");
 }
 
 Error ended(pid_t pid, int error = 0) {
-  return Error("no-process", named(pid) + " ended while it was being attached", error);
+  return Error(ErrorKind::kNoProcess, named(pid) + " ended while it was being attached", error);
 }
 
 int eventOf(int status) { return status >> 16; }
@@ -82,15 +82,15 @@ Tracee::Tracee(pid_t pid, const Patience& patience) : patience_(patience) {
     if (!haveSaved_) {
       if (ptrace(PTRACE_GETREGS, tid_, nullptr, &saved_)) throw ended(pid_, errno);
       if (ptrace(PTRACE_GETSIGMASK, tid_, sizeof savedMask_, &savedMask_))
-        throw Error("failed", "cannot read the signal mask" + inProcess(pid_), errno);
+        throw Error(ErrorKind::kFailed, "cannot read the signal mask" + inProcess(pid_), errno);
       haveSaved_ = true;
     }
     if (!arch::is64Bit(saved_))
-      throw Error("32-bit", named(pid_) + " runs 32-bit code; only 64-bit processes can be paged");
+      throw Error(ErrorKind::k32Bit, named(pid_) + " runs 32-bit code; only 64-bit processes can be paged");
     findGadget();
     const uint64_t all = ~0ull;
     if (ptrace(PTRACE_SETSIGMASK, tid_, sizeof all, &all))
-      throw Error("failed", "cannot block signals" + inProcess(pid_), errno);
+      throw Error(ErrorKind::kFailed, "cannot block signals" + inProcess(pid_), errno);
   } catch (...) {
     if (!stopped_) deadline_ = nowMicroseconds();  // it has had its time
     release();
@@ -141,10 +141,11 @@ void Tracee::choose() {
       alive = true;
       if (state != 'D' && !waitsForPageInKernel(pid_, tid) && seize(tid)) return;
     }
-    if (!alive) throw Error("no-process", named(pid_) + " has ended: give the number of a running one");
+    if (!alive) throw Error(ErrorKind::kNoProcess, named(pid_) + " has ended: give the number of a running one");
     if (nowMicroseconds() > deadline) {
-      throw Error("timeout", "no thread of " + named(pid_) +
-                                 " can be stopped, all wait in the kernel (a vfork, a disk, a page): try again later");
+      throw Error(ErrorKind::kTimeout,
+                  "no thread of " + named(pid_) +
+                      " can be stopped, all wait in the kernel (a vfork, a disk, a page): try again later");
     }
     const timespec pause{0, 1000000};
     nanosleep(&pause, nullptr);
@@ -158,7 +159,8 @@ bool Tracee::seize(pid_t tid) {
   filtered_ = !seccomp.empty() && seccomp != "0";
   const std::string tracer = proc::statusField(status, "TracerPid");
   if (tracer != "0") {
-    throw Error("traced", named(pid_) + " is traced by process " + tracer + " (a debugger?): detach that first");
+    throw Error(ErrorKind::kTraced,
+                named(pid_) + " is traced by process " + tracer + " (a debugger?): detach that first");
   }
   const long options = PTRACE_O_TRACESYSGOOD | (filtered_ ? PTRACE_O_SUSPEND_SECCOMP : 0);
   if (ptrace(PTRACE_SEIZE, tid, nullptr, options)) {
@@ -170,7 +172,7 @@ bool Tracee::seize(pid_t tid) {
       return true;
     }
     throw Error(
-        "not-permitted",
+        ErrorKind::kNotPermitted,
         "may not trace " + named(pid_) + ": run as root (CAP_SYS_PTRACE), with kernel.yama.ptrace_scope below 3",
         errno);
   }
@@ -187,10 +189,11 @@ void Tracee::resume(int request) {
 }
 
 Error Tracee::late(int milliseconds) const {
-  if (cgroup::frozen(pid_)) return Error("frozen", named(pid_) + " is frozen by its control group: thaw it first");
-  return Error("timeout", "thread " + std::to_string(tid_) + " of " + named(pid_) + " did not stop within " +
-                              std::to_string(milliseconds) +
-                              " ms: try again when the process is not blocked in the kernel");
+  if (cgroup::frozen(pid_))
+    return Error(ErrorKind::kFrozen, named(pid_) + " is frozen by its control group: thaw it first");
+  return Error(ErrorKind::kTimeout, "thread " + std::to_string(tid_) + " of " + named(pid_) + " did not stop within " +
+                                        std::to_string(milliseconds) +
+                                        " ms: try again when the process is not blocked in the kernel");
 }
 
 int Tracee::wait(int milliseconds) {
@@ -242,7 +245,7 @@ void Tracee::awaitStop(int milliseconds) {
     stopped_ = false;
     ptrace(PTRACE_CONT, tid_, nullptr, static_cast<long>(signal));
   }
-  throw Error("timeout", named(pid_) + " is under too many signals to be stopped: try again later");
+  throw Error(ErrorKind::kTimeout, named(pid_) + " is under too many signals to be stopped: try again later");
 }
 
 void Tracee::tryStop() noexcept {
@@ -279,11 +282,11 @@ void Tracee::findGadget() {
       }
     }
   }
-  throw Error("failed", "found no syscall instruction" + inProcess(pid_));
+  throw Error(ErrorKind::kFailed, "found no syscall instruction" + inProcess(pid_));
 }
 
 long Tracee::callAt(uint64_t at, long number, const uint64_t (&arguments)[6]) {
-  if (!stopped_) throw Error("no-process", named(pid_) + " is not stopped");
+  if (!stopped_) throw Error(ErrorKind::kNoProcess, named(pid_) + " is not stopped");
   arch::Registers registers = saved_;
   arch::setCall(registers, at, number, arguments);
   if (ptrace(PTRACE_SETREGS, tid_, nullptr, &registers)) throw ended(pid_, errno);
@@ -301,7 +304,7 @@ long Tracee::callAt(uint64_t at, long number, const uint64_t (&arguments)[6]) {
       stopSignal_ = SIGSTOP;
     }
   }
-  if (syscallStops < 2) throw Error("timeout", named(pid_) + " is under too many signals: try again later");
+  if (syscallStops < 2) throw Error(ErrorKind::kTimeout, named(pid_) + " is under too many signals: try again later");
   if (ptrace(PTRACE_GETREGS, tid_, nullptr, &registers)) throw ended(pid_, errno);
   return arch::result(registers);
 }
@@ -315,7 +318,7 @@ uint64_t Tracee::need(const char* what, long number, uint64_t a, uint64_t b, uin
   const long result = callAt(gadget_, number, {a, b, c, d, e, f});
   if (result >= 0 || result < -4095) return static_cast<uint64_t>(result);
   const bool limit = result == -ENOMEM || result == -EMFILE || result == -ENFILE || result == -EAGAIN;
-  throw Error(limit ? "limit" : "failed",
+  throw Error(limit ? ErrorKind::kLimit : ErrorKind::kFailed,
               std::string("cannot ") + what + inProcess(pid_) + (limit ? ": raise its resource limits (prlimit)" : ""),
               static_cast<int>(-result));
 }
@@ -323,13 +326,13 @@ uint64_t Tracee::need(const char* what, long number, uint64_t a, uint64_t b, uin
 void Tracee::write(uint64_t address, const void* bytes, size_t size) {
   iovec local{const_cast<void*>(bytes), size}, remote{reinterpret_cast<void*>(address), size};
   if (process_vm_writev(tid_, &local, 1, &remote, 1, 0) != static_cast<ssize_t>(size))
-    throw Error("failed", "cannot write" + inProcess(pid_), errno);
+    throw Error(ErrorKind::kFailed, "cannot write" + inProcess(pid_), errno);
 }
 
 void Tracee::read(uint64_t address, void* bytes, size_t size) {
   iovec local{bytes, size}, remote{reinterpret_cast<void*>(address), size};
   if (process_vm_readv(tid_, &local, 1, &remote, 1, 0) != static_cast<ssize_t>(size))
-    throw Error("failed", "cannot read" + inProcess(pid_), errno);
+    throw Error(ErrorKind::kFailed, "cannot read" + inProcess(pid_), errno);
 }
 
 Tracee::Child Tracee::clone(uint64_t at, uint64_t stack) {
@@ -337,7 +340,7 @@ Tracee::Child Tracee::clone(uint64_t at, uint64_t stack) {
   const long options = PTRACE_O_TRACESYSGOOD | (filtered_ ? PTRACE_O_SUSPEND_SECCOMP : 0);
   const long cloning = options | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK;
   if (ptrace(PTRACE_SETOPTIONS, tid_, nullptr, cloning))
-    throw Error("failed", "cannot follow a clone" + inProcess(pid_), errno);
+    throw Error(ErrorKind::kFailed, "cannot follow a clone" + inProcess(pid_), errno);
   eventMessage_ = 0;
   // CLONE_VM alone, exit signal 0: the same memory, but no thread of the target, and nothing that its wait() would
   // report.
@@ -348,17 +351,17 @@ Tracee::Child Tracee::clone(uint64_t at, uint64_t stack) {
   ptrace(PTRACE_SETOPTIONS, tid_, nullptr, options);
   if (inside < 0) {
     const bool limit = inside == -EAGAIN || inside == -ENOMEM;
-    throw Error(limit ? "limit" : "failed",
+    throw Error(limit ? ErrorKind::kLimit : ErrorKind::kFailed,
                 "cannot clone the helper" + inProcess(pid_) + (limit ? ": raise its limit of processes" : ""),
                 static_cast<int>(-inside));
   }
   const Child child{static_cast<pid_t>(eventMessage_), static_cast<pid_t>(inside)};
-  if (child.pid <= 0) throw Error("failed", "cannot follow the helper" + inProcess(pid_));
+  if (child.pid <= 0) throw Error(ErrorKind::kFailed, "cannot follow the helper" + inProcess(pid_));
   const int status = waitTraced(ticker_, child.pid, kPatience);
   if (status == -1 || !WIFSTOPPED(status)) {
     ::kill(child.pid, SIGKILL);
     waitTraced(ticker_, child.pid, kPatience);
-    throw Error("failed", "the helper of " + named(pid_) + " did not start");
+    throw Error(ErrorKind::kFailed, "the helper of " + named(pid_) + " did not start");
   }
   return child;
 }

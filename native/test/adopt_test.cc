@@ -190,7 +190,7 @@ TEST(failed_adoption_leaves_the_child_whole) {
       steps = 0;
       detach(child);
     } catch (const Error& error) {
-      kind = error.kind;
+      kind = wordOf(error.kind);
       steps = k + 1;
     }
     failAtStep = 0;
@@ -215,7 +215,7 @@ TEST(child_in_a_system_call_on_a_stored_page) {
   std::string kind;
   try {
     family.child = adopt(family.childPid, family.childUffd, family.parent, {});
-  } catch (const Error& error) { kind = error.kind; }
+  } catch (const Error& error) { kind = wordOf(error.kind); }
   CHECK(kind == "timeout");
   CHECK(family.serve(
       [&] {
@@ -244,7 +244,7 @@ TEST(stragglers_are_let_go) {
     try {
       const Tracee inNoTime(target.pid(), {0, 0, 0});
     } catch (const Error& error) {
-      CHECK(error.kind == "timeout");
+      CHECK(error.kind == ErrorKind::kTimeout);
       late++;
     }
     CHECK(test::waitFor([] { return !releaseStragglers(); }));

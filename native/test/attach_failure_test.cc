@@ -33,7 +33,7 @@ std::string kindOf(pid_t pid) {
     detach(attached);
   } catch (const Error& error) {
     if (std::string(error.what()).find('\n') != std::string::npos) return "more than one line";
-    return error.kind;
+    return wordOf(error.kind);
   }
   return "attached";
 }
@@ -185,8 +185,8 @@ TEST(filtered_target_that_is_late) {
         const Tracee inNoTime(target.pid(), {0, 0, 0});
         return 4;
       } catch (const Error& error) {
-        if (error.kind == "timeout") shared.counter++;
-        if (error.kind != "timeout" && error.kind != "seccomp") return 5;
+        if (error.kind == ErrorKind::kTimeout) shared.counter++;
+        if (error.kind != ErrorKind::kTimeout && error.kind != ErrorKind::kSeccomp) return 5;
       }
       if (i % 2 && !test::waitFor([] { return !releaseStragglers(); }, 500)) return 6;
     }
@@ -236,7 +236,7 @@ TEST(parent_in_vfork_cannot_be_stopped) {
   std::string kind;
   try {
     const Tracee tracee(target.pid(), {100, 100, 100});
-  } catch (const Error& error) { kind = error.kind; }
+  } catch (const Error& error) { kind = wordOf(error.kind); }
   CHECK(kind == "timeout");
   target->stop = 1;
   CHECK_EQUAL(target.join(), 0);

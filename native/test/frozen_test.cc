@@ -22,7 +22,7 @@ void freezeThere(int step) {
 std::string kindOf(const std::function<void()>& act) {
   try {
     act();
-  } catch (const Error& error) { return error.kind; }
+  } catch (const Error& error) { return wordOf(error.kind); }
   return "";
 }
 

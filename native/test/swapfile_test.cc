@@ -158,7 +158,7 @@ void fileRules() {
     try {
       SwapFile again(options, file.arena.bytes, kFrames);
       return std::string();
-    } catch (const Error& error) { return error.kind; }
+    } catch (const Error& error) { return std::string(wordOf(error.kind)); }
   };
   file.swap->request({true, 0, 0, 1});
   file.drain();
