@@ -35,7 +35,9 @@
         "native/uffd/ranges.cc",
         "native/rdma/remote.cc",
         "native/store/swapfile.cc",
+        "native/target/gadget.cc",
         "native/target/target_check.cc",
+        "native/target/thread_state.cc",
         "native/target/tracee.cc",
         "native/uffd/uffd.cc"
       ],

@@ -25,6 +25,8 @@ const explanations: Readonly<Record<string, Explanation>> = {
     code: ExitCode.rights,
     remedy: 'run leapd as root, in a container with --cap-add SYS_PTRACE --cap-add SYS_ADMIN',
   },
+  namespace: { code: ExitCode.target, remedy: 'page one of its children instead: leapd --pid CHILD' },
+  dispatch: { code: ExitCode.target, remedy: 'page it on Linux 6.4 to 6.16, or without syscall user dispatch' },
   seccomp: { code: ExitCode.rights, remedy: 'give leapd CAP_SYS_ADMIN' },
   'kernel-too-old': { code: ExitCode.system, remedy: 'check this machine with: leapctl doctor' },
   addon: { code: ExitCode.system, remedy: 'build it with: npm run build' },

@@ -10,6 +10,7 @@
 #include <cerrno>
 
 #include "attach/inside.h"
+#include "base/procfs.h"
 #include "base/undo.h"
 #include "target/target_check.h"
 #include "target/tracee.h"
@@ -44,6 +45,13 @@ void finishAttach(Tracee& target, const Area& area, Undo& undo, const AttachOpti
   step("clone");
   attached.helper->setUp(options.allowMove && attached.features & UFFD_FEATURE_MOVE, options.allowVector);
   step("helper");
+}
+
+// Helpers that an exec has left behind; checkTarget has made sure that none is the mark of stored pages.
+void reapLeftovers(Tracee& target) {
+  for (const pid_t child : proc::children(target.pid())) {
+    if (const pid_t inside = deadHelper(child)) reap(target, inside);
+  }
 }
 
 bool hasExited(int pidfd) {
@@ -86,6 +94,7 @@ Attached attach(pid_t pid, const AttachOptions& options) {
   Descriptor uffd;
   Undo undo;
   step("stop");
+  reapLeftovers(target);
   const Area area = mapArea(target, undo);
   {
     Undo low;  // its first number, given up for the high one
@@ -163,7 +172,7 @@ void detach(Attached& attached) {
     Tracee target(attached.pid, {kLeaveMilliseconds, Tracee::kPatience, 0});
     if (atStep) atStep(0);
     attached.helper.reset();
-    reap(target, attached.helperInside);
+    reap(target, std::exchange(attached.helperInside, -1));
     if (areaIsThere(target, attached.area)) {
       if (sameFile(target, attached.targetFd, attached.uffd)) closeInside(target, attached.targetFd);
       releaseArena(attached.uffd, attached.area);
@@ -175,8 +184,22 @@ void detach(Attached& attached) {
   abandon(attached);
 }
 
+// After an exec the dead helper is a child that the new program does not know of, and that no later attach could tell
+// from the helper of a leapd that died. Where leapd's pages are still there it stays, as the mark of exactly that.
+static void reapAfterExec(const Attached& attached) noexcept {
+  if (attached.helperInside <= 0 || attached.pidfd < 0 || hasExited(attached.pidfd)) return;
+  if (hasArea(attached.pid)) return;
+  try {
+    Tracee target(attached.pid, {kLeaveMilliseconds, kLeaveMilliseconds, kLeaveMilliseconds});
+    if (!areaIsThere(target, attached.area)) reap(target, attached.helperInside);
+  } catch (const Error&) {
+    // It has ended, or cannot be stopped now: the next attach reaps the helper (reapLeftovers).
+  }
+}
+
 void abandon(Attached& attached) noexcept {
   attached.helper.reset();
+  reapAfterExec(attached);
   for (int* fd : {&attached.uffd, &attached.pidfd}) {
     if (*fd >= 0) close(*fd);
     *fd = -1;

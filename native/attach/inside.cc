@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "base/procfs.h"
 
@@ -21,6 +22,7 @@ namespace {
 
 constexpr uint64_t kAreaBytes =
     kPageSize + Area::kRequestBytes + kPageSize + Area::kArenaBytes + kPageSize;  // guard, requests, code, arena, guard
+constexpr size_t kCodeWords = 8;  // the words of 8 bytes that hold arch::kCode
 constexpr uint64_t kTargetFdBelow = 1000;
 constexpr uint64_t kTargetFdRoom = 16;
 
@@ -47,14 +49,22 @@ Area mapArea(Tracee& target, Undo& undo) {
   area.requests = start + kPageSize;
   area.code = area.requests + Area::kRequestBytes;
   area.arena = area.code + kPageSize;
-  const uint64_t writable = Area::kRequestBytes + kPageSize + Area::kArenaBytes;
-  target.need("set up our pages", SYS_mprotect, area.requests, writable, PROT_READ | PROT_WRITE);
-  target.call(SYS_munlock, start,
-              size);  // after mlockall(MCL_FUTURE): a locked arena takes no pages of unlocked memory
+  const auto open = [&target](uint64_t at, uint64_t bytes) {
+    target.need("set up our pages", SYS_mprotect, at, bytes, PROT_READ | PROT_WRITE);
+  };
+  open(area.requests, Area::kRequestBytes);
+  open(area.arena, Area::kArenaBytes);
+  // Executable from the start: a process under PR_SET_MDWE (systemd's MemoryDenyWriteExecute) cannot make memory
+  // executable later. ptrace writes to it all the same.
+  target.need("map our code", SYS_mmap, area.code, kPageSize, PROT_READ | PROT_EXEC,
+              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, ~0ull, 0);
+  // After mlockall(MCL_FUTURE): a locked arena takes no pages of unlocked memory. It cannot fail on pages just mapped.
+  target.call(SYS_munlock, start, size);
   target.need("set up our pages", SYS_madvise, start, size, MADV_DONTFORK);
   target.need("set up our pages", SYS_madvise, start, size, MADV_DONTDUMP);
-  target.write(area.code, arch::kCode, arch::kCodeSize);
-  target.need("make our code executable", SYS_mprotect, area.code, kPageSize, PROT_READ | PROT_EXEC);
+  uint64_t words[kCodeWords] = {};
+  std::memcpy(words, arch::kCode, arch::kCodeSize);
+  target.poke(area.code, words, kCodeWords);
   step("protect");
   return area;
 }
@@ -175,8 +185,8 @@ bool sameFile(const Tracee& target, int fd, int ours) {
 }
 
 bool areaIsThere(Tracee& target, const Area& area) {
-  uint8_t code[64] = {};
-  static_assert(sizeof code >= 60, "the code fits");
+  uint8_t code[kCodeWords * sizeof(uint64_t)] = {};
+  static_assert(arch::kCodeSize <= sizeof code, "the code fits");
   try {
     target.read(area.code, code, arch::kCodeSize);
   } catch (const Error&) { return false; }

@@ -19,9 +19,11 @@ enum class ErrorKind {
   kOrphaned,
   k32Bit,
   kSeccomp,
-  kFrozen,   // by its control group
-  kTimeout,  // no thread of it could be stopped in time
-  kLimit,    // it lacks descriptors, processes or address space
+  kDispatch,   // a thread is under syscall user dispatch that cannot be suspended
+  kNamespace,  // its children would be in another namespace than itself
+  kFrozen,     // by its control group
+  kTimeout,    // no thread of it could be stopped in time
+  kLimit,      // it lacks descriptors, processes or address space
   // Of this machine.
   kNotPermitted,
   kKernelTooOld,
@@ -50,6 +52,8 @@ constexpr const char* wordOf(ErrorKind kind) {
     case ErrorKind::kOrphaned: return "orphaned";
     case ErrorKind::k32Bit: return "32-bit";
     case ErrorKind::kSeccomp: return "seccomp";
+    case ErrorKind::kDispatch: return "dispatch";
+    case ErrorKind::kNamespace: return "namespace";
     case ErrorKind::kFrozen: return "frozen";
     case ErrorKind::kTimeout: return "timeout";
     case ErrorKind::kLimit: return "limit";

@@ -22,6 +22,12 @@ bool readAll(const std::string& path, std::string* text) {
   return got == 0;
 }
 
+std::string link(const std::string& path) {
+  char text[256];
+  const ssize_t got = readlink(path.c_str(), text, sizeof text);
+  return got > 0 ? std::string(text, static_cast<size_t>(got)) : "";
+}
+
 std::string statusField(const std::string& status, const char* name) {
   const std::string key = std::string("\n") + name + ":";
   const size_t at = ("\n" + status).find(key);

@@ -8,6 +8,7 @@ namespace leap::proc {
 
 std::string path(pid_t pid, const std::string& name);
 bool readAll(const std::string& path, std::string* text);              // false: not there (any more)
+std::string link(const std::string& path);                             // what a symbolic link holds, "" when missing
 std::string statusField(const std::string& status, const char* name);  // of /proc/PID/status, "" when missing
 char state(pid_t pid, pid_t tid);                                      // the letter of proc(5), 0 when gone
 std::vector<pid_t> threads(pid_t pid);

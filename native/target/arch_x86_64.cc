@@ -72,7 +72,7 @@ bool holdsThread(const uint8_t* page) {
   return false;
 }
 
-const uint8_t kCode[] = {
+const uint8_t kCode[kCodeSize] = {
     0x0f, 0x05,                    // call:    syscall
     0x31, 0xff,                    // leave:   xor %edi,%edi
     0xb8, 0x3c, 0x00, 0x00, 0x00,  //          mov $60,%eax      exit
@@ -93,7 +93,6 @@ const uint8_t kCode[] = {
     0xcc,                          //          int3              back to the tracer
     0xeb, 0xc6,                    //          jmp leave         nobody traces us
 };
-const size_t kCodeSize = sizeof kCode;
 
 namespace {
 constexpr uint64_t kProgramOffset = 16;

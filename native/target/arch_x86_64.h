@@ -12,6 +12,7 @@ using Registers = user_regs_struct;
 // A system call at `at`, the address of a syscall instruction.
 void setCall(Registers& registers, uint64_t at, long number, const uint64_t (&arguments)[6]);
 inline long result(const Registers& registers) { return static_cast<long>(registers.rax); }
+inline unsigned long long& programCounter(Registers& registers) { return registers.rip; }
 bool is64Bit(const Registers& registers);
 
 // True when the thread was stopped at the end of a system call that gave EINTR only for our sake: the kernel restarts
@@ -37,8 +38,8 @@ struct CallStep {
 inline constexpr size_t kStepStride = 96;  // a CallStep and 40 bytes for the request that it may point to
 
 // The code page. At kCallOffset: a syscall instruction for clone; whoever runs on behind it, untraced, exits.
-extern const uint8_t kCode[];
-extern const size_t kCodeSize;
+inline constexpr size_t kCodeSize = 60;
+extern const uint8_t kCode[kCodeSize];
 inline constexpr uint64_t kCallOffset = 0;
 void setProgram(Registers& registers, uint64_t code, uint64_t steps, size_t count);
 bool programEnded(const Registers& registers, uint64_t code);

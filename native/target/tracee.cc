@@ -11,11 +11,14 @@
 #include <unistd.h>
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
+#include <cstring>
 #include <vector>
 
 #include "base/procfs.h"
 #include "target/cgroup.h"
+#include "target/gadget.h"
+#include "target/target_check.h"
+#include "target/thread_state.h"
 #include "uffd/uffd_abi.h"
 
 namespace leap {
@@ -78,16 +81,12 @@ Tracee::Tracee(pid_t pid, const Patience& patience) : patience_(patience) {
   try {
     choose();
     awaitStop(patience_.stop);
-    if (!mayCall_) throw refusedByFilter(pid_);
-    if (!haveSaved_) {
-      if (ptrace(PTRACE_GETREGS, tid_, nullptr, &saved_)) throw ended(pid_, errno);
-      if (ptrace(PTRACE_GETSIGMASK, tid_, sizeof savedMask_, &savedMask_))
-        throw Error(ErrorKind::kFailed, "cannot read the signal mask" + inProcess(pid_), errno);
-      haveSaved_ = true;
-    }
+    suspendFilters();
+    if (!haveSaved_) save();
     if (!arch::is64Bit(saved_))
       throw Error(ErrorKind::k32Bit, named(pid_) + " runs 32-bit code; only 64-bit processes can be paged");
-    findGadget();
+    gadget_ = findSyscall(pid_, tid_);
+    if (gadget_ == 0) throw Error(ErrorKind::kFailed, "found no syscall instruction" + inProcess(pid_));
     const uint64_t all = ~0ull;
     if (ptrace(PTRACE_SETSIGMASK, tid_, sizeof all, &all))
       throw Error(ErrorKind::kFailed, "cannot block signals" + inProcess(pid_), errno);
@@ -96,6 +95,32 @@ Tracee::Tracee(pid_t pid, const Patience& patience) : patience_(patience) {
     release();
     throw;
   }
+}
+
+// Suspends seccomp filters, also where there is none yet: another thread may install one for all (TSYNC) at any time.
+// Where that is not permitted, a thread under a filter is refused. The filter is looked for only now that the thread
+// stands still.
+void Tracee::suspendFilters() {
+  options_ = PTRACE_O_TRACESYSGOOD | PTRACE_O_SUSPEND_SECCOMP;
+  if (ptrace(PTRACE_SETOPTIONS, tid_, nullptr, options_) == 0) return;
+  options_ = PTRACE_O_TRACESYSGOOD;
+  std::string status;
+  if (!proc::readAll(proc::path(pid_, "task/" + std::to_string(tid_) + "/status"), &status)) throw ended(pid_, errno);
+  const std::string seccomp = proc::statusField(status, "Seccomp");
+  if (!seccomp.empty() && seccomp != "0") throw refusedByFilter(pid_);
+}
+
+// Saves all that is restored on release.
+void Tracee::save() {
+  if (ptrace(PTRACE_GETREGS, tid_, nullptr, &saved_)) throw ended(pid_, errno);
+  if (ptrace(PTRACE_GETSIGMASK, tid_, sizeof savedMask_, &savedMask_))
+    throw Error(ErrorKind::kFailed, "cannot read the signal mask" + inProcess(pid_), errno);
+  if (!abortRestartableSequence(tid_, saved_))
+    throw Error(ErrorKind::kTimeout, "cannot read the restartable sequence" + inProcess(pid_) + ": try again");
+  if (!suspendDispatch(tid_, dispatch_))
+    throw Error(ErrorKind::kDispatch, named(pid_) + " uses syscall user dispatch (Wine?) in a way that leapd cannot " +
+                                          "suspend: it cannot be paged on this kernel");
+  haveSaved_ = true;
 }
 
 bool Tracee::releaseStragglers() noexcept {
@@ -155,22 +180,13 @@ void Tracee::choose() {
 bool Tracee::seize(pid_t tid) {
   std::string status;
   if (!proc::readAll(proc::path(pid_, "task/" + std::to_string(tid) + "/status"), &status)) return false;
-  const std::string seccomp = proc::statusField(status, "Seccomp");
-  filtered_ = !seccomp.empty() && seccomp != "0";
   const std::string tracer = proc::statusField(status, "TracerPid");
   if (tracer != "0") {
     throw Error(ErrorKind::kTraced,
                 named(pid_) + " is traced by process " + tracer + " (a debugger?): detach that first");
   }
-  const long options = PTRACE_O_TRACESYSGOOD | (filtered_ ? PTRACE_O_SUSPEND_SECCOMP : 0);
-  if (ptrace(PTRACE_SEIZE, tid, nullptr, options)) {
+  if (ptrace(PTRACE_SEIZE, tid, nullptr, PTRACE_O_TRACESYSGOOD)) {
     if (errno == ESRCH) return false;
-    if (filtered_ && ptrace(PTRACE_SEIZE, tid, nullptr, PTRACE_O_TRACESYSGOOD) == 0) {
-      // Tracing is allowed, suspending the filter is not. A seized thread can be let go only from a stop.
-      tid_ = tid;
-      mayCall_ = false;
-      return true;
-    }
     throw Error(
         ErrorKind::kNotPermitted,
         "may not trace " + named(pid_) + ": run as root (CAP_SYS_PTRACE), with kernel.yama.ptrace_scope below 3",
@@ -256,35 +272,6 @@ void Tracee::tryStop() noexcept {
   }
 }
 
-void Tracee::findGadget() {
-  std::string maps;
-  proc::readAll(proc::path(pid_, "task/" + std::to_string(tid_) + "/maps"), &maps);
-  // The vDSO first: it is small, the same in every process, and cannot be unmapped by a dlclose meanwhile.
-  for (const bool vdso : {true, false}) {
-    for (size_t at = 0; at < maps.size();) {
-      const size_t end = std::min(maps.find('\n', at), maps.size());
-      const std::string line = maps.substr(at, end - at);
-      at = end + 1;
-      unsigned long from, to;
-      char permissions[8];
-      if (sscanf(line.c_str(), "%lx-%lx %7s", &from, &to, permissions) != 3 || permissions[0] != 'r' ||
-          permissions[2] != 'x')
-        continue;
-      if (vdso != (line.find("[vdso]") != std::string::npos) || line.find("[vsyscall]") != std::string::npos) continue;
-      std::vector<uint8_t> code(std::min<size_t>(to - from, 4 << 20));
-      iovec local{code.data(), code.size()}, remote{reinterpret_cast<void*>(from), code.size()};
-      const ssize_t got = process_vm_readv(tid_, &local, 1, &remote, 1, 0);
-      if (got <= 0) continue;
-      const size_t found = arch::findSyscall(code.data(), static_cast<size_t>(got));
-      if (found < static_cast<size_t>(got)) {
-        gadget_ = from + found;
-        return;
-      }
-    }
-  }
-  throw Error(ErrorKind::kFailed, "found no syscall instruction" + inProcess(pid_));
-}
-
 long Tracee::callAt(uint64_t at, long number, const uint64_t (&arguments)[6]) {
   if (!stopped_) throw Error(ErrorKind::kNoProcess, named(pid_) + " is not stopped");
   arch::Registers registers = saved_;
@@ -302,6 +289,10 @@ long Tracee::callAt(uint64_t at, long number, const uint64_t (&arguments)[6]) {
       ptrace(PTRACE_GETEVENTMSG, tid_, nullptr, &eventMessage_);
     } else if (!eventOf(status) && WSTOPSIG(status) == SIGSTOP) {
       stopSignal_ = SIGSTOP;
+    } else if (!eventOf(status)) {
+      // All signals are blocked, so the kernel has forced this one (SIGSYS, SIGSEGV): the call was not made.
+      throw Error(ErrorKind::kFailed, "a system call of leapd's" + inProcess(pid_) + " ended with signal " +
+                                          std::to_string(WSTOPSIG(status)) + " (" + strsignal(WSTOPSIG(status)) + ")");
     }
   }
   if (syscallStops < 2) throw Error(ErrorKind::kTimeout, named(pid_) + " is under too many signals: try again later");
@@ -323,6 +314,14 @@ uint64_t Tracee::need(const char* what, long number, uint64_t a, uint64_t b, uin
               static_cast<int>(-result));
 }
 
+void Tracee::poke(uint64_t address, const uint64_t* words, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    void* at = reinterpret_cast<void*>(address + i * sizeof *words);
+    if (ptrace(PTRACE_POKEDATA, tid_, at, reinterpret_cast<void*>(words[i])))
+      throw Error(ErrorKind::kFailed, "cannot write" + inProcess(pid_), errno);
+  }
+}
+
 void Tracee::write(uint64_t address, const void* bytes, size_t size) {
   iovec local{const_cast<void*>(bytes), size}, remote{reinterpret_cast<void*>(address), size};
   if (process_vm_writev(tid_, &local, 1, &remote, 1, 0) != static_cast<ssize_t>(size))
@@ -336,9 +335,9 @@ void Tracee::read(uint64_t address, void* bytes, size_t size) {
 }
 
 Tracee::Child Tracee::clone(uint64_t at, uint64_t stack) {
+  checkNamespaces(pid_, tid_);
   // Only now: traced earlier, a fork of the thread's own would have been caught instead.
-  const long options = PTRACE_O_TRACESYSGOOD | (filtered_ ? PTRACE_O_SUSPEND_SECCOMP : 0);
-  const long cloning = options | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK;
+  const long cloning = options_ | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK;
   if (ptrace(PTRACE_SETOPTIONS, tid_, nullptr, cloning))
     throw Error(ErrorKind::kFailed, "cannot follow a clone" + inProcess(pid_), errno);
   eventMessage_ = 0;
@@ -348,7 +347,7 @@ Tracee::Child Tracee::clone(uint64_t at, uint64_t stack) {
   for (int attempt = 0; attempt < 5 && (inside == -ERESTART || inside == -513 /* ERESTARTNOINTR */); attempt++) {
     inside = callAt(at, SYS_clone, {CLONE_VM, stack, 0, 0, 0, 0});
   }
-  ptrace(PTRACE_SETOPTIONS, tid_, nullptr, options);
+  ptrace(PTRACE_SETOPTIONS, tid_, nullptr, options_);
   if (inside < 0) {
     const bool limit = inside == -EAGAIN || inside == -ENOMEM;
     throw Error(limit ? ErrorKind::kLimit : ErrorKind::kFailed,
@@ -381,6 +380,8 @@ void Tracee::restore() {
   if (arch::needsRestart(registers) && !handlerIsDue()) arch::restart(registers);
   ptrace(PTRACE_SETSIGMASK, tid_, sizeof savedMask_, &savedMask_);
   ptrace(PTRACE_SETREGS, tid_, nullptr, &registers);
+  resumeDispatch(tid_, dispatch_);
+  dispatch_ = {};
   haveSaved_ = called_ = false;
 }
 

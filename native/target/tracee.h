@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/ticker.h"
 #include "target/arch_x86_64.h"
+#include "target/ptrace_abi.h"
 
 namespace leap {
 
@@ -25,13 +26,12 @@ struct Traced {
   bool atRest_ = false;     // ... in the kind of stop that it began with
   bool entered_ = false;    // ... before a call of ours
   bool gone_ = false;       // it has died, and its parent does not know before we have collected it
-  bool filtered_ = false;   // under a seccomp filter, suspended while we trace
-  bool mayCall_ = true;     // false: under one that we may not suspend
   bool haveSaved_ = false;  // mask and registers, to be restored
   bool called_ = false;     // they are not its own any more
   int stopSignal_ = 0;      // a SIGSTOP that came while we traced: sent again on release
   uint64_t savedMask_ = 0;
   arch::Registers saved_{};
+  PtraceDispatch dispatch_;  // syscall user dispatch, to be resumed
 };
 
 class Tracee : private Traced {
@@ -50,7 +50,6 @@ class Tracee : private Traced {
 
   pid_t pid() const { return pid_; }
   pid_t tid() const { return tid_; }
-  bool filtered() const { return filtered_; }
 
   // The result as the kernel gives it, -errno on failure. Throws Error "no-process" when the target dies meanwhile.
   long call(long number, uint64_t a = 0, uint64_t b = 0, uint64_t c = 0, uint64_t d = 0, uint64_t e = 0,
@@ -59,6 +58,8 @@ class Tracee : private Traced {
   uint64_t need(const char* what, long number, uint64_t a = 0, uint64_t b = 0, uint64_t c = 0, uint64_t d = 0,
                 uint64_t e = 0, uint64_t f = 0);
 
+  // Writes words of 8 bytes, also to memory that is mapped without PROT_WRITE.
+  void poke(uint64_t address, const uint64_t* words, size_t count);
   void write(uint64_t address, const void* bytes, size_t size);
   void read(uint64_t address, void* bytes, size_t size);
 
@@ -81,6 +82,8 @@ class Tracee : private Traced {
  private:
   explicit Tracee(const Traced& straggler) : Traced(straggler), patience_{0, 0, 0} {}
   void choose();
+  void suspendFilters();
+  void save();
   bool seize(pid_t tid);
   int wait(int milliseconds);
   int waitInCall();
@@ -92,14 +95,14 @@ class Tracee : private Traced {
   void resume(int request);
   long callAt(uint64_t at, long number, const uint64_t (&arguments)[6]);
   bool handlerIsDue() const;
-  void findGadget();
   Error late(int milliseconds) const;
 
   Ticker ticker_;
   Patience patience_;
+  long options_ = 0;      // of ptrace, in force
   int64_t deadline_ = 0;  // of the undoing, when a call was late
   unsigned long eventMessage_ = 0;
-  uint64_t gadget_ = 0;
+  uint64_t gadget_ = 0;  // address of a syscall instruction in the target
 };
 
 // Waits until traced `tid` changes state. Returns its wait status, or -1 with errno: ETIMEDOUT, or ECHILD when it is

@@ -281,6 +281,28 @@ TEST(program_of_32_bits_is_refused) {
   CHECK(kindOf(target.pid()) == "32-bit");
 }
 
+// A helper would be the first process of the new namespace, and its end the end of all forks of the target.
+TEST(unshared_pid_namespace_is_refused) {
+  Target target([](Shared& shared) {
+    if (unshare(CLONE_NEWPID)) return 77;
+    shared.ready = 1;
+    while (!shared.go) sleepMs(1);
+    const pid_t child = fork();
+    if (child == 0) _exit(getpid() == 1 ? 0 : 5);
+    int status = -1;
+    if (child < 0 || waitpid(child, &status, 0) != child) return 4;
+    return WEXITSTATUS(status);
+  });
+  if (!test::waitFor([&] { return target->ready == 1 || proc::state(target.pid(), target.pid()) == 'Z'; }) ||
+      target->ready != 1)
+    throw check::Skip("may not create a pid namespace");
+  const std::string before = test::snapshot(target.pid());
+  CHECK(kindOf(target.pid()) == "namespace");
+  checkSame(before, target.pid());
+  target->go = 1;
+  CHECK_EQUAL(target.join(), 0);
+}
+
 TEST(thread_number_is_refused) {
   Target target([](Shared& shared) {
     std::thread thread([&shared] {
@@ -326,6 +348,52 @@ TEST(detach_after_exec_touches_nothing) {
   detach(attached);
   // A child from before an exec counts as SIGCHLD whatever its exit signal was; `sleep` ignores that.
   CHECK(test::waitFor([&] { return test::firstDifference(before, test::snapshot(target.pid())).empty(); }, 500));
+}
+
+static int execSleep(Shared& shared) {
+  shared.ready = 1;
+  while (!shared.go) sleepMs(1);
+  execlp("sleep", "sleep", "30", nullptr);
+  return 4;
+}
+
+static void awaitSleep(Target& target) {
+  CHECK(test::waitFor([&] {
+    std::string comm;
+    return proc::readAll(proc::path(target.pid(), "comm"), &comm) && comm == "sleep\n";
+  }));
+  target.awaitState('S');
+}
+
+TEST(exec_leaves_no_zombie_behind) {
+  Target target(execSleep);
+  target.awaitReady();
+  Attached attached = attach(target.pid(), {});
+  target->go = 1;
+  awaitSleep(target);
+  abandon(attached);
+  CHECK(test::waitFor([&] { return proc::children(target.pid()).empty(); }, 500));
+  CHECK(kindOf(target.pid()) == "attached");
+}
+
+// Nobody was there to reap the helper: the next attach does, for no page of the new program is stored.
+TEST(zombie_from_before_an_exec_does_not_refuse_an_attach) {
+  Target target(execSleep);
+  target.awaitReady();
+  Target pager([&](Shared& shared) {
+    Attached attached = attach(target.pid(), {});
+    return idle(shared);
+  });
+  pager.awaitReady();
+  target->go = 1;
+  awaitSleep(target);
+  kill(pager.pid(), SIGKILL);
+  CHECK(test::waitFor([&] {
+    const std::vector<pid_t> children = proc::children(target.pid());
+    return children.size() == 1 && proc::state(children[0], children[0]) == 'Z';
+  }));
+  CHECK(kindOf(target.pid()) == "attached");
+  CHECK(proc::children(target.pid()).empty());
 }
 
 TEST(helper_that_was_killed_is_reaped_by_detach) {

@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <cerrno>
 #include <cstddef>
@@ -276,6 +277,116 @@ TEST(seccomp_filter_that_kills) {
     return 5;
   });
   attachWhile(target, 'S');
+}
+
+// Another thread installs the filter for all threads while the first one stands still.
+static Shared* filtering = nullptr;
+TEST(seccomp_filter_installed_during_the_attach) {
+  Target target([](Shared& shared) {
+    std::thread([&shared] {
+      while (!shared.go) sleepMs(1);
+      sock_filter filter[] = {
+          {BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, nr)},
+          {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, SYS_socketpair},
+          {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, SYS_madvise},
+          {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS},
+          {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
+      };
+      const sock_fprog program{static_cast<unsigned short>(sizeof filter / sizeof *filter), filter};
+      prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+      shared.result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) ? 4 : 1;
+      while (true) sleepMs(1000);
+    }).detach();
+    shared.ready = 1;
+    while (!shared.stop) sleepMs(1);
+    syscall(SYS_exit_group, 0);  // not what a sanitizer makes of _exit
+    return 5;
+  });
+  target.awaitReady();
+  filtering = target.operator->();
+  atStep = [](int step) {
+    if (step != 1) return;
+    filtering->go = 1;
+    test::waitFor([] { return filtering->result != 0; });
+  };
+  Attached attached = attach(target.pid(), {});
+  atStep = nullptr;
+  CHECK_EQUAL(static_cast<int>(target->result), 1);
+  detach(attached);
+  target->stop = 1;
+  CHECK_EQUAL(target.join(), 0);
+}
+
+// systemd's MemoryDenyWriteExecute: memory cannot become executable later.
+TEST(target_that_may_not_make_memory_executable) {
+  constexpr int kSetMdwe = 65, kRefuseExecGain = 1;  // Linux 6.3
+  Target target([](Shared& shared) {
+    if (prctl(kSetMdwe, kRefuseExecGain, 0, 0, 0)) shared.result = 77;
+    return idle(shared);
+  });
+  target.awaitReady();
+  if (target->result == 77) throw check::Skip("no PR_SET_MDWE (Linux 6.3)");
+  attachWhile(target, 'S');
+}
+
+// In a restartable sequence until told to stop. Just before its commit, the kernel must still know of the sequence: if
+// it does not, a preemption since would not have aborted it. Returns whether it did.
+static bool commitInSequence(Shared& shared) {
+  auto* registered = reinterpret_cast<volatile uint64_t*>(static_cast<char*>(__builtin_thread_pointer()) +
+                                                          __rseq_offset + offsetof(struct rseq, rseq_cs));
+  uint64_t seen = 0, own = 0;
+  asm volatile(
+      ".pushsection __rseq_cs, \"aw\"\n"
+      ".balign 32\n"
+      "10: .long 0, 0\n"
+      ".quad 20f, 30f - 20f, 40f\n"
+      ".popsection\n"
+      "jmp 15f\n"
+      ".byte 0x0f, 0xb9, 0x3d\n"  // ud1: the signature before the abort handler is no code
+      ".long 0x53053053\n"
+      "40: lock incq %[aborts]\n"
+      "15: leaq 10b(%%rip), %[own]\n"
+      "movq %[own], %[registered]\n"
+      "20: movl $1, %[ready]\n"
+      "25: pause\n"
+      "cmpl $0, %[stop]\n"
+      "je 25b\n"
+      "movq %[registered], %[seen]\n"
+      "30:\n"
+      : [registered] "+m"(*registered), [seen] "+r"(seen), [own] "+r"(own),
+        [aborts] "+m"(*reinterpret_cast<long*>(&shared.counter)), [ready] "+m"(*reinterpret_cast<int*>(&shared.ready))
+      : [stop] "m"(*reinterpret_cast<int*>(&shared.stop))
+      : "memory", "cc");
+  *registered = 0;
+  return seen == own;
+}
+
+TEST(restartable_sequence_is_aborted) {
+  if (__rseq_size == 0) throw check::Skip("no rseq in this kernel or C library");
+  Target target([](Shared& shared) { return commitInSequence(shared) ? 0 : 4; });
+  attachWhile(target, 'R');
+}
+
+// Wine's way to catch system calls: outside a range, with the selector on, they become SIGSYS.
+TEST(syscall_user_dispatch_is_suspended_and_resumed) {
+  Target target([](Shared& shared) {
+    static volatile char selector = SYSCALL_DISPATCH_FILTER_ALLOW;
+    static volatile int caught = 0;
+    struct sigaction action {};
+    action.sa_handler = [](int) {
+      selector = SYSCALL_DISPATCH_FILTER_ALLOW;
+      caught = caught + 1;
+    };
+    sigaction(SIGSYS, &action, nullptr);
+    if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &selector)) return 77;
+    selector = SYSCALL_DISPATCH_FILTER_BLOCK;
+    shared.ready = 1;
+    while (!shared.stop) {}
+    if (caught != 0) return 4;
+    syscall(SYS_getppid);
+    return caught == 1 ? 0 : 5;
+  });
+  attachWhile(target, 'R');
 }
 
 TEST(unprivileged_target) {

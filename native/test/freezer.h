@@ -1,6 +1,7 @@
 // A control group that freezes what is in it.
 #pragma once
 #include <sys/stat.h>
+#include <atomic>
 #include <fstream>
 #include <sstream>
 
@@ -31,8 +32,15 @@ class Freezer {
   void add(pid_t pid) {
     if (!put("cgroup.procs", std::to_string(pid))) check::fail(__FILE__, __LINE__, "cgroup.procs");
   }
-  void freeze() { put(unified_ ? "cgroup.freeze" : "freezer.state", unified_ ? "1" : "FROZEN"); }
-  void thaw() { put(unified_ ? "cgroup.freeze" : "freezer.state", unified_ ? "0" : "THAWED"); }
+  void freeze() {
+    put(unified_ ? "cgroup.freeze" : "freezer.state", unified_ ? "1" : "FROZEN");
+    wasFrozen_ = true;
+  }
+  bool wasFrozen() const { return wasFrozen_; }
+  void thaw() {
+    put(unified_ ? "cgroup.freeze" : "freezer.state", unified_ ? "0" : "THAWED");
+    wasFrozen_ = false;
+  }
 
  private:
   bool put(const char* name, const std::string& text) const {
@@ -43,6 +51,7 @@ class Freezer {
   }
 
   bool unified_;
+  std::atomic<bool> wasFrozen_{false};
   std::string path_;
 };
 

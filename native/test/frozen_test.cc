@@ -26,11 +26,12 @@ std::string kindOf(const std::function<void()>& act) {
   return "";
 }
 
-// Thaws a control group after `ms` milliseconds. Its destructor waits for that.
+// Thaws a control group `ms` milliseconds after it was frozen. Its destructor waits for that.
 class Thaw {
  public:
   Thaw(Freezer& group, int ms)
       : thread_([&group, ms] {
+          waitFor([&group] { return group.wasFrozen(); });
           sleepMs(ms);
           group.thaw();
         }) {}
