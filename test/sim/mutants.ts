@@ -1,6 +1,6 @@
 /**
- * Broken pagers, made by putting something between a good one and its engine: what it asks for is changed on the way, or what it is told.
- * The simulator must find each of them.
+ * Mutants of the seam: a good pager with a proxy before its engine, which changes commands or events on their way. The
+ * simulator must catch each of them. `pager-mutants.ts` has the mutants of the pager's own rules.
  */
 import type { Engine } from '../../src/core/engine.js';
 import { Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS } from '../../src/core/layout.js';
@@ -89,6 +89,11 @@ export const MUTANTS: readonly Mutant[] = [
     ...config,
     useMove: true,
     busy: 0.3,
+  })),
+  believes('takes a discard that an event made void for done', Event.evicted, Errno.EAGAIN, 4, (config) => ({
+    ...weigh({ dontneed: 200 })(config),
+    useMove: false,
+    limit: 12,
   })),
   {
     name: 'takes a map that was put off for done',

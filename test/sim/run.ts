@@ -36,6 +36,8 @@ export interface RunOptions {
   /** Puts something between the pager and the engine: a mutant that the simulator must find. */
   readonly wrap?: (engine: Engine, world: World) => Engine;
   readonly change?: (config: Config) => Config;
+  /** Takes a rule out of the pager, before it is attached. */
+  readonly breakRule?: (pager: Pager) => void;
 }
 
 /** @throws SimFailure */
@@ -45,6 +47,7 @@ export function runSeed(seed: number, steps: number, options: RunOptions = {}): 
   const config = options.change?.(drawn) ?? drawn;
   const world = new World(seed, steps, config, random);
   const run = new Run(world, options.wrap);
+  options.breakRule?.(run.pager);
   try {
     run.execute();
   } catch (error) {
@@ -67,7 +70,7 @@ class Run {
   private readonly calls: Calls;
   private readonly program: Program;
   private readonly target: SimSpace;
-  private readonly pager: Pager;
+  readonly pager: Pager;
   private readonly donors: Donors;
   private limit: number;
   private overLimitSince = -1;
