@@ -1,5 +1,6 @@
 /** How much each chunk is used: Leap's filter, once a period. cur = writes * weight + reads * weight; filtered = 80 % of it + 20 % of what was before. */
 import type { Chunks } from '../tables/chunks.js';
+import { widened } from '../tables/widened.js';
 
 export interface ActivityOptions {
   readonly periodMs: number;
@@ -22,11 +23,7 @@ export class Activity {
   /** A period is over. */
   take(): void {
     const { reads, writes, count } = this.chunks;
-    if (this.filtered.length < count) {
-      const wider = new Float64Array(count);
-      wider.set(this.filtered);
-      this.filtered = wider;
-    }
+    if (this.filtered.length < count) this.filtered = widened(this.filtered, count);
     for (let chunk = 0; chunk < count; chunk++) {
       const now = (writes[chunk] * this.options.writeWeight + reads[chunk] * this.options.readWeight) / 100;
       this.filtered[chunk] = NEW_SHARE * now + (1 - NEW_SHARE) * this.filtered[chunk];

@@ -44,7 +44,6 @@ export interface DonorOptions {
 export interface DonorOwner {
   /** The donor is proven, where there is a token, and its chunks are of this size. @returns why that will not do, or undefined */
   welcome(chunkBytes: number): string | undefined;
-  connected(donor: Donor): void;
   bound(donor: Donor, sessionChunk: number, donorChunk: number, rkey: number, address: bigint): void;
   noRoom(donor: Donor, sessionChunk: number): void;
   /** It wants chunks back and asks how much each is used. */
@@ -201,7 +200,6 @@ export class Donor {
       freeChunks: this.freeChunks,
       ...(this.isOriginal && { protocol: 'original' }),
     });
-    this.owner.connected(this);
   }
 
   private receive(message: Message): void {

@@ -247,10 +247,6 @@ export class Donors implements DonorOwner, ReplicaOwner {
     return undefined;
   }
 
-  connected(): void {
-    // map() follows
-  }
-
   bound(donor: Donor, sessionChunk: number, donorChunk: number, rkey: number, address: bigint): void {
     const at = this.askedOf(donor, sessionChunk);
     if (at === undefined) return donor.release(donorChunk); // it was not wanted any more

@@ -14,7 +14,7 @@ import { FrameState } from '../tables/frame-table.js';
 import { BATCH_PAGES, Command, Errno, HASH_WORDS } from '../core/layout.js';
 import { PageFlag, State } from '../tables/page-table.js';
 import { PageQueue } from '../tables/page-queue.js';
-import { type FrameIndex, NONE, type PageIndex, frameIndex, pageIndex } from '../core/types.js';
+import { type FrameIndex, NONE, type PageIndex, type SlotIndex, frameIndex, pageIndex } from '../core/types.js';
 import type { WriteBack } from '../store/write-back.js';
 
 const MARGIN_MAX = 256;
@@ -26,8 +26,6 @@ const REFUSED_MOST = 4096;
 const CLEAR_NS = 100e6;
 /** A stall that comes and goes is not reported more often than this. */
 const SAY_AGAIN_NS = 60e9;
-/** After as many victims in a row as this share of the residents could not be evicted, the limit gives way until something changes. */
-const STALL_SHARE = 1;
 /** Fewer free frames than this share of all, an eighth, are scarce. */
 const SCARCE_SHIFT = 3;
 
@@ -227,54 +225,64 @@ export class Evictor {
   }
 
   private evictedOne(page: PageIndex, frame: FrameIndex, errno: number, command: number): void {
-    const { family } = this;
-    const { pages, frames, victims, counters, engine } = family;
-    const slot = frames.slotOf(frame);
+    const { engine, frames } = this.family;
     if (errno === Errno.EPERM) {
-      pages.setState(page, State.buffered);
-      family.limit.leave();
-      this.writeBack.keep(page, frame);
-      pages.raise(page, PageFlag.kept);
+      this.store(page, frame);
+      this.family.pages.raise(page, PageFlag.kept);
       return this.restore(page);
     }
+    const isThere = errno !== Errno.ENOENT;
     if (errno === Errno.ok && !isZero(engine.frameHashes, engine.zeroHash, frame)) {
-      pages.setState(page, State.buffered);
-      family.limit.leave();
-      counters.evictions++;
-      family.evicted.left(page);
-      this.writeBack.keep(page, frame);
-      return;
+      this.family.counters.evictions++;
+      this.family.evicted.left(page);
+      return this.store(page, frame);
     }
+    const slot = frames.slotOf(frame);
     frames.release(frame);
-    if (errno === Errno.ok || errno === Errno.ENOENT) {
-      // All zeros, or not there: dropped by the target, or never touched since it was registered. Nothing is stored.
-      pages.setState(page, State.empty);
-      pages.locate(page, NONE);
-      if (slot !== NONE) this.writeBack.release(slot);
-      family.limit.leave();
-      if (errno === Errno.ok) {
-        counters.zeroPages++;
-        counters.evictions++;
-      }
-      return;
-    }
+    if (errno === Errno.ok || !isThere) this.emptied(page, slot, isThere);
+    else this.stays(page, slot, errno, command);
+  }
+
+  /** The page is in `frame` now, and goes to the store from there. */
+  private store(page: PageIndex, frame: FrameIndex): void {
+    this.family.pages.setState(page, State.buffered);
+    this.family.limit.leave();
+    this.writeBack.keep(page, frame);
+  }
+
+  /** The page was all zeros, or not there: dropped by the target, or never touched since it was registered. Nothing is stored. */
+  private emptied(page: PageIndex, slot: SlotIndex, wasThere: boolean): void {
+    const { counters, pages } = this.family;
+    pages.setState(page, State.empty);
+    pages.locate(page, NONE);
+    if (slot !== NONE) this.writeBack.release(slot);
+    this.family.limit.leave();
+    if (!wasThere) return;
+    counters.zeroPages++;
+    counters.evictions++;
+  }
+
+  /** The page could not be evicted and is resident as before. */
+  private stays(page: PageIndex, slot: SlotIndex, errno: number, command: number): void {
+    const { counters, pages, victims } = this.family;
     pages.setState(page, State.resident);
     pages.locate(page, slot);
     if (errno === Errno.EBUSY) counters.busyEvictions++;
     if (errno === Errno.EBUSY && command === Command.moveOut && this.discardRefused) {
-      // Out of the policy as well: one that is offered nothing but refused pages evicts nothing.
+      // The policy forgets it: a policy that offered refused pages only would evict nothing.
       victims.removed(page);
       pages.raise(page, PageFlag.refused);
       this.refused.push(page);
       this.refusals++;
     } else victims.restored(page);
-    if (errno === Errno.ESRCH) family.rescan = true;
+    if (errno === Errno.ESRCH) this.family.rescan = true;
   }
 
+  /** Stops eviction, and lets the limit be exceeded, when more pages than are resident have failed one after the other. */
   private failed(pages: number): void {
     this.failedInARow += pages;
     const { family } = this;
-    if (this.failedInARow <= family.limit.resident * STALL_SHARE + BATCH_PAGES || family.limit.evictionStalled) return;
+    if (this.failedInARow <= family.limit.resident + BATCH_PAGES || family.limit.evictionStalled) return;
     family.limit.evictionStalled = true;
     if (family.now - this.saidAt < SAY_AGAIN_NS) return;
     this.saidAt = family.now;

@@ -14,6 +14,7 @@ import type { VictimPolicy } from '../policy/victim/victim.js';
 import { Chunks } from '../tables/chunks.js';
 import { FrameTable } from '../tables/frame-table.js';
 import { PageFlag, PageTable, State } from '../tables/page-table.js';
+import { FrameList } from '../tables/frame-list.js';
 import { PrefetchBuffer } from '../tables/prefetch-buffer.js';
 import { RegionTable } from '../tables/regions.js';
 import { SlotTable } from '../tables/slot-table.js';
@@ -39,7 +40,7 @@ export class Family {
   /** Both lists above together. */
   readonly clean: CleanFrames;
   /** Source frames of slots that are still to be written. */
-  readonly dirty: PrefetchBuffer;
+  readonly dirty: FrameList;
   /** Spaces that are alive. */
   readonly spaces: SpaceId[] = [spaceId(0)];
   /** Pages with the flag `lost`: no site gives their bytes back, and the target has not removed them. */
@@ -69,7 +70,7 @@ export class Family {
     this.prefetched = new PrefetchBuffer(frames, prefetchBuffer);
     this.evicted = new SecondChance(frames);
     this.clean = new CleanFrames(this.pages, this.frames, this.prefetched, this.evicted, this.counters);
-    this.dirty = new PrefetchBuffer(frames, frames);
+    this.dirty = new FrameList(frames);
   }
 
   notify(level: 'info' | 'warn' | 'error', message: string, facts: Record<string, unknown> = {}): void {

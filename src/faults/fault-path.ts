@@ -10,7 +10,7 @@
  *
  * Event handlers only note who waits; `serve` acts, once a turn, when all that happened in the turn is known.
  */
-import { FaultQueue, SEEN } from '../tables/fault-queue.js';
+import { PageQueue, SEEN } from '../tables/page-queue.js';
 import type { Family } from '../family/family.js';
 import { Fetcher } from '../store/fetcher.js';
 import { FrameState } from '../tables/frame-table.js';
@@ -25,7 +25,7 @@ import type { WriteBack } from '../store/write-back.js';
 export class FaultPath {
   readonly fetcher: Fetcher;
   readonly prefetch: PrefetchPath;
-  private readonly queue = new FaultQueue();
+  private readonly queue = new PageQueue();
   /** When the fault of a page came that has waited since with no frame to keep that in, ns. */
   private readonly since = new Map<number, number>();
 

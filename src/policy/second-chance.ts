@@ -8,7 +8,7 @@
  * So the *share* kept is the n that would have found most, going by the distances, in evictions, at which a sample of the victims has come back lately.
  * The other pages pass: their frames are the first to be given up.
  */
-import { PrefetchBuffer } from '../tables/prefetch-buffer.js';
+import { FrameList } from '../tables/frame-list.js';
 import { NONE, type FrameIndex, type PageIndex } from '../core/types.js';
 
 /** Pages under observation: a direct-mapped table, a power of two. Of more pages than this, so many in F frames are observed. */
@@ -31,8 +31,8 @@ const BUCKETS = 64;
 export class SecondChance {
   /** One page in 2^shift is kept. */
   shift = 0;
-  private readonly kept: PrefetchBuffer;
-  private readonly passing: PrefetchBuffer;
+  private readonly kept: FrameList;
+  private readonly passing: FrameList;
   private readonly page = new Int32Array(ENTRIES).fill(NONE);
   private readonly since = new Int32Array(ENTRIES);
   private readonly counts = new Int32Array(BUCKETS);
@@ -51,8 +51,8 @@ export class SecondChance {
     frames: number,
     private room = frames,
   ) {
-    this.kept = new PrefetchBuffer(frames, frames);
-    this.passing = new PrefetchBuffer(frames, frames);
+    this.kept = new FrameList(frames);
+    this.passing = new FrameList(frames);
     this.mask = 2 ** Math.max(0, Math.ceil(Math.log2(room / OBSERVED))) - 1;
   }
 

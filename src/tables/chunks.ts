@@ -13,6 +13,7 @@
  */
 import type { SlotIndex } from '../core/types.js';
 import { slotIndex } from '../core/types.js';
+import { widened } from './widened.js';
 
 /** How many places a page is to be in: one donor's; two donors', or one's and the swap file; two donors' and the swap file. */
 export type Copies = 1 | 2 | 3;
@@ -64,9 +65,7 @@ export class Chunks {
   /** Slots [0, capacity) exist. */
   reserve(capacity: number): void {
     if (capacity <= this.places.length) return;
-    const places = new Uint8Array(capacity);
-    places.set(this.places);
-    this.places = places;
+    this.places = widened(this.places, capacity);
     this.resize();
   }
 
@@ -74,15 +73,14 @@ export class Chunks {
     if (this.slotsPerChunk === 0) return;
     const count = Math.ceil(this.places.length / this.slotsPerChunk);
     if (count <= this.count) return;
-    const wider = <T extends Uint8Array | Int32Array>(old: T, made: T): T => (made.set(old), made);
-    this.reads = wider(this.reads, new Int32Array(count));
-    this.writes = wider(this.writes, new Int32Array(count));
-    this.suspect = wider(this.suspect, new Uint8Array(count));
-    this.state = wider(this.state, new Uint8Array(count * REPLICAS));
-    this.flight = wider(this.flight, new Int32Array(count * REPLICAS));
-    this.mapped = wider(this.mapped, new Uint8Array(count));
-    this.readable = wider(this.readable, new Uint8Array(count));
-    this.wanted = wider(this.wanted, new Uint8Array(count).fill(Place.swap));
+    this.reads = widened(this.reads, count);
+    this.writes = widened(this.writes, count);
+    this.suspect = widened(this.suspect, count);
+    this.state = widened(this.state, count * REPLICAS);
+    this.flight = widened(this.flight, count * REPLICAS);
+    this.mapped = widened(this.mapped, count);
+    this.readable = widened(this.readable, count);
+    this.wanted = widened(this.wanted, count).fill(Place.swap, this.count);
     this.count = count;
   }
 

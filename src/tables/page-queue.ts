@@ -1,33 +1,66 @@
-/** First in, first out, of page indices; a ring that grows when it is full (rare) and never shrinks. */
+/**
+ * A queue of pages, first in, first out: those that threads wait for, each with the thread, the flags and the time of
+ * its fault, and those that UFFDIO_MOVE refused. A ring that doubles when it is full (rare) and never shrinks.
+ */
 import { type PageIndex, pageIndex } from '../core/types.js';
+import { widened } from './widened.js';
+
+/** Instead of a thread: the prefetcher knows this fault already, or there was none. */
+export const SEEN = -1;
 
 export class PageQueue {
-  private ring: Int32Array;
-  private head = 0;
   length = 0;
+  /** Thread, flags and time (ns) of the fault of the page that `shift` returned last. */
+  thread = SEEN;
+  flags = 0;
+  at = 0;
+  private pages: Int32Array;
+  private threads: Int32Array;
+  private flagsOf: Int32Array;
+  private times: Float64Array;
+  private head = 0;
 
   /** @param capacity a power of two */
-  constructor(capacity = 1024) {
-    this.ring = new Int32Array(capacity);
+  constructor(capacity = 256) {
+    this.pages = new Int32Array(capacity);
+    this.threads = new Int32Array(capacity);
+    this.flagsOf = new Int32Array(capacity);
+    this.times = new Float64Array(capacity);
   }
 
-  push(page: PageIndex): void {
-    if (this.length === this.ring.length) this.grow();
-    this.ring[(this.head + this.length++) & (this.ring.length - 1)] = page;
+  push(page: PageIndex, thread = SEEN, flags = 0, at = 0): void {
+    if (this.length === this.pages.length) this.grow();
+    const entry = (this.head + this.length++) & (this.pages.length - 1);
+    this.pages[entry] = page;
+    this.threads[entry] = thread;
+    this.flagsOf[entry] = flags;
+    this.times[entry] = at;
   }
 
-  /** The queue must not be empty. */
+  /** Removes the first page; the queue must not be empty. */
   shift(): PageIndex {
-    const page = this.ring[this.head];
-    this.head = (this.head + 1) & (this.ring.length - 1);
+    const entry = this.head;
+    this.thread = this.threads[entry];
+    this.flags = this.flagsOf[entry];
+    this.at = this.times[entry];
+    this.head = (entry + 1) & (this.pages.length - 1);
     this.length--;
-    return pageIndex(page);
+    return pageIndex(this.pages[entry]);
   }
 
   private grow(): void {
-    const wider = new Int32Array(this.ring.length * 2);
-    for (let i = 0; i < this.length; i++) wider[i] = this.ring[(this.head + i) & (this.ring.length - 1)];
-    this.ring = wider;
+    this.pages = unrolled(this.pages, this.head);
+    this.threads = unrolled(this.threads, this.head);
+    this.flagsOf = unrolled(this.flagsOf, this.head);
+    this.times = unrolled(this.times, this.head);
     this.head = 0;
   }
+}
+
+/** @returns a ring twice as long as this full one, which begins at `head`, with its entries at the front */
+function unrolled<T extends Int32Array | Float64Array>(ring: T, head: number): T {
+  const wider = widened(ring, ring.length * 2);
+  wider.copyWithin(ring.length, 0, head);
+  wider.copyWithin(0, head, head + ring.length);
+  return wider;
 }

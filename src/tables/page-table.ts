@@ -22,6 +22,7 @@
  * the results of the turn's commands, so an EVICTING page is never unmapped or removed: its result has always come first.
  */
 import { type FrameIndex, type PageIndex, type SlotIndex, type NONE, frameIndex, slotIndex } from '../core/types.js';
+import { widened } from './widened.js';
 
 export const State = { unused: 0, empty: 1, resident: 2, evicting: 3, buffered: 4, fetching: 5, stored: 6 } as const;
 export const STATES = 7;
@@ -71,15 +72,9 @@ export class PageTable {
   /** Makes room for indices [0, pages). Allocates; control plane only. */
   reserve(pages: number): void {
     if (pages <= this.capacity) return;
-    const state = new Uint8Array(pages);
-    const flags = new Uint8Array(pages);
-    const location = new Int32Array(pages);
-    state.set(this.state);
-    flags.set(this.flags);
-    location.set(this.location);
-    this.state = state;
-    this.flags = flags;
-    this.location = location;
+    this.state = widened(this.state, pages);
+    this.flags = widened(this.flags, pages);
+    this.location = widened(this.location, pages);
     this.capacity = pages;
   }
 

@@ -12,6 +12,7 @@
 import type { Chunks } from './chunks.js';
 import { HASH_WORDS } from '../core/layout.js';
 import { type FrameIndex, NONE, type PageIndex, type SlotIndex, frameIndex, slotIndex } from '../core/types.js';
+import { widened } from './widened.js';
 
 export const SlotState = { free: 0, valid: 1, pending: 2 } as const;
 const MAX_REFERENCES = 255;
@@ -33,15 +34,9 @@ export class SlotTable {
   reserve(slots: number): void {
     if (slots <= this.capacity) return;
     this.chunks.reserve(slots);
-    const state = new Uint8Array(slots);
-    const references = new Uint8Array(slots);
-    const hashes = new Int32Array(slots * HASH_WORDS);
-    state.set(this.state);
-    references.set(this.references);
-    hashes.set(this.hashes);
-    this.state = state;
-    this.references = references;
-    this.hashes = hashes;
+    this.state = widened(this.state, slots);
+    this.references = widened(this.references, slots);
+    this.hashes = widened(this.hashes, slots * HASH_WORDS);
     this.capacity = slots;
   }
 

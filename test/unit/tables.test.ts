@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Chunks } from '../../src/tables/chunks.js';
 import { CommandWriter } from '../../src/core/command-writer.js';
-import { FaultQueue } from '../../src/tables/fault-queue.js';
 import { FrameState, FrameTable } from '../../src/tables/frame-table.js';
 import { BATCH_PAGES, Command, HASH_WORDS } from '../../src/core/layout.js';
 import { PageQueue } from '../../src/tables/page-queue.js';
@@ -169,7 +168,7 @@ test('frames: a run goes on over those that can be vacated, and leaves the ones 
 
 test('queues keep their order while they grow and wrap', () => {
   const rng = new Rng(3);
-  const faults = new FaultQueue();
+  const faults = new PageQueue();
   const pages = new PageQueue(4);
   const model: number[] = [];
   for (let step = 0; step < 50000; step++) {

@@ -67,45 +67,9 @@ export type Message = Numbered &
 export const mostActivities = (messageBytes: number): number => Math.floor((messageBytes - HEADER_BYTES) / 8);
 export const mostChunks = (messageBytes: number): number => Math.floor((messageBytes - HEADER_BYTES) / 4);
 
+/** @param messageBytes the longest message that the peer takes  @throws RangeError: the message is longer */
 export function encodeMessage(message: Message, messageBytes = MAX_MESSAGE_BYTES): Uint8Array {
-  const body = new Writer();
-  switch (message.type) {
-    case 'auth':
-    case 'authenticated':
-      body.raw(message.mac, MAC_BYTES);
-      break;
-    case 'refused': {
-      const text = Writer.text(message.text, Math.min(messageBytes, MAX_MESSAGE_BYTES) - HEADER_BYTES - 4);
-      body.u16(message.code).u16(text.byteLength).raw(text, text.byteLength);
-      break;
-    }
-    case 'query':
-      break;
-    case 'free':
-      body.u32(message.freeChunks).u64(message.freeBytes);
-      break;
-    case 'bind':
-    case 'noRoom':
-      body.u32(message.sessionChunk);
-      break;
-    case 'bound':
-      body.u32(message.sessionChunk).u32(message.donorChunk).u32(message.rkey).u64(message.address);
-      break;
-    case 'release':
-    case 'released':
-      body.u32(message.donorChunk);
-      break;
-    case 'evict':
-      body.u32(message.chunks);
-      break;
-    case 'activity':
-      for (const { donorChunk, activity } of message.activities) body.u32(donorChunk).u32(activity);
-      break;
-    case 'stop':
-    case 'done':
-      for (const donorChunk of message.donorChunks) body.u32(donorChunk);
-      break;
-  }
+  const body = encodeBody(message, messageBytes);
   const length = HEADER_BYTES + body.length;
   if (length > messageBytes)
     throw new RangeError(`${message.type}: ${length} bytes, and messages hold ${messageBytes}`);
@@ -115,6 +79,41 @@ export function encodeMessage(message: Message, messageBytes = MAX_MESSAGE_BYTES
     .u32(message.request)
     .raw(body.bytes(), body.length)
     .bytes();
+}
+
+/** What follows the header. The text of a refusal is cut to what `messageBytes` leave. */
+function encodeBody(message: Message, messageBytes: number): Writer {
+  const body = new Writer();
+  switch (message.type) {
+    case 'auth':
+    case 'authenticated':
+      return body.raw(message.mac, MAC_BYTES);
+    case 'refused': {
+      const text = Writer.text(message.text, Math.min(messageBytes, MAX_MESSAGE_BYTES) - HEADER_BYTES - 4);
+      return body.u16(message.code).u16(text.byteLength).raw(text, text.byteLength);
+    }
+    case 'query':
+      return body;
+    case 'free':
+      return body.u32(message.freeChunks).u64(message.freeBytes);
+    case 'bind':
+    case 'noRoom':
+      return body.u32(message.sessionChunk);
+    case 'bound':
+      return body.u32(message.sessionChunk).u32(message.donorChunk).u32(message.rkey).u64(message.address);
+    case 'release':
+    case 'released':
+      return body.u32(message.donorChunk);
+    case 'evict':
+      return body.u32(message.chunks);
+    case 'activity':
+      for (const { donorChunk, activity } of message.activities) body.u32(donorChunk).u32(activity);
+      return body;
+    case 'stop':
+    case 'done':
+      for (const donorChunk of message.donorChunks) body.u32(donorChunk);
+      return body;
+  }
 }
 
 const names = new Map<number, MessageName>(
@@ -131,14 +130,14 @@ export function decodeMessage(bytes: Uint8Array): Message {
   const request = header.u32();
   if (length !== bytes.byteLength) throw new WireError(`${type}: it says ${length} bytes and has ${bytes.byteLength}`);
   const reader = new Reader(bytes.subarray(HEADER_BYTES), type);
-  const message: Message = { request, ...body(type, reader) };
+  const message: Message = { request, ...decodeBody(type, reader) };
   reader.end();
   return message;
 }
 
 type Body = Message extends infer Each ? (Each extends Message ? Omit<Each, 'request'> : never) : never;
 
-function body(type: MessageName, reader: Reader): Body {
+function decodeBody(type: MessageName, reader: Reader): Body {
   switch (type) {
     case 'auth':
     case 'authenticated':
