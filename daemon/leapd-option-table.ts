@@ -2,7 +2,7 @@
  * The options of leapd as one typed table: groups of options, each with its parser, its help and an example for the
  * group. `leapctl set` uses the same parsers.
  */
-import type { Copies } from '../src/tables/chunks.js';
+import type { Copies } from '../src/core/types.js';
 import { BATCH_PAGES } from '../src/core/layout.js';
 import { DEFAULT_ACTIVITY } from '../src/donors/activity.js';
 import { DEFAULT_HISTORY, DEFAULT_PREFETCHER, DEFAULT_WINDOW_MAX, PREFETCHERS } from '../src/policy/prefetch/index.js';

@@ -1,27 +1,31 @@
-import type { Copies } from '../tables/chunks.js';
+/** The options of the pager, and how many frames they call for. */
 import { BATCH_PAGES } from './layout.js';
+import type { Copies } from './types.js';
 
-/** What the pager is told at start; all but the frame count can be changed at run time. */
+/** The pager's options at its start. All but the number of frames can be changed at run time. */
 export interface PagerOptions {
-  /** Pages that may be resident: a count, or a share of what is resident at attach (0 < share <= 1). */
+  /** The limit: a number of pages, or a share of the pages that are resident at the attach (0 < share <= 1). */
   readonly localLimit: { readonly pages: number } | { readonly share: number };
   /** Frames in the engine's arena; see `framesFor`. */
   readonly frames: number;
-  /** The most prefetched pages that wait in frames. */
+  /** Capacity of the prefetch buffer, in pages. */
   readonly prefetchBuffer: number;
+  /** Name of the prefetcher. */
   readonly prefetch: string;
+  /** Faults per thread in which a trend is looked for. */
   readonly history: number;
+  /** Largest window, in pages. */
   readonly windowMax: number;
+  /** Name of the victim policy. */
   readonly victims: string;
-  /** How pages are taken away: by UFFDIO_MOVE where the kernel has it, or always by write-protect and discard. */
+  /** How pages are evicted. `auto`: by UFFDIO_MOVE where the kernel has it, else by discard. */
   readonly evict: 'auto' | 'move' | 'discard';
-  /** How many copies of a page there are to be, when donors hold some: see chunks.ts. */
   readonly copies: Copies;
-  /** Told once of each thing an operator should know. */
+  /** Called once for each event that an operator should know of. */
   readonly notify?: (level: 'info' | 'warn' | 'error', message: string, facts: Record<string, unknown>) => void;
 }
 
-/** A pager that decides nothing: it reads nothing ahead, and what came first leaves first. For measurements and tests of what lies below the policies. */
+/** Options without policies: nothing is read ahead, pages leave in the order they came. For tests and benchmarks. */
 export const PLAIN = {
   prefetch: 'none',
   history: 32,
@@ -31,13 +35,16 @@ export const PLAIN = {
   copies: 2,
 } as const satisfies Partial<PagerOptions>;
 
-/** Frames for pages on their way out, kept as their second chance until a newer one needs them: as many as may be resident, between these two. */
+/**
+ * Bounds of the number of frames for evicted pages. Between them it is the limit: an evicted page keeps its frame, as
+ * its second chance, until a page evicted later needs it.
+ */
 export const EVICTION_FRAMES = { least: 2 * BATCH_PAGES, most: 1024 } as const;
-/** Frames that only demand reads may take, so that a fault is served while every other frame waits for a write. */
+/** Frames that only demand reads may take, so that faults are served while all other frames wait for a write. */
 export const DEMAND_FRAMES = 32;
 
-/** Frames to create: the sum of their users. */
+/** Number of frames to create: the sum of what their users need. */
 export function framesFor(prefetchBuffer: number, localLimit: PagerOptions['localLimit']): number {
-  const limit = 'pages' in localLimit ? localLimit.pages : Infinity; // a share of what is not known before the attach
+  const limit = 'pages' in localLimit ? localLimit.pages : Infinity; // a share: the number is not known before the attach
   return prefetchBuffer + Math.max(EVICTION_FRAMES.least, Math.min(EVICTION_FRAMES.most, limit)) + DEMAND_FRAMES;
 }

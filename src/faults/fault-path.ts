@@ -235,7 +235,7 @@ export class FaultPath {
     const state = pages.state[page];
     if (pages.has(page, PageFlag.lost)) return this.poisoned(page);
     if (state === State.resident) return; // dropped by the target and zeros again: its old copy no longer matches, and the hash will say so
-    if (waited) counters.recordLatency(now - this.faultTime(page, frame));
+    if (waited) counters.faultLatency.record(now - this.faultTime(page, frame));
     if (this.since.size > 0) this.since.delete(page);
     if (state === State.buffered) {
       frames.faultedAt[frame] = 0;

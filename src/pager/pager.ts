@@ -18,8 +18,8 @@ import { FaultPath } from '../faults/fault-path.js';
 import { Errno, Event, EVENT_WORDS, joinVpn } from '../core/layout.js';
 import type { PagerOptions } from '../core/pager-options.js';
 import { checkFamily } from './invariants.js';
-import { PAGE_SIZE, type SlotIndex, type SpaceId, pageIndex, spaceId, vpn } from '../core/types.js';
-import { State } from '../tables/page-table.js';
+import { type SlotIndex, type SpaceId, pageIndex, spaceId, vpn } from '../core/types.js';
+import { pagerStats } from './stats.js';
 import { Replicas } from '../store/replicas.js';
 import type { Prefetcher } from '../policy/prefetch/prefetcher.js';
 import { Restorer } from './restorer.js';
@@ -297,58 +297,7 @@ export class Pager {
   }
 
   stats(): PagerStats {
-    const { family } = this;
-    const { counters, pages } = family;
-    const { counts } = pages;
-    const { policy } = this.faults.prefetch;
-    const latency = counters.faultLatency;
-    return {
-      state: this.ended ? 'ended' : family.detaching ? 'detaching' : 'paging',
-      localLimitPages: family.limit.pages,
-      registeredPages: family.regions.all().reduce((sum, region) => sum + region.count, 0),
-      residentPages: family.limit.resident,
-      storedPages: counts[State.stored] + counts[State.fetching],
-      bufferedPages: counts[State.buffered],
-      zeroPages: counters.zeroPages,
-      spaces: family.spaces.length,
-      prefetch: policy.name,
-      history: this.faults.prefetch.history,
-      prefetchBuffer: family.prefetched.capacity,
-      windowMax: this.faults.prefetch.windowMax,
-      faults: counters.faults,
-      faultLatencyNs: {
-        p50: latency.getValueAtPercentile(50),
-        p99: latency.getValueAtPercentile(99),
-        p999: latency.getValueAtPercentile(99.9),
-        max: latency.maxValue,
-      },
-      demandReads: counters.demandReads,
-      prefetchIssued: counters.prefetchIssued,
-      prefetchHits: counters.prefetchHits,
-      prefetchUnused: counters.prefetchUnused,
-      mappedAhead: counters.mappedAhead,
-      trendsFound: policy.counters.trendsFound,
-      trendsTried: policy.counters.trendsTried,
-      evictions: counters.evictions,
-      cleanEvictions: counters.cleanEvictions,
-      busyEvictions: counters.busyEvictions,
-      secondChances: counters.secondChances,
-      swapReads: counters.swapReads,
-      swapWrites: counters.swapWrites,
-      remoteReads: counters.remoteReads,
-      remoteWrites: counters.remoteWrites,
-      chunksMapped: this.replicas.mapped,
-      copiesPending: this.replicas.pending,
-      bytesRead: (counters.swapReads + counters.remoteReads) * PAGE_SIZE,
-      bytesWritten: (counters.swapWrites + counters.remoteWrites) * PAGE_SIZE,
-      readErrors: counters.readErrors,
-      writeErrors: counters.writeErrors,
-      hashMismatches: counters.hashMismatches,
-      lostPages: counters.lostPages,
-      forks: counters.forks,
-      framesFree: family.frames.free,
-      frames: family.frames.count,
-      evictionStalled: family.limit.evictionStalled,
-    };
+    const state = this.ended ? 'ended' : this.family.detaching ? 'detaching' : 'paging';
+    return pagerStats(state, this.family, this.faults.prefetch, this.replicas);
   }
 }

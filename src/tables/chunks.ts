@@ -11,12 +11,8 @@
  * Which places a slot ought to be in follows from what is mapped now and from `copies`: two replicas, or one and the swap file, or the swap file
  * alone. A slot is *safe* when it is in the swap file, or in as many replicas as there are to be copies: with two, no donor can take its bytes along.
  */
-import type { SlotIndex } from '../core/types.js';
-import { slotIndex } from '../core/types.js';
+import { type Copies, type SlotIndex, slotIndex } from '../core/types.js';
 import { widened } from './widened.js';
-
-/** How many places a page is to be in: one donor's; two donors', or one's and the swap file; two donors' and the swap file. */
-export type Copies = 1 | 2 | 3;
 
 export const REPLICAS = 2;
 export const Place = { swap: 1, first: 2, second: 4 } as const;

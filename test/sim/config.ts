@@ -1,6 +1,6 @@
 /** The configuration of a run: what the seed chooses. */
 import { VICTIM_POLICIES } from '../../src/policy/victim/index.js';
-import type { Copies } from '../../src/tables/chunks.js';
+import type { Copies } from '../../src/core/types.js';
 import type { Random } from './world.js';
 
 /** What a thread of the program may do besides touching memory. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Chunks, type Copies, Place, placeAt, placeIndex, ReplicaState } from '../../src/tables/chunks.js';
-import { slotIndex } from '../../src/core/types.js';
+import { Chunks, Place, placeAt, placeIndex, ReplicaState } from '../../src/tables/chunks.js';
+import { type Copies, slotIndex } from '../../src/core/types.js';
 
 const { swap, first, second } = Place;
 const [unmapped, mapped, leaving] = [ReplicaState.unmapped, ReplicaState.mapped, ReplicaState.leaving];

@@ -1,7 +1,7 @@
 /** What becomes of pages that were evicted before there was a donor for them. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Copies } from '../../src/tables/chunks.js';
+import type { Copies } from '../../src/core/types.js';
 import { Errno } from '../../src/core/layout.js';
 import { Pager } from '../../src/pager/pager.js';
 import { slotIndex } from '../../src/core/types.js';
