@@ -164,9 +164,7 @@ void evictions(bool unified, char way) {
     CHECK(cgroup::frozen(paged.target.pid()) && !cgroup::frozen(paged.attached.helper->pid()));
     CHECK(all(paged.take(way, {{30, 8}}), 0));
   }
-  paged.target->go = 1;
-  CHECK(paged.serve([&] { return paged.target->ready == 2; }));
-  paged.restoreAndDetach();
+  paged.verifyAndDetach();
   paged.target->stop = 1;
   CHECK_EQUAL(paged.target.join(), 0);
 }

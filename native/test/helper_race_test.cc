@@ -60,11 +60,7 @@ TEST(discard_one_call_a_run_loses_no_write) { racingWriter('d', false); }
 static void ownRemoves(bool vector) {
   Paged paged(
       [](Shared& shared) {
-        uint64_t* memory = map(kPages);
-        fill(memory, kPages);
-        shared.address = reinterpret_cast<uint64_t>(memory);
-        shared.ready = 1;
-        while (!shared.go) sleepMs(1);
+        uint64_t* memory = prepare(shared);
         for (unsigned i = 0; !shared.stop; i++) {
           const unsigned first = i % 5, pages = 1 + i % 4;
           shared.counter++;
@@ -116,11 +112,7 @@ TEST(nothing_is_taken_while_mappings_change) {
     if (way == 'm') needMove();
     Paged paged(
         [](Shared& shared) {
-          uint64_t* memory = map(kPages);
-          fill(memory, kPages);
-          shared.address = reinterpret_cast<uint64_t>(memory);
-          shared.ready = 1;
-          while (!shared.go) sleepMs(1);
+          uint64_t* memory = prepare(shared);
           shared.ready = 2;
           munmap(memory, 4 * kPage);
           return shared.ready = 3, 0;
@@ -141,11 +133,7 @@ TEST(target_that_reads_our_pages) {
   needMove();
   Paged paged(
       [](Shared& shared) {
-        uint64_t* memory = map(kPages);
-        fill(memory, kPages);
-        shared.address = reinterpret_cast<uint64_t>(memory);
-        shared.ready = 1;
-        while (!shared.go) sleepMs(1);
+        prepare(shared);
         const auto* arena = reinterpret_cast<const volatile uint8_t*>(shared.extra.load());
         uint64_t sum = 0;
         for (; !shared.stop; shared.counter++) {
@@ -204,9 +192,7 @@ TEST(moves_while_memory_is_compacted) {
   close(compact);
   std::printf("# %zu pages taken, %zu that could not be\n", taken, stayed);
   CHECK(taken > 1000);
-  paged.target->go = 1;
-  CHECK(paged.serve([&] { return paged.target->ready == 2; }));
-  paged.restoreAndDetach();
+  paged.verifyAndDetach();
 }
 
 // Signals to the helper, whatever they are short of SIGKILL, are not for it.
@@ -225,9 +211,7 @@ TEST(signals_to_the_helper_change_nothing) {
         }
       }
     }
-    paged.target->go = 1;
-    CHECK(paged.serve([&] { return paged.target->ready == 2; }));
-    paged.restoreAndDetach();
+    paged.verifyAndDetach();
   }
 }
 
@@ -266,9 +250,7 @@ TEST(a_killed_helper_loses_nothing) {
     CHECK(!alive && paged.attached.helper->lost());
     CHECK(all(paged.take(way, {{0, 3}}), EIO));
     if (i % 3 == 0) paged.attached.helper.reset();
-    paged.target->go = 1;
-    CHECK(paged.serve([&] { return paged.target->ready == 2; }));
-    paged.restoreAndDetach();
+    paged.verifyAndDetach();
     CHECK(proc::children(paged.target.pid()).empty());
     paged.target->stop = 1;
     CHECK_EQUAL(paged.target.join(), 0);
@@ -281,11 +263,7 @@ TEST(our_pages_unmapped_by_the_target) {
   needMove();
   Paged paged(
       [](Shared& shared) {
-        uint64_t* memory = map(kPages);
-        fill(memory, kPages);
-        shared.address = reinterpret_cast<uint64_t>(memory);
-        shared.ready = 1;
-        while (!shared.go) sleepMs(1);
+        prepare(shared);
         munmap(reinterpret_cast<void*>(shared.extra.load()), static_cast<size_t>(shared.counter.load()));
         return shared.ready = 2, 0;
       },
@@ -357,21 +335,14 @@ TEST(remove_filter_tells_ours_from_theirs) {
 static void splitting(bool vector) {
   Paged paged(
       [](Shared& shared) {
-        uint64_t* memory = map(kPages);
-        fill(memory, kPages);
-        shared.address = reinterpret_cast<uint64_t>(memory);
-        shared.ready = 1;
-        while (!shared.go) sleepMs(1);
+        uint64_t* memory = prepare(shared);
         for (unsigned i = 0; !shared.stop; i++) {
           uint8_t* at = reinterpret_cast<uint8_t*>(memory) + i * 7 % 60 * kPage;
           mprotect(at, (1 + i % 5) * kPage, PROT_READ);
           mprotect(at, (1 + i % 5) * kPage, PROT_READ | PROT_WRITE);
           shared.counter++;
         }
-        for (size_t page = 0; page < kPages; page++) {
-          if (!holds(reinterpret_cast<uint8_t*>(memory) + page * kPage, page)) return 4;
-        }
-        return 0;
+        return holdsAll(memory) ? 0 : 4;
       },
       false, vector);
   paged.target->go = 1;

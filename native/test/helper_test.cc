@@ -51,9 +51,7 @@ void absentPages(char way) {
   CHECK(all(paged.take(way, {{8, 8}, {20, 1}}), ENOENT));
   CHECK(all(paged.take(way, {{30, 1}}), 0));
   CHECK(paged.sink.messages.empty());
-  paged.target->go = 1;
-  CHECK(paged.serve([&] { return paged.target->ready == 2; }));
-  paged.restoreAndDetach();
+  paged.verifyAndDetach();
   paged.target->stop = 1;
   CHECK_EQUAL(paged.target.join(), 0);
 }

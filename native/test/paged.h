@@ -1,4 +1,4 @@
-// A target under a pager of the simplest kind, for tests of the helper.
+// Paged: a target under a pager of the simplest kind, for tests of the helper.
 #pragma once
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -39,16 +39,26 @@ inline uint64_t* map(size_t pages) {
   return static_cast<uint64_t*>(at);
 }
 
-// Fills kPages pages, says where they are, verifies them all when told to, ends.
-inline int holder(Shared& shared) {
+// In a target: maps and fills kPages pages, says where they are, waits until told to go.
+inline uint64_t* prepare(Shared& shared) {
   uint64_t* memory = map(kPages);
   fill(memory, kPages);
   shared.address = reinterpret_cast<uint64_t>(memory);
   shared.ready = 1;
   while (!shared.go) sleepMs(1);
+  return memory;
+}
+
+inline bool holdsAll(const uint64_t* memory) {
   for (size_t page = 0; page < kPages; page++) {
-    if (!holds(reinterpret_cast<uint8_t*>(memory) + page * kPage, page)) return 4;
+    if (!holds(reinterpret_cast<const uint8_t*>(memory) + page * kPage, page)) return false;
   }
+  return true;
+}
+
+// A target that verifies its pages when told to go.
+inline int holder(Shared& shared) {
+  if (!holdsAll(prepare(shared))) return 4;
   shared.ready = 2;
   while (!shared.stop) sleepMs(1);
   return 0;
@@ -143,6 +153,12 @@ class Paged {
     uffdio_range range{base, pages_ * kPage};
     if (ioctl(attached.uffd, UFFDIO_UNREGISTER, &range)) check::fail(__FILE__, __LINE__, "unregister");
     detach(attached);
+  }
+  // Of a target that runs holder().
+  void verifyAndDetach() {
+    target->go = 1;
+    CHECK(serve([&] { return target->ready == 2; }));
+    restoreAndDetach();
   }
   bool present(size_t page) {
     const int fd = open(proc::path(target.pid(), "pagemap").c_str(), O_RDONLY);
