@@ -2,7 +2,7 @@
  * `npm test`: the whole suite, stage by stage. It prints one line per file, every failure in full, the slowest tests,
  * the reason of each skipped test, and last `N passed, N failed, N skipped`.
  *
- *   npm test                   all stages: lint, unit, sim, native, e2e, rxe
+ *   npm test                   all stages: lint, sim, unit, native, e2e, rxe
  *   npm test -- unit e2e       some stages
  *   npm test -- e2e/bad-input  the files of a stage whose names begin with `bad-input`
  *   LEAP_NO_SKIP=1 npm test    a skipped test counts as failed
@@ -34,17 +34,28 @@ const total: Tally = { passed: 0, failed: 0, skipped: 0 };
 const skips: string[] = [];
 /** Duration of each single test of a Node file, in seconds. Native cases are not timed one by one. */
 const durations: { readonly name: string; readonly seconds: number }[] = [];
+const secondsSince = (begin: number): string => ((performance.now() - begin) / 1000).toFixed(1);
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
-/** Stages run one after the other; within a stage, files that only compute run side by side. */
-const stages: { readonly name: string; readonly run: (wanted: readonly string[]) => Promise<void> }[] = [
-  { name: 'lint', run: () => lines('lint', 'bash', ['scripts/lint.sh'], 10) },
+interface Stage {
+  readonly name: string;
+  readonly run: (wanted: readonly string[]) => Promise<void>;
+}
+
+/**
+ * Groups of stages. The groups run one after the other, the stages of a group side by side: `lint` and `sim` compute on
+ * one CPU each. `native`, `e2e` and `rxe` have time limits in their tests and run alone.
+ */
+const groups: readonly (readonly Stage[])[] = [
+  [
+    { name: 'lint', run: () => lines('lint', 'bash', ['scripts/lint.sh'], 10) },
+    { name: 'sim', run: (wanted) => nodeTests('sim', { together: 1, minutes: 10 }, wanted) },
+  ],
   // 5 minutes a file: the slowest one takes 60 s on an idle machine, and twice that beside other work.
-  { name: 'unit', run: (wanted) => nodeTests('unit', { together: 2, minutes: 5 }, wanted) },
-  { name: 'sim', run: (wanted) => nodeTests('sim', { together: 1, minutes: 10 }, wanted) },
-  { name: 'native', run: () => lines('native', 'bash', ['native/test/run.sh'], 10) },
-  { name: 'e2e', run: (wanted) => nodeTests('e2e', { together: 1, minutes: 10 }, wanted) },
-  { name: 'rxe', run: (wanted) => (process.env['LEAP_RXE'] === '1' ? testsInVm(wanted) : vmWithTests(wanted)) },
+  [{ name: 'unit', run: (wanted) => nodeTests('unit', { together: 2, minutes: 5 }, wanted) }],
+  [{ name: 'native', run: () => lines('native', 'bash', ['native/test/run.sh'], 10) }],
+  [{ name: 'e2e', run: (wanted) => nodeTests('e2e', { together: 1, minutes: 10 }, wanted) }],
+  [{ name: 'rxe', run: (wanted) => (process.env['LEAP_RXE'] === '1' ? testsInVm(wanted) : vmWithTests(wanted)) }],
 ];
 
 /** Native tests that need an RDMA device. They are built outside the VM, where that takes a tenth of the time. */
@@ -105,9 +116,8 @@ async function nodeTest(name: string, file: string, { minutes, figures = false }
     mine.failed++;
     count('failed', `${name}: ${test}`);
     const { cause } = details.error;
-    output.push(
-      `${'  '.repeat(nesting + 1)}${test}\n${cause instanceof Error ? cause.stack : String(cause ?? details.error.stack)}`,
-    );
+    const stack = cause instanceof Error ? cause.stack : String(cause ?? details.error.stack);
+    output.push(`${'  '.repeat(nesting + 1)}${test}\n${stack}`);
   });
   stream.on('test:stdout', ({ message }) => output.push(message.trimEnd()));
   stream.on('test:stderr', ({ message }) => output.push(message.trimEnd()));
@@ -180,9 +190,7 @@ async function vmWithTests(wanted: readonly string[]): Promise<void> {
     const { status, complaints, startSeconds } = await runInVm(job, { out, err: process.stderr });
     out.end();
     await read;
-    say(
-      `        the VM took ${startSeconds.toFixed(1)} s to start, ${((performance.now() - begin) / 1000).toFixed(1)} s in all`,
-    );
+    say(`        the VM took ${startSeconds.toFixed(1)} s to start, ${secondsSince(begin)} s in all`);
     if (!tallied) fail('vm', [`the tests in the VM ended with ${status} and without their count`]);
     if (complaints.length > 0) fail('kernel', complaints);
   } catch (error) {
@@ -229,22 +237,22 @@ function report(name: string, { passed, failed, skipped }: Tally, begin: number,
     ...(skipped > 0 ? [`${skipped} skipped`] : []),
     ...(failed > 0 ? [`${failed} FAILED`] : []),
   ];
-  say(
-    `${failed > 0 ? 'not ok' : 'ok    '}  ${name}  ${counts.join(', ')}  (${((performance.now() - begin) / 1000).toFixed(1)} s)`,
-  );
+  say(`${failed > 0 ? 'not ok' : 'ok    '}  ${name}  ${counts.join(', ')}  (${secondsSince(begin)} s)`);
   if (failed > 0) say(output.slice(-LONGEST_OUTPUT).join('\n'));
 }
 
 const wanted = process.argv.slice(2);
+const stages = groups.flat();
 const unknown = wanted.find((word) => !stages.some(({ name }) => word.split('/')[0] === name));
 if (unknown !== undefined) {
   process.stderr.write(`test: unknown stage ${unknown}; the stages are ${stages.map(({ name }) => name).join(', ')}\n`);
   process.exit(2);
 }
-for (const stage of stages) {
-  const mine = wanted.filter((word) => word.split('/')[0] === stage.name);
-  if (wanted.length > 0 && mine.length === 0) continue;
-  await stage.run(mine.flatMap((word) => word.split('/').slice(1)));
+for (const group of groups) {
+  const chosen = group.filter(({ name }) => wanted.length === 0 || wanted.some((word) => word.split('/')[0] === name));
+  const filesOf = (name: string): string[] =>
+    wanted.flatMap((word) => (word.startsWith(`${name}/`) ? word.split('/').slice(1) : []));
+  await Promise.all(chosen.map(({ name, run }) => run(filesOf(name))));
 }
 durations.sort((a, b) => b.seconds - a.seconds);
 const slowest = durations.slice(0, SLOWEST).map(({ name, seconds }) => `${seconds.toFixed(1).padStart(6)} s  ${name}`);

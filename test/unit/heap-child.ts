@@ -1,4 +1,7 @@
-/** Run by heap.test.ts with --expose-gc and a young generation so large that nothing is collected: prints bytes allocated a fault, for each pattern. */
+/**
+ * Prints the bytes allocated per fault, for each pattern. heap.test.ts runs it with --expose-gc and a young generation
+ * so large that nothing is collected. Arguments: prefetcher, victim policy.
+ */
 import { Pager } from '../../src/pager/pager.js';
 import { pagerOptions } from './pager-options.js';
 import { PlainEngine } from './plain-engine.js';
@@ -23,7 +26,7 @@ for (const [name, touch] of Object.entries(patterns)) {
       prefetchBuffer: 256,
       prefetch: process.argv[2] ?? 'leap',
       windowMax: 32,
-      victims: 's3fifo',
+      victims: process.argv[3] ?? 'returns',
     }),
   );
   pager.attach();

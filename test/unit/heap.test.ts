@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-/** Bytes of garbage that one fault may leave, on average: what slips through where V8 boxes a number, not an object a fault (16 bytes and more). */
+/** Bytes of garbage that one fault may leave on average: V8 boxes a number now and then; an object takes 16 bytes. */
 const BYTES_PER_FAULT = 8;
 
 interface Line {
@@ -17,12 +17,20 @@ interface Line {
   };
 }
 
-for (const prefetch of ['leap', 'streams'])
-  test(`the hot path with ${prefetch} allocates nothing: 100,000 faults, reads, evictions and writes leave the heap as it was`, () => {
+/** Prefetcher and victim policy. The second pair is leapd's default. */
+const POLICIES = [
+  ['leap', 's3fifo'],
+  ['streams', 'returns'],
+  ['leap', 'returns'],
+] as const;
+
+for (const [prefetch, victims] of POLICIES)
+  test(`100,000 faults, reads, evictions and writes with ${prefetch} and ${victims} allocate nothing`, () => {
     const child = fileURLToPath(new URL('./heap-child.js', import.meta.url));
-    // --single-threaded: V8 compiles where it stands. Beside a busy machine its compiler thread would come late, and until then V8 boxes every number.
+    // --single-threaded: V8 compiles in the main thread. On a busy machine its compiler thread would come late, and V8
+    // boxes every number until then.
     const flags = ['--expose-gc', '--single-threaded', '--min-semi-space-size=128', '--max-semi-space-size=128'];
-    const out = execFileSync(process.execPath, [...flags, child, prefetch], { encoding: 'utf8' });
+    const out = execFileSync(process.execPath, [...flags, child, prefetch, victims], { encoding: 'utf8' });
     const lines = out
       .trim()
       .split('\n')

@@ -188,5 +188,8 @@ test('queues keep their order while they grow and wrap', () => {
 });
 
 test('states are named', () => {
-  assert.equal(Object.keys(State).length, STATE_NAMES.length);
+  const named = Object.entries(State).map(([name, value]) => [name.toUpperCase(), STATE_NAMES[value]]);
+  for (const [expected, name] of named) assert.equal(name, expected);
+  assert.deepEqual(Object.values(State), [...STATE_NAMES.keys()]);
+  assert.equal(STATES, STATE_NAMES.length);
 });
