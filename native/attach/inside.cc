@@ -1,3 +1,4 @@
+// The steps of an attach that are system calls of the target's.
 #include "attach/inside.h"
 
 #include <fcntl.h>
@@ -69,19 +70,8 @@ Area mapArea(Tracee& target, Undo& undo) {
   return area;
 }
 
-int passDescriptor(Tracee& target, const Area& area, int fd, Undo& undo) {
-  const uint64_t scratch = area.requests;
-  target.need("make a socket pair", SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, scratch);
-  int pair[2];
-  target.read(scratch, pair, sizeof pair);
-  Undo sockets;  // closed again in any case
-  sockets.push([&target, pair] {
-    closeInside(target, pair[1]);
-    closeInside(target, pair[0]);
-  });
-  step("socketpair");
-  const Descriptor mine = takeOut(target, pair[0]);
-
+// Puts a descriptor of leapd's on its way through the socket `through`.
+static void sendDescriptor(int through, int fd, pid_t receiver) {
   char data = 0;
   iovec one{&data, 1};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
@@ -95,15 +85,16 @@ int passDescriptor(Tracee& target, const Area& area, int fd, Undo& undo) {
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(sizeof fd);
   std::copy_n(reinterpret_cast<const char*>(&fd), sizeof fd, reinterpret_cast<char*>(CMSG_DATA(header)));
-  if (sendmsg(mine.get(), &message, MSG_NOSIGNAL) != 1)
-    throw Error(ErrorKind::kFailed, "cannot send a descriptor to process " + std::to_string(target.pid()), errno);
-  step("send");
+  if (sendmsg(through, &message, MSG_NOSIGNAL) != 1)
+    throw Error(ErrorKind::kFailed, "cannot send a descriptor to process " + std::to_string(receiver), errno);
+}
 
-  // The same message header, with addresses of the target's.
+// Receives one in the target. The message header and what it points to are put at `scratch`, in the target.
+static int receiveDescriptor(Tracee& target, uint64_t scratch, int through) {
   struct {
     msghdr message;
     iovec one;
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)];
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
     char data;
   } there{};
   const auto at = [scratch, &there](const void* part) {
@@ -116,22 +107,38 @@ int passDescriptor(Tracee& target, const Area& area, int fd, Undo& undo) {
   there.message.msg_control = at(there.control);
   there.message.msg_controllen = sizeof there.control;
   target.write(scratch, &there, sizeof there);
-  target.need("receive a descriptor", SYS_recvmsg, static_cast<uint64_t>(pair[1]), scratch,
+  target.need("receive a descriptor", SYS_recvmsg, static_cast<uint64_t>(through), scratch,
               MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   target.read(scratch, &there, sizeof there);
   const cmsghdr* received = reinterpret_cast<const cmsghdr*>(there.control);
-  if (there.message.msg_controllen < CMSG_LEN(sizeof fd) || received->cmsg_type != SCM_RIGHTS) {
+  if (there.message.msg_controllen < CMSG_LEN(sizeof(int)) || received->cmsg_type != SCM_RIGHTS) {
     throw Error(ErrorKind::kLimit, "process " + std::to_string(target.pid()) +
                                        " has no free descriptor: raise its limit (prlimit --nofile)");
   }
   int number;
   std::copy_n(reinterpret_cast<const char*>(CMSG_DATA(received)), sizeof number, reinterpret_cast<char*>(&number));
+  return number;
+}
+
+int passDescriptor(Tracee& target, const Area& area, int fd, Undo& undo) {
+  target.need("make a socket pair", SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, area.requests);
+  int pair[2];
+  target.read(area.requests, pair, sizeof pair);
+  Undo sockets;  // closes them in any case
+  sockets.push([&target, pair] {
+    closeInside(target, pair[1]);
+    closeInside(target, pair[0]);
+  });
+  step("socketpair");
+  sendDescriptor(takeOut(target, pair[0]).get(), fd, target.pid());
+  step("send");
+  const int number = receiveDescriptor(target, area.requests, pair[1]);
   undo.push([&target, number] { closeInside(target, number); });
   step("receive");
   return number;
 }
 
-// The device gives one to whoever has it open, with no right of its own needed.
+// /dev/userfaultfd creates one for a process without rights of its own that has the device open.
 int makeUserfaultfd(Tracee& target, const Area& area, Undo& undo) {
   int number;
   if (const Descriptor device{open("/dev/userfaultfd", O_RDWR | O_CLOEXEC)}) {
@@ -141,7 +148,8 @@ int makeUserfaultfd(Tracee& target, const Area& area, Undo& undo) {
                                           USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK));
   } else {
     const long made = target.call(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-    // One for user mode only could be had; system calls into stored pages would then fail. So not.
+    // An unprivileged process could create one for faults in user mode only; its system calls on stored pages would
+    // then fail with EFAULT.
     if (made < 0) {
       throw Error(ErrorKind::kNotPermitted,
                   "process " + std::to_string(target.pid()) +

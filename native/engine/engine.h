@@ -142,6 +142,8 @@ class Engine final : private SwapFile::Sink, private Remote::Sink, private Helpe
   void fill(Command command, uint32_t page, int32_t frame, uint32_t count);
   void touch(Command command, uint32_t page, uint32_t count);
   uint32_t evict(const int32_t* commands, uint32_t left);
+  uint32_t gatherBatch(const int32_t* words, uint32_t left, Helper::Run* runs, uint32_t* pages, uint32_t* space) const;
+  void reportEvicted(const int32_t* command, const Helper::Run& run, int* status);
   void transfer(bool write, uint32_t place, int32_t slot, int32_t frame, uint32_t count);
   void transferred(bool write, uint32_t place, uint32_t slot, uint32_t frame, uint32_t count, int error);
   const Range* resolve(uint32_t page, uint32_t count) const;

@@ -1,4 +1,5 @@
 // The engine's commands: what each does, and the event that says how it went.
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -151,59 +152,67 @@ void Engine::done(const Remote::Request& request, int error) {
   transferred(request.write, request.replica + 1, request.slot, request.frame, request.count, error);
 }
 
-// One trip of the helper: this command and those right behind it that are of its kind and space, up to kBatchPages
+// One batch of the helper: this command and those right behind it that are of its kind and space, up to kBatchPages
 // pages. Returns how many commands.
 uint32_t Engine::evict(const int32_t* words, uint32_t left) {
   Helper::Run runs[kBatchPages];
   int status[kBatchPages];
-  uint32_t taken = 0, pages = 0, space = 0;
+  uint32_t pages = 0, space = 0;
   quiet_ = false;
-  for (; taken < left && words[taken * kCommandWords] == words[0]; taken++) {
-    const int32_t* next = &words[taken * kCommandWords];
-    auto page = static_cast<uint32_t>(next[1]);
-    auto count = static_cast<uint32_t>(next[3]);
-    const Range* range = resolve(page, count);
-    if (!range || count > kBatchPages || !frames_.holds(next[2], count)) {
-      if (taken > 0) break;
-      events_.add(Event::kEvicted, next[1], next[2], next[3], range ? EINVAL : ENOENT, words[0]);
-      return 1;
-    }
-    if (taken == 0) space = range->space;
-    if (range->space != space || pages + count > kBatchPages) break;
-    runs[taken] = {addressOf(*range, page), count, frames_.at(static_cast<uint32_t>(next[2]))};
-    pages += count;
+  const uint32_t taken = gatherBatch(words, left, runs, &pages, &space);
+  if (taken == 0) {
+    events_.add(Event::kEvicted, words[1], words[2], words[3],
+                resolve(static_cast<uint32_t>(words[1]), static_cast<uint32_t>(words[3])) ? EINVAL : ENOENT, words[0]);
+    return 1;
   }
-
-  bool moves = static_cast<Command>(words[0]) == Command::kMoveOut;
+  const bool moves = static_cast<Command>(words[0]) == Command::kMoveOut;
   Attached& attached = spaces_[space].attached;
-  int otherwise = spaces_[space].changing ? EAGAIN : attached.helper ? ESRCH : EINVAL;
-  for (uint32_t i = 0; i < pages; i++) status[i] = otherwise;
+  const int otherwise = spaces_[space].changing ? EAGAIN : attached.helper ? ESRCH : EINVAL;
+  std::fill(status, status + pages, otherwise);
   if (attached.helper && !spaces_[space].changing) {
     batchSpace_ = space;
     counters_.helperBatches++;
-    bool lives =
+    const bool lives =
         moves ? attached.helper->moveOut(runs, taken, status) : attached.helper->discard(runs, taken, status, *this);
     if (!lives) {
       attached.helper.reset();
       events_.add(Event::kHelperLost, static_cast<int32_t>(space));
     }
   }
+  for (uint32_t i = 0, at = 0; i < taken; at += runs[i].pages, i++)
+    reportEvicted(&words[i * kCommandWords], runs[i], status + at);
+  return taken;
+}
 
-  for (uint32_t i = 0, at = 0; i < taken; at += runs[i].pages, i++) {
-    for (uint32_t page = 0; page < runs[i].pages; page++) {
-      if (status[at + page] == 0 && arch::holdsThread(runs[i].into + page * size_t{kPageSize}))
-        status[at + page] = EPERM;
-    }
-    const int32_t* command = &words[i * kCommandWords];
-    for (uint32_t from = 0, to; from < runs[i].pages; from = to) {
-      int result = status[at + from];
-      for (to = from + 1; to < runs[i].pages && status[at + to] == result;) to++;
-      if (result == 0 || result == EPERM) { frames_.hash(static_cast<uint32_t>(command[2]) + from, to - from); }
-      events_.add(Event::kEvicted, command[1] + static_cast<int32_t>(from), command[2] + static_cast<int32_t>(from),
-                  static_cast<int32_t>(to - from), result, words[0]);
-    }
+// The commands that make one batch, as runs of one space. Returns how many; 0: the first one cannot be carried out.
+uint32_t Engine::gatherBatch(const int32_t* words, uint32_t left, Helper::Run* runs, uint32_t* pages,
+                             uint32_t* space) const {
+  uint32_t taken = 0;
+  for (; taken < left && words[taken * kCommandWords] == words[0]; taken++) {
+    const int32_t* next = &words[taken * kCommandWords];
+    const auto page = static_cast<uint32_t>(next[1]), count = static_cast<uint32_t>(next[3]);
+    const Range* range = resolve(page, count);
+    if (!range || count > kBatchPages || !frames_.holds(next[2], count)) break;
+    if (taken == 0) *space = range->space;
+    if (range->space != *space || *pages + count > kBatchPages) break;
+    runs[taken] = {addressOf(*range, page), count, frames_.at(static_cast<uint32_t>(next[2]))};
+    *pages += count;
   }
   return taken;
+}
+
+// One event for each run of pages with the same status.
+void Engine::reportEvicted(const int32_t* command, const Helper::Run& run, int* status) {
+  for (uint32_t page = 0; page < run.pages; page++) {
+    if (status[page] == 0 && arch::holdsThread(run.into + page * size_t{kPageSize})) status[page] = EPERM;
+  }
+  for (uint32_t from = 0, to; from < run.pages; from = to) {
+    const int result = status[from];
+    for (to = from + 1; to < run.pages && status[to] == result;) to++;
+    if (result == 0 || result == EPERM) frames_.hash(static_cast<uint32_t>(command[2]) + from, to - from);
+    events_.add(Event::kEvicted, command[1] + static_cast<int32_t>(from), command[2] + static_cast<int32_t>(from),
+                static_cast<int32_t>(to - from), result, command[0]);
+  }
 }
 
 }  // namespace leap

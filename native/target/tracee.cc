@@ -27,9 +27,12 @@ namespace {
 // Seized, interrupted, not yet stopped; or dead, not yet collected. ptrace belongs to a thread, so these do too.
 thread_local std::vector<Traced> stragglers;
 
-constexpr int kMaxStops = 1000;            // signals and group stops in the way of one call
-constexpr int kLeastMilliseconds = 5;      // even when the time is over
-constexpr int kCollectMilliseconds = 100;  // a big process takes longer to die, and is collected as a straggler
+constexpr int kMaxStops = 1000;               // signals and group stops in the way of one call
+constexpr int kLeastMilliseconds = 5;         // even when the time is over
+constexpr int kSyscallStop = SIGTRAP | 0x80;  // under PTRACE_O_TRACESYSGOOD: ptrace(2)
+constexpr long kRestartNoIntr = 513;          // ERESTARTNOINTR of the kernel, in no header for programs
+constexpr int kCloneTries = 5;                // a clone that a pending signal interrupts
+constexpr int kCollectMilliseconds = 100;     // a big process takes longer to die, and is collected as a straggler
 
 int64_t nowMicroseconds() {
   timespec now;
@@ -283,7 +286,7 @@ long Tracee::callAt(uint64_t at, long number, const uint64_t (&arguments)[6]) {
   for (int i = 0; i < kMaxStops && syscallStops < 2; i++) {
     resume(PTRACE_SYSCALL);
     const int status = waitInCall();
-    if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
+    if (WSTOPSIG(status) == kSyscallStop) {
       entered_ = ++syscallStops == 1;
     } else if (eventOf(status) == PTRACE_EVENT_CLONE) {
       ptrace(PTRACE_GETEVENTMSG, tid_, nullptr, &eventMessage_);
@@ -344,7 +347,7 @@ Tracee::Child Tracee::clone(uint64_t at, uint64_t stack) {
   // CLONE_VM alone, exit signal 0: the same memory, but no thread of the target, and nothing that its wait() would
   // report.
   long inside = -ERESTART;
-  for (int attempt = 0; attempt < 5 && (inside == -ERESTART || inside == -513 /* ERESTARTNOINTR */); attempt++) {
+  for (int attempt = 0; attempt < kCloneTries && (inside == -ERESTART || inside == -kRestartNoIntr); attempt++) {
     inside = callAt(at, SYS_clone, {CLONE_VM, stack, 0, 0, 0, 0});
   }
   ptrace(PTRACE_SETOPTIONS, tid_, nullptr, options_);
