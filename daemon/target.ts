@@ -4,6 +4,8 @@ import type { PagerOptions } from '../src/core/pager-options.js';
 import { ExitCode, Refusal } from '../src/cli/exit-codes.js';
 import { findPins } from './pinned.js';
 import { readStat, readStatus, readText, type ProcessStat } from '../src/host/process-info.js';
+import { parseSmaps } from '../src/host/smaps.js';
+import { isPageable } from '../src/spaces/pageable.js';
 import { bytesToPages, formatBytes, formatPages, type Size } from '../src/cli/size.js';
 
 export interface Target {
@@ -106,18 +108,11 @@ function checkExecutable(pid: number): void {
     refuse(`process ${pid} is not an x86-64 program`, 'leapd pages x86-64 programs only');
 }
 
-/** The mappings that leapd pages: private, writable, of no file, and not the main stack. */
+/** Pages of the mappings that leapd pages. @param maps the text of /proc/PID/maps: locked memory is counted too */
 export function anonymousPages(maps: string): number {
-  let bytes = 0;
-  for (const line of maps.split('\n')) {
-    const match = /^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ (\d+)\s*(.*)$/.exec(line);
-    if (!match) continue;
-    const [, start = '', end = '', permissions = '', inode, name = ''] = match;
-    if (!/^.w.p$/.test(permissions) || inode !== '0') continue;
-    if (name.startsWith('[') && name !== '[heap]' && !name.startsWith('[anon:')) continue;
-    bytes += Number.parseInt(end, 16) - Number.parseInt(start, 16);
-  }
-  return bytesToPages(bytes);
+  return parseSmaps(maps)
+    .filter(isPageable)
+    .reduce((pages, { start, end }) => pages + (end - start), 0);
 }
 
 /** What a size means as a limit for this target. @throws Refusal. */

@@ -8,7 +8,7 @@
 import type { Engine, Mapping } from '../src/core/engine.js';
 import { Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS } from '../src/core/layout.js';
 import { Advice } from '../src/tables/regions.js';
-import { NONE, PAGE_SIZE, vpn } from '../src/core/types.js';
+import { NONE, PAGE_SIZE, type Vpn, vpn } from '../src/core/types.js';
 import { StoreChannel, type StoreModel } from './store-model.js';
 import type { Workload } from './workload.js';
 
@@ -394,8 +394,14 @@ export class ReplayEngine implements Engine {
   }
   bind(): void {}
   unbind(): void {}
+  mappingList(): string {
+    return 'the mappings of a trace never change';
+  }
   mappings(): Mapping[] {
     return this.mapped;
+  }
+  ownArea(): { start: Vpn; end: Vpn } {
+    return { start: vpn(0), end: vpn(0) };
   }
   residency(_space: number, start: number, count: number, out: Uint8Array): number {
     let first = 0;

@@ -53,8 +53,12 @@ export interface Engine {
   /** Forgets the part of the range table that covers [start, start + count), and wakes whoever waits for a page of it. */
   unbind(space: SpaceId, start: Vpn, count: number): void;
 
-  /** The mappings of a space now; empty when the process is gone. Flags may be out of date, unless `fresh`: that takes longer. */
-  mappings(space: SpaceId, fresh?: boolean): Mapping[];
+  /** The text of /proc/PID/maps now; empty when the process is gone. Much cheaper than `mappings`. */
+  mappingList(space: SpaceId): string;
+  /** The mappings of a space now, with their flags, from /proc/PID/smaps; empty when the process is gone. */
+  mappings(space: SpaceId): Mapping[];
+  /** Where the helper's own pages lie in a space; 0 and 0 when there are none. They are in `mappings` too. */
+  ownArea(space: SpaceId): { readonly start: Vpn; readonly end: Vpn };
   /** Writes a Residency value for each of `count` pages from `start`. @returns errno. */
   residency(space: SpaceId, start: Vpn, count: number, out: Uint8Array): number;
   /** Which of the two ways to take a page away this kernel has. */

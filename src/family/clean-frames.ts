@@ -43,7 +43,7 @@ export class CleanFrames {
     return true;
   }
 
-  /** BUFFERED -> STORED: frees the frame; its page stays in its slot or in its slot's source. The frame is in no list. */
+  /** BUFFERED -> STORED: frees a frame of no list; its page stays in its slot or in its slot's source. */
   giveUp(frame: FrameIndex): void {
     const { pages, frames } = this;
     const page = frames.pageOf(frame);

@@ -1,6 +1,6 @@
 /**
- * The family: the target and its forked children, where each of their pages is, and the moves that change several tables
- * together. The paths (faults, eviction, write-back, fork, detach) work on it, each in a module of its own.
+ * The family: the target and its forked children, where each of their pages is, and the moves that change several
+ * tables together. The paths (faults, eviction, write-back, fork, detach) work on it, each in a module of its own.
  */
 import { CommandWriter } from '../core/command-writer.js';
 import { Counters } from '../core/counters.js';
@@ -49,7 +49,7 @@ export class Family {
   /** When the events now being digested were harvested, in ns. */
   now = 0;
   detaching = false;
-  /** False for one turn after a run was refused: it may have crossed two mappings of one region (mprotect splits them). */
+  /** False for one turn after a run was refused: it may have crossed two mappings of one region (mprotect). */
   joining = true;
   /** A page with the flag `refused` has left RESIDENT by another way than the evictor. */
   refusedLeft = false;
@@ -113,7 +113,10 @@ export class Family {
     this.command(command, page, frame);
   }
 
-  /** EMPTY, BUFFERED or STORED -> RESIDENT. The caller has set the location. @param ahead no thread has touched it yet */
+  /**
+   * EMPTY, BUFFERED or STORED -> RESIDENT. The caller has set the location.
+   * @param ahead no thread has touched it yet
+   */
   becomeResident(page: PageIndex, ahead: boolean): void {
     this.pages.setState(page, State.resident);
     if (this.pages.has(page, PageFlag.fixed)) return;

@@ -9,7 +9,7 @@ import type { VictimPolicy } from '../policy/victim/victim.js';
 
 /** Indices that are added at once when spare slots run out. */
 const SPARE_SLOTS = 256;
-/** Largest number of indices (4 TiB): an array holds at most 2^32 elements, and a slot's hash takes HASH_WORDS of them. */
+/** Most indices (4 TiB): an array holds at most 2^32 elements, and a slot's hash takes HASH_WORDS of them. */
 const INDICES_MOST = 2 ** 30 - 1;
 /** Regions leave the indices above to spare slots. */
 const REGION_INDICES_MOST = INDICES_MOST - 2 ** 24;

@@ -9,8 +9,8 @@ import { fileURLToPath } from 'node:url';
 import type { Engine, Mapping } from '../core/engine.js';
 import type { ConnectionId, Fabric, FabricEvent, RdmaReport } from '../core/fabric.js';
 import type { Traffic } from '../donors/donors.js';
-import { checkLayout, Errno, MAX_SPACES } from '../core/layout.js';
-import { vpn, type PageIndex, type SpaceId, type Vpn } from '../core/types.js';
+import { checkLayout, MAX_SPACES } from '../core/layout.js';
+import { type PageIndex, type SpaceId, type Vpn } from '../core/types.js';
 import { namespaceOf, processOfThread } from './family-process.js';
 import { parseSmaps } from './smaps.js';
 
@@ -82,7 +82,7 @@ interface NativeRemote extends Fabric {
 }
 
 /** What `create` returns. */
-interface NativeHandle extends Omit<Engine, 'adopt' | 'mappings'>, NativeRemote {
+interface NativeHandle extends Omit<Engine, 'adopt' | 'mappings' | 'mappingList' | 'ownArea'>, NativeRemote {
   readonly wakeFd: number;
   openFabric(): void;
   detach(): void;
@@ -90,7 +90,7 @@ interface NativeHandle extends Omit<Engine, 'adopt' | 'mappings'>, NativeRemote 
   adopt(space: number, pid: number): void;
   viewOf(space: number): number;
   pidOf(space: number): number;
-  ownArea(space: number): { readonly start: number; readonly end: number };
+  ownArea(space: number): { readonly start: Vpn; readonly end: Vpn };
   place(cpu: number): number;
   setSpin(ns: number): void;
   mechanism(): Mechanism;
@@ -135,15 +135,6 @@ export const rdma = (): RdmaReport => addon().rdma();
 /** Takes about 30 ms. */
 export const calibrate = (): Calibration => addon().calibrate();
 
-/** Flags change without the list of mappings changing (mlock of a whole one): so often a full reading is made all the same. */
-const FULL_READING_EVERY = 20;
-
-interface SeenMappings {
-  readonly maps: string;
-  readonly parsed: Mapping[];
-  reused: number;
-}
-
 export class NativeEngine implements Engine, Fabric {
   readonly commands: Int32Array;
   readonly events: Int32Array;
@@ -157,8 +148,6 @@ export class NativeEngine implements Engine, Fabric {
   readonly wakeFd: number;
   /** Bound directly to the addon: the hot path has nothing in between. */
   readonly turn: (commandWords: number, waitNs: number) => number;
-
-  private readonly seen = new Map<SpaceId, SeenMappings>();
 
   /** Of the target and its children: it may have exited when one of them is asked about. */
   private readonly namespace: string | undefined;
@@ -187,27 +176,9 @@ export class NativeEngine implements Engine, Fabric {
     return new NativeEngine(native, options.pid, native.mechanism().ring || options.rdma === true);
   }
 
-  /**
-   * Registers more than asked for: all of the mapping, and the unmapped room next to it. The mapping may have grown, or be a new one at an old place,
-   * since we looked; with an edge of ours inside it, it would be two for the kernel, and the target's next mremap over both would fail (EFAULT).
-   */
   register(space: SpaceId, start: Vpn, count: number): number {
-    const { low, high } = this.roomAround(space, start, start + count);
-    const errno = low < start || high > start + count ? this.native.register(space, low, high - low) : Errno.EINVAL;
-    return errno === Errno.ok ? errno : this.native.register(space, start, count);
+    return this.native.register(space, start, count);
   }
-
-  /** From the end of what stands before to the start of what stands behind, as of the last look. */
-  private roomAround(space: SpaceId, start: number, end: number): { low: Vpn; high: Vpn } {
-    let low = 0;
-    let high = Infinity;
-    for (const other of [...(this.seen.get(space)?.parsed ?? []), this.native.ownArea(space)]) {
-      if (other.end <= start) low = Math.max(low, other.end);
-      if (other.start >= end) high = Math.min(high, other.start);
-    }
-    return low === 0 || high === Infinity ? { low: vpn(start), high: vpn(end) } : { low: vpn(low), high: vpn(high) };
-  }
-
   unregister(space: SpaceId, start: Vpn, count: number): number {
     return this.native.unregister(space, start, count);
   }
@@ -230,7 +201,6 @@ export class NativeEngine implements Engine, Fabric {
     return this.native.isAlive(space);
   }
   drop(space: SpaceId): void {
-    this.seen.delete(space);
     this.native.drop(space);
   }
   /** For what has to do with donors, from here on. Again: nothing. @throws NativeError of kind rdma: there is no RDMA here */
@@ -264,22 +234,24 @@ export class NativeEngine implements Engine, Fabric {
     return this.native.traffic(connection);
   }
 
-  /** The same array as last time when nothing seems to have changed. Our own pages in the target are left out. */
-  mappings(space: SpaceId, fresh = false): Mapping[] {
+  mappingList(space: SpaceId): string {
+    return this.readProc(space, 'maps');
+  }
+  mappings(space: SpaceId): Mapping[] {
+    return parseSmaps(this.readProc(space, 'smaps'));
+  }
+  ownArea(space: SpaceId): { readonly start: Vpn; readonly end: Vpn } {
+    return this.native.ownArea(space);
+  }
+
+  /** The text of a /proc file of a space's process; empty when the process is gone. */
+  private readProc(space: SpaceId, file: 'maps' | 'smaps'): string {
     const pid = this.native.viewOf(space); // the helper's /proc, which lasts when the first thread has left
-    if (pid <= 0) return [];
+    if (pid <= 0) return '';
     try {
-      const maps = readFileSync(`/proc/${pid}/maps`, 'utf8');
-      const before = this.seen.get(space);
-      if (!fresh && before && before.maps === maps && before.reused++ < FULL_READING_EVERY) return before.parsed;
-      const own = this.native.ownArea(space);
-      const parsed = parseSmaps(readFileSync(`/proc/${pid}/smaps`, 'utf8')).filter(
-        (mapping) => mapping.end <= own.start || mapping.start >= own.end,
-      );
-      this.seen.set(space, { maps, parsed, reused: 0 });
-      return parsed;
+      return readFileSync(`/proc/${pid}/${file}`, 'utf8');
     } catch {
-      return []; // it has exited
+      return ''; // it has exited
     }
   }
 

@@ -80,9 +80,9 @@ export const PAGER_MUTANTS: readonly PagerMutant[] = [
     change: calling({ dontneed: 200 }, { limit: 12, frames: 16 }),
     breakRule: (pager) => {
       const family = pager['family'];
-      const spaces = pager['spaces'];
-      const empty = spaces['empty'].bind(spaces);
-      spaces['empty'] = (page) => {
+      const removal = pager['spaces']['events']['removal'];
+      const empty = removal.empty.bind(removal);
+      removal.empty = (page) => {
         if (family.pages.state[page] !== State.stored) empty(page);
       };
     },
@@ -91,8 +91,9 @@ export const PAGER_MUTANTS: readonly PagerMutant[] = [
     name: 'takes a page that is mapped after its removal for resident',
     change: calling({ dontneed: 200, free: 200 }, { limit: 12 }),
     breakRule: (pager) => {
-      const spaces = pager['spaces'];
-      spaces['recheck'] = (region) => spaces['learn'](region);
+      const events = pager['spaces']['events'];
+      const mappingScan = pager['spaces']['mappingScan'];
+      events['recheckRegion'] = (region) => mappingScan['learn'](region);
     },
   },
   {
@@ -158,9 +159,9 @@ export const PAGER_MUTANTS: readonly PagerMutant[] = [
     change: calling({ fork: 200 }, { limit: 24 }),
     breakRule: (pager) => {
       const { slots } = pager['family'];
-      const spaces = pager['spaces'];
-      const inherit = spaces['inherit'].bind(spaces);
-      spaces['inherit'] = (from, to) =>
+      const fork = pager['spaces']['fork'];
+      const inherit = fork['inheritPage'].bind(fork);
+      fork['inheritPage'] = (from, to) =>
         during(
           slots,
           'share',

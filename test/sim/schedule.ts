@@ -6,6 +6,7 @@ import {
   Bit,
   HEAP,
   KINDS,
+  OWN,
   OnFork,
   ThreadState,
   WINDOW,
@@ -51,6 +52,8 @@ export class Program {
       else space.map(at, 8, tag, Access.write);
       at += random.chance(0.5) ? 8 : 12;
     }
+    // A child gets nothing of the helper's pages.
+    for (let page = 0; page < WINDOW; page++) if (space.tag[page] === OWN) space.onFork[page] = OnFork.none;
     for (let i = 0; i < config.threads; i++) this.calls.spawn(space);
   }
 

@@ -16,8 +16,8 @@ import {
   vpnHigh,
   vpnLow,
 } from '../../src/core/layout.js';
-import type { PageIndex, SpaceId, Vpn } from '../../src/core/types.js';
-import { BASE, Bit, type SimSpace, WINDOW, type EventMessage, type FaultMessage } from './space.js';
+import { type PageIndex, type SpaceId, type Vpn, vpn } from '../../src/core/types.js';
+import { BASE, Bit, OWN, type SimSpace, WINDOW, type EventMessage, type FaultMessage } from './space.js';
 import type { Program } from './schedule.js';
 import type { SimKernel } from './sim-kernel.js';
 import { hashOf, SimHelper } from './sim-helper.js';
@@ -363,6 +363,16 @@ export class SimEngine implements Engine {
     this.kernel.wake(this.space(id, 'unbind'), start - BASE, count);
   }
 
+  /** As /proc/PID/maps: without flags, so that neighbours which differ in those alone are told apart by their edge only. */
+  mappingList(id: SpaceId): string {
+    const space = this.space(id, 'mappingList');
+    if (!space.isAlive) return '';
+    return space
+      .mappings()
+      .map(({ start, end, permissions, inode, path }) => `${start}-${end} ${permissions} ${inode} ${path}`)
+      .join('\n');
+  }
+
   mappings(id: SpaceId): Mapping[] {
     this.program.steps(1);
     const space = this.space(id, 'mappings');
@@ -370,6 +380,13 @@ export class SimEngine implements Engine {
     this.world.note('mappings', id, found.length);
     this.program.steps(2);
     return found;
+  }
+
+  ownArea(id: SpaceId): { start: Vpn; end: Vpn } {
+    const { tag } = this.space(id, 'ownArea');
+    const start = tag.indexOf(OWN);
+    if (start < 0) return { start: vpn(0), end: vpn(0) };
+    return { start: vpn(BASE + start), end: vpn(BASE + tag.lastIndexOf(OWN) + 1) };
   }
 
   residency(id: SpaceId, start: Vpn, count: number, out: Uint8Array): number {

@@ -248,15 +248,19 @@ export class SimKernel {
   register(space: SimSpace, page: number, count: number): number {
     if (!space.isAlive) return Errno.ESRCH;
     if (count < 1 || page < 0 || page + count > WINDOW) return Errno.EINVAL;
+    let mapped = 0;
     for (let at = page; at < page + count; at++) {
+      if (space.tag[at] === 0) continue;
+      mapped++;
       const kind = KINDS[space.tag[at]];
-      // Unmapped a moment ago, perhaps; ENOMEM is what the kernel says of a range with no mapping at its start.
-      if (space.tag[at] === 0) return Errno.ENOMEM;
       if (kind.foreign) return Errno.EBUSY;
       if (!kind.paged) this.world.fail(`registers page +${at} of a mapping that must be left alone: ${kind.name}`);
     }
+    // Holes are passed over. Nothing is mapped: unmapped a moment ago, perhaps.
+    if (mapped === 0) return Errno.EINVAL;
+    if (mapped < count) this.world.hit('register with holes');
     if (!this.calm && this.world.random.chance(this.world.config.registerError)) return Errno.ENOMEM;
-    for (let at = page; at < page + count; at++) space.bits[at] |= Bit.registered;
+    for (let at = page; at < page + count; at++) if (space.tag[at] !== 0) space.bits[at] |= Bit.registered;
     return 0;
   }
 

@@ -52,7 +52,9 @@ export const KINDS: readonly Kind[] = [
   { ...anonymous, name: 'locked', flags: ['lo'], paged: false },
   { ...anonymous, name: 'shared', path: '/dev/zero (deleted)', inode: 7, shared: true, flags: ['sh'], paged: false },
   { ...anonymous, name: 'file', path: '/usr/lib/libc.so.6', inode: 42, paged: false },
+  { ...anonymous, name: "the helper's own", paged: false },
 ];
+export const OWN = KINDS.length - 1;
 export const ANONYMOUS = 1;
 export const APART = 2;
 export const HEAP = 3;

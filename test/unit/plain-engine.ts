@@ -15,7 +15,7 @@ import {
   vpnHigh,
   vpnLow,
 } from '../../src/core/layout.js';
-import { vpn } from '../../src/core/types.js';
+import { type Vpn, vpn } from '../../src/core/types.js';
 
 const START = vpn(0x7f0000000);
 /** The content that stands for a page of zeros. */
@@ -197,8 +197,14 @@ export class PlainEngine implements Engine {
   }
   bind(): void {}
   unbind(): void {}
+  mappingList(): string {
+    return JSON.stringify(this.mappings());
+  }
   mappings(): Mapping[] {
     return this.mapped;
+  }
+  ownArea(): { start: Vpn; end: Vpn } {
+    return { start: vpn(0), end: vpn(0) };
   }
   residency(_space: number, start: number, count: number, out: Uint8Array): number {
     out.set(this.present.subarray(start - START, start - START + count));
