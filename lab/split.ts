@@ -6,9 +6,21 @@
  */
 export type Half = 'tuning' | 'held-out';
 
-const TUNED_BEFORE: readonly string[] = [
+/** Traces that policies were tuned on before the traces were split. */
+export const TUNED_BEFORE: readonly string[] = [
   ...['json', 'matrix', 'pagerank', 'redis', 'sort', 'sqlite'],
-  ...['sequential', 'reverse', 'stride 10', '4 streams in one thread', '8 streams in one thread', '4 threads', '8 threads', 'random', 'zipf', 'phases'],
+  ...[
+    'sequential',
+    'reverse',
+    'stride 10',
+    '4 streams in one thread',
+    '8 streams in one thread',
+    '4 threads',
+    '8 threads',
+    'random',
+    'zipf',
+    'phases',
+  ],
   ...['pointer chase', 'sequential, 20 % noise', '8 streams, 20 % noise', '8 threads, 20 % noise'],
 ];
 
