@@ -1,4 +1,7 @@
-/** Ten synthetic traces of other sizes, seeds and mixes than those in comparison.ts. Half of them are held out (split.ts). */
+/**
+ * Ten synthetic traces of other sizes, seeds and mixes than those in comparison.ts. Half of them are held out
+ * (split.ts).
+ */
 import type { Trace } from '../src/trace/format.js';
 import { generate, type PatternName, type PatternOptions } from './patterns.js';
 

@@ -1,8 +1,10 @@
 /**
- * Tuning half and held-out half of the traces: policies may be changed by what they do on the first, and are judged by the second.
+ * Tuning half and held-out half of the traces: policies may be changed by what they do on the first, and are
+ * judged by the second.
  *
- * The traces that policies had been tuned on before this rule was written belong to the tuning half. Every other trace is held out when the highest
- * bit of its name's hash (FNV-1a, 32 bits, of the UTF-8 bytes) is 1. A trace that is added later gets its half by its name, before it is replayed.
+ * The traces that policies had been tuned on before this rule was written belong to the tuning half. Every other
+ * trace is held out when the highest bit of its name's hash (FNV-1a, 32 bits, of the UTF-8 bytes) is 1. A trace
+ * that is added later gets its half by its name, before it is replayed.
  */
 export type Half = 'tuning' | 'held-out';
 

@@ -1,8 +1,9 @@
 /**
  * The programs whose page faults record-traces.ts records: how each is started, and set to work.
  *
- * A program makes its data, prints READY and waits for a line; then leapd attaches, and the program works. A program that cannot wait in between
- * (a compiler, an encoder) is started by a shell that waits for the line and then becomes the program; leapd attaches as soon as it has grown.
+ * A program makes its data, prints READY and waits for a line; then leapd attaches, and the program works. A
+ * program that cannot wait in between (a compiler, an encoder) is started by a shell that waits for the line and
+ * then becomes the program; leapd attaches as soon as it has grown.
  */
 import { spawnSync } from 'node:child_process';
 import { chownSync, readFileSync, writeFileSync } from 'node:fs';
@@ -114,11 +115,13 @@ const gitDirectory = (dir: string): string => join(dir, 'repository');
 function makeRepository(dir: string): string {
   run('git', ['init', '-q', '--bare', gitDirectory(dir)]);
   run('git', ['fast-import', '--quiet'], { cwd: gitDirectory(dir), input: history(3_000, 400) });
-  return `git -C ${gitDirectory(dir)} pack-objects --all --revs --no-reuse-delta --threads=2 --window=250 -q --stdout </dev/null >/dev/null`;
+  const options = '--all --revs --no-reuse-delta --threads=2 --window=250 -q --stdout';
+  return `git -C ${gitDirectory(dir)} pack-objects ${options} </dev/null >/dev/null`;
 }
 
 function compilerCommand(): string {
-  return `${run('g++', ['-print-prog-name=cc1plus'])} -quiet -imultiarch x86_64-linux-gnu -D_GNU_SOURCE -O2 -std=gnu++17 ${source('templates.cc')} -o /dev/null`;
+  const options = '-quiet -imultiarch x86_64-linux-gnu -D_GNU_SOURCE -O2 -std=gnu++17 -o /dev/null';
+  return `${run('g++', ['-print-prog-name=cc1plus'])} ${options} ${source('templates.cc')}`;
 }
 
 /** PostgreSQL's backend alone, which reads statements from its input, and refuses to run as root. */

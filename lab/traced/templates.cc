@@ -1,4 +1,4 @@
-// A translation unit that keeps a C++ compiler busy: template-heavy headers, and many instantiations that are optimised one by one.
+// A translation unit that keeps a C++ compiler busy: template-heavy headers, and many instantiations to optimise.
 #include <algorithm>
 #include <functional>
 #include <iostream>

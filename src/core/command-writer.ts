@@ -9,6 +9,13 @@ export class CommandWriter {
 
   constructor(private readonly buffer: Int32Array) {}
 
+  /** Pages of all records. */
+  get pages(): number {
+    let pages = 0;
+    for (let at = 3; at < this.words; at += COMMAND_WORDS) pages += this.buffer[at];
+    return pages;
+  }
+
   /** Records that still fit. */
   get room(): number {
     return ((this.buffer.length - this.words) / COMMAND_WORDS) | 0;

@@ -5,6 +5,7 @@
  * has not stays out as the marker. Its fault says that the trend goes on; by then the window after it is on its way. One fault a window.
  */
 import type { Family } from '../family/family.js';
+import { Figure } from '../store/read-cost.js';
 import type { Fetcher } from '../store/fetcher.js';
 import { PageFlag, State } from '../tables/page-table.js';
 import { FaultKind, Plan, type Prefetcher } from '../policy/prefetch/prefetcher.js';
@@ -17,8 +18,6 @@ import { type PageIndex, pageIndex } from '../core/types.js';
 
 /** The largest plan carried out, whatever a policy asks for. */
 const PLAN_MAX = 1024;
-/** A thread that waits longer than this for pages that had been planned is faster than its plans; mapping a window takes about as long. */
-const LATE_NS = 40_000;
 /** Pages looked at for each page planned: those that are resident already are stepped over. */
 const STEPS_PER_PAGE = 4;
 /** Weight of the newest fault in the crowd's average. */
@@ -73,6 +72,7 @@ export class PrefetchPath {
     plan.regionEnd = region.first + region.count;
     plan.advice = regions.adviceOf(page);
     plan.late = this.streams.late;
+    plan.leastUse[0] = this.fetcher.cost.figures[Figure.leastUse];
     this.policy.fault(page, thread, kind, confirmed, plan);
     if (plan.streamed) family.victims.streamed(page);
     if ((plan.count <= 0 && plan.listed === 0 && !plan.mapAhead) || family.detaching) return;
@@ -104,7 +104,12 @@ export class PrefetchPath {
   /** The page that a thread waited for has arrived, with its neighbours perhaps: they are mapped ahead now. @param waitedNs since its fault */
   arrived(page: PageIndex, thread: number, stride: number, waitedNs: number): void {
     const region = this.family.regions.find(page);
-    if (region !== undefined) this.mapAhead(page, thread, stride, region, waitedNs > LATE_NS);
+    if (region !== undefined) this.mapAhead(page, thread, stride, region, this.isLate(waitedNs));
+  }
+
+  /** Whether a thread waited longer for planned pages than mapping a window takes: it is faster than its plans. */
+  private isLate(waitedNs: number): boolean {
+    return waitedNs > this.windowMax * this.fetcher.cost.figures[Figure.handling];
   }
 
   /**

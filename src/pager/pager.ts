@@ -81,8 +81,10 @@ export class Pager {
     if (this.ended) return false;
     const busy = (this.evictor.due && !this.evictor.starved) || (family.detaching && this.restorer.due);
     const wait = busy || this.tickDue ? 0 : this.faults.waiting > 0 ? Math.min(waitNs, RETRY_NS) : waitNs;
+    const pages = family.commands.pages;
     const words = this.engine.turn(family.commands.words, this.engine.clock[0] === 0 ? 0 : this.bounded(wait));
     family.commands.words = 0;
+    this.faults.fetcher.cost.turned(pages);
     family.now = this.engine.clock[0];
     this.digest(words);
     this.replicas.run();

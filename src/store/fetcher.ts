@@ -9,6 +9,7 @@ import { FrameState } from '../tables/frame-table.js';
 import { Command, Errno, PLACE_SHIFT } from '../core/layout.js';
 import { DEMAND_FRAMES } from '../core/pager-options.js';
 import { PageFlag, State } from '../tables/page-table.js';
+import { ReadCost } from './read-cost.js';
 import { Retries } from './retries.js';
 import { SlotState } from '../tables/slot-table.js';
 import {
@@ -36,6 +37,8 @@ export class Fetcher {
   }
   /** Those of the reads in flight that the repairer asked for. */
   mending = 0;
+  /** What reads cost, measured. */
+  readonly cost: ReadCost;
   /** Pages whose read has failed. */
   private readonly retries = new Retries();
   /** Slots whose read for the repairer has. */
@@ -57,6 +60,7 @@ export class Fetcher {
     /** A read from a replica came back with an error: its donor is as good as gone. */
     private readonly replicaFailed: (place: number, slot: SlotIndex) => void,
   ) {
+    this.cost = new ReadCost(family.frames.count, family.engine.clock);
     this.reserve = Math.max(1, Math.min(DEMAND_FRAMES, family.frames.count >> 2));
   }
 
@@ -155,7 +159,7 @@ export class Fetcher {
       joins && !chunks.begins(slot + 1),
     );
     this.readAlone = alone;
-    this.inFlight++;
+    this.cost.begin(frame, this.inFlight++);
   }
 
   /** Pages whose read has failed and is to be tried again. */
@@ -212,6 +216,7 @@ export class Fetcher {
       else this.readOne(slotIndex(firstSlot + i), frame, errno, place);
     }
     if (errno === Errno.ok) {
+      this.cost.end(firstFrame, count);
       if (place === Place.swap) counters.swapReads += count;
       else counters.remoteReads += count;
     } else if (place !== Place.swap && errno !== Errno.ECANCELED) this.replicaFailed(place, slotIndex(firstSlot));

@@ -50,11 +50,11 @@ test('coverage and accuracy of 0.90 on 4 and 8 threads, each with its stream', (
   for (const streams of [4, 8]) holds(`${streams} threads`, made('threads', { streams }), 0.9, 0.9);
 });
 
-test('coverage of 0.80 with noise: a fifth of the accesses go anywhere', () => {
+test('coverage of 0.80 and accuracy of 0.70 with noise: a fifth of the accesses go anywhere', () => {
   for (const pattern of ['sequential', 'stride', 'interleaved', 'threads'] as const)
-    holds(pattern, made(pattern, { noise: 0.2 }), 0.8, 0);
+    holds(pattern, made(pattern, { noise: 0.2 }), 0.8, 0.7);
   for (const pattern of ['interleaved', 'threads'] as const)
-    holds(`8 ${pattern}`, made(pattern, { streams: 8, noise: 0.2 }), 0.8, 0);
+    holds(`8 ${pattern}`, made(pattern, { streams: 8, noise: 0.2 }), 0.8, 0.7);
 });
 
 test('on random accesses of a small region, where chance looks like streams, little more is read all the same, and no more stall', () => {

@@ -6,8 +6,6 @@
  * then, so that what was true once is forgotten.
  */
 const REACH = 8;
-/** A neighbour that followed so much more often than any page does is worth its read. */
-const WORTH = 0.15;
 /** A page of the region so far away is any page: what faulted there not long before did so by chance, as many pages of a small region do. */
 const ANYWHERE = 997;
 const WORDS = 2048;
@@ -46,7 +44,7 @@ export class Neighbours {
   }
 
   /** @param first @param end of the region */
-  fault(row: number, page: number, first: number, end: number): void {
+  fault(row: number, page: number, first: number, end: number, leastUse: Float64Array): void {
     const { follows } = this;
     const base = row * WIDTH + REACH;
     this.now = (this.now + 1) | 0;
@@ -60,7 +58,7 @@ export class Neighbours {
     this.below = 0;
     this.above = 0;
     if (faults < LEAST_FAULTS) return;
-    const enough = faults * WORTH + this.chance[row];
+    const enough = faults * leastUse[0] + this.chance[row];
     while (this.above < REACH && follows[base + this.above + 1] >= enough) this.above++;
     while (this.below < REACH && follows[base - this.below - 1] >= enough) this.below++;
     if (faults >= HALVE_AT) this.halve(row);

@@ -16,6 +16,9 @@ export const FaultKind = {
   zero: 3,
 } as const;
 
+/** Plan.leastUse until the first read was measured. */
+export const LEAST_USE = 0.15;
+
 /** The most pages that a plan may list. */
 export const LIST_MOST = 64;
 
@@ -61,6 +64,8 @@ export class Plan {
    * An array of one: a field that is no whole number would be allocated anew each time.
    */
   readonly crowd = new Float64Array(1);
+  /** Least probability of use at which reading a page ahead pays: what it costs / the latency that it saves. An array for the same reason. */
+  readonly leastUse = new Float64Array(1).fill(LEAST_USE);
   // What came of the plan, filled in before the policy is told with `carriedOut`.
   /** The last page that was looked at, how many pages are being fetched, and how many of the others are resident. */
   last = 0;

@@ -38,6 +38,8 @@ const ROWS = 64;
 const MEMORY = 4;
 const FIRST_WINDOW = 4;
 const LAST_FAILURE = 2;
+/** Share of a plan's pages that have to be used for the plan to have paid. */
+const PAYS = 2 / 5;
 /** A stream whose window has come to so many pages is no chance: its thread may go by its stride again. */
 const KNOWN_WINDOW = 16;
 /** After a marker was not touched, so many faults are to be seen one by one. */
@@ -63,7 +65,6 @@ const TOUCH_LEARNING = 1 / 16;
 const COMMON_LEARNING = 1 / 64;
 /** After every so many pages read ahead it is asked whether at least so large a share of them was used. */
 const TRIAL = 1024;
-const LEAST_USE = 0.25;
 /** Pages mapped ahead that were still in their frames count as used too, and may be any number. */
 const USED_MOST = 4 * TRIAL;
 const CREDIT = 8;
@@ -146,7 +147,7 @@ export class StreamsPrefetcher implements Prefetcher {
   /** The plan was carried out as far as the region and the frames allow: `plan` says up to where. */
   carriedOut(plan: Plan): void {
     this.fetched += plan.fetched;
-    if (this.fetched >= TRIAL) this.judgeAll();
+    if (this.fetched >= TRIAL) this.judgeAll(plan.leastUse);
     if (plan.passed > 0) this.succession.pass(this.walking, plan);
     const row = this.planning;
     if (row === NONE) return;
@@ -198,7 +199,7 @@ export class StreamsPrefetcher implements Prefetcher {
     this.counters.trendsFound++;
     const hits = streams.hits[row];
     const taken = steps < 0 ? planned : planned - steps;
-    const pays = hits > 0 && (isMarker || hits * 2 * streams.pace[row] >= taken);
+    const pays = hits > 0 && (isMarker || hits * streams.pace[row] >= taken * PAYS);
     this.judge(row, pays, taken);
     if (streams.stride[row] === 0) return;
     streams.window[row] = Math.min(
@@ -253,8 +254,8 @@ export class StreamsPrefetcher implements Prefetcher {
   }
 
   /** Where pages are few and touched in no order, chance meets what was read ahead often enough to look like streams. */
-  private judgeAll(): void {
-    const wastes = this.used < this.fetched * LEAST_USE;
+  private judgeAll(leastUse: Float64Array): void {
+    const wastes = this.used < this.fetched * leastUse[0];
     if (wastes && !this.isSuspended) this.streams.dropAll();
     this.isSuspended = wastes;
     this.fetched >>= 1;
@@ -319,7 +320,7 @@ export class StreamsPrefetcher implements Prefetcher {
         sign = together;
       }
     }
-    this.neighbours.fault(regionRow, page, plan.regionFirst, plan.regionEnd);
+    this.neighbours.fault(regionRow, page, plan.regionFirst, plan.regionEnd, plan.leastUse);
     if (kind !== FaultKind.zero) this.succession.fault(threadRow, page);
     if (plan.advice === Advice.sequential) return this.open(page, thread, 1, 2 * FIRST_WINDOW, Sign.none, plan);
     if (sign !== Sign.none && ((this.credit[sign] > 0 && !this.isSuspended) || recent.certain)) {
