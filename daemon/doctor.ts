@@ -2,7 +2,7 @@
 import { availableParallelism, freemem, release } from 'node:os';
 import { Capability, hasCapability, isAtLeast, kernelVersion, OLDEST_KERNEL } from '../src/host/machine.js';
 import { memoryMounts } from './memory-fit.js';
-import type { Calibration } from '../src/host/native-engine.js';
+import type { Calibration } from '../src/policy/placement.js';
 import { probeNative, type NativeProbe } from '../src/host/native-probe.js';
 import { readStatus, readText } from '../src/host/process-info.js';
 import { formatBytes, formatNs } from '../src/cli/size.js';

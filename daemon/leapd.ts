@@ -3,11 +3,13 @@
 import { setPriority } from 'node:os';
 import { writeFileSync } from 'node:fs';
 import { exitWith } from '../src/cli/exit-codes.js';
+import { guardProcess } from '../src/host/guard.js';
 import { openLog, type Log } from '../src/cli/log.js';
 import { helpText, parseOptions } from './leapd-options.js';
-import { Session } from './session.js';
+import { run } from './run.js';
 
 async function main(args: readonly string[]): Promise<number> {
+  guardProcess();
   const help = helpText(args);
   if (help !== undefined) {
     process.stdout.write(`${await help}\n`);
@@ -15,7 +17,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const options = parseOptions(args);
   process.title = `leapd ${options.pid}`;
-  return Session.run(options, () => {
+  return run(options, () => {
     const log = openLog(options.logLevel, options.pid);
     standFirm(log);
     return log;

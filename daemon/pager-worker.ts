@@ -7,7 +7,8 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { framesFor } from '../src/core/pager-options.js';
 import { Pager } from '../src/pager/pager.js';
 import { Recorder } from '../src/trace/ring.js';
-import { calibrate, isNativeError, NativeEngine, probe, type Calibration } from '../src/host/native-engine.js';
+import type { Calibration } from '../src/policy/placement.js';
+import { calibrate, isNativeError, NativeEngine, probe } from '../src/host/native-engine.js';
 import { MAIL, PARTED, type FromPager, type PagerChanges, type ToPager, type WorkerData } from './pager-messages.js';
 import type { RemoteSettings } from './remote-settings.js';
 import { authenticator } from '../src/host/authenticator.js';

@@ -10,6 +10,7 @@
  */
 import {
   linkSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   rmSync,
@@ -20,7 +21,7 @@ import {
   renameSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { isSame, readText, type ProcessId } from '../src/host/process-info.js';
+import { holdsUserfaultfd, isSame, readText, type ProcessId } from '../src/host/process-info.js';
 
 const RUN_DIRECTORY = '/run/leap';
 export const RECORD_VERSION = 1;
@@ -37,16 +38,24 @@ export interface Claim {
   readonly control: string;
   /** False until the target is to be attached to: a leapd that died before has left nothing behind in it, and has made no swap file. */
   readonly attached: boolean;
+  /** Set, beside `attached`, from just before the attach until it has succeeded: whether the target was touched shows only in the target. */
+  readonly attaching?: boolean;
   /** Why leapd ended, when it lived to write that down. */
   readonly failure?: string;
 }
 
 export type Condition = 'active' | 'orphaned' | 'ending' | 'stale';
 
-export function judge(claim: Claim, lives: (id: ProcessId) => boolean = isSame): Condition {
+/** @param isTouched whether a leapd has left its userfaultfd in the process */
+export function judge(
+  claim: Claim,
+  lives: (id: ProcessId) => boolean = isSame,
+  isTouched: (pid: number) => boolean = holdsUserfaultfd,
+): Condition {
   const leapd = lives(claim.leapd);
-  if (lives(claim.target)) return leapd ? 'active' : claim.attached ? 'orphaned' : 'stale';
-  return leapd ? 'ending' : 'stale';
+  if (!lives(claim.target)) return leapd ? 'ending' : 'stale';
+  if (leapd) return 'active';
+  return claim.attached && (!claim.attaching || isTouched(claim.target.pid)) ? 'orphaned' : 'stale';
 }
 
 const isId = (value: unknown): value is ProcessId => {
@@ -73,6 +82,16 @@ export function parseClaim(text: string): Claim | undefined {
   return value as Claim;
 }
 
+/**
+ * Nobody else could have written it: it belongs to root or to this user, no other user may write it, and it is no link.
+ * leapd runs as root and deletes files that a record names.
+ */
+function isTrusted(path: string, kind: 'isFile' | 'isDirectory'): boolean {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return false;
+  return found[kind]() && (found.uid === 0 || found.uid === process.geteuid?.()) && (found.mode & 0o022) === 0;
+}
+
 export class Registry {
   constructor(private readonly directory = RUN_DIRECTORY) {}
 
@@ -81,7 +100,9 @@ export class Registry {
   }
 
   read(pid: number): Claim | undefined {
-    const text = readText(this.pathOf(pid));
+    const path = this.pathOf(pid);
+    if (!this.isTrusted() || !isTrusted(path, 'isFile')) return undefined;
+    const text = readText(path);
     return text === undefined ? undefined : parseClaim(text);
   }
 
@@ -106,6 +127,7 @@ export class Registry {
   /** Writes the record unless there is one already. The link makes it appear whole, and once. @returns false when there is one. */
   claim(claim: Claim): boolean {
     mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+    if (!this.isTrusted()) throw new Error(`${this.directory} is a link, or another user may write to it`);
     const draft = this.draft(claim);
     try {
       linkSync(draft, this.pathOf(claim.target.pid));
@@ -121,6 +143,15 @@ export class Registry {
   /** Replaces our own record. */
   update(claim: Claim): void {
     renameSync(this.draft(claim), this.pathOf(claim.target.pid));
+  }
+
+  /** The attach has succeeded. Where that cannot be written, `judge` asks the target itself. */
+  signOfAttach(claim: Claim): void {
+    try {
+      this.update(claim);
+    } catch {
+      // a full or read-only /run: leapd serves on with the record that it has
+    }
   }
 
   /** Touches our record; writes it again where somebody has removed it. Where that fails too, the next time may do better. */
@@ -155,6 +186,14 @@ export class Registry {
       this.release(claim.target.pid);
     }
     return stale;
+  }
+
+  private isTrusted(): boolean {
+    try {
+      return isTrusted(this.directory, 'isDirectory');
+    } catch {
+      return false; // not ours to search
+    }
   }
 
   private draft(claim: Claim): string {

@@ -1,33 +1,24 @@
 /**
- * The life of one leapd: claim, attach, serve, drain, clean up. From the moment of the attach there are two ways out, the pager's own end and its
- * failure. Everything else (signals, a closed terminal, a bug in this thread) at most asks for the first of them: leapd never leaves while
- * pages are out.
- *
- *     start --(refusal)--> undone in reverse, exit code
- *     start --> paging --(signal, detach)--> detaching --> ended: clean, 0
- *                 \--(target exits or execs)-----------> ended: clean, 0
- *                  \--(pager fails)--> record says why, swap file kept, 70
+ * One run of leapd after its attach: serve, record, drain, clean up. There are two ways out, the pager's own end and its
+ * failure. Everything else (signals, a closed terminal, a bug in this thread) at most asks for the first of them: leapd
+ * never leaves while pages are out. run.ts has what comes before.
  */
 import { resolve } from 'node:path';
 import type { PagerStats } from '../src/core/counters.js';
-import { checkClaims, claimTarget } from './claim.js';
-import { answerWith } from './control-commands.js';
-import { ControlServer } from '../src/cli/control-server.js';
+import type { ControlServer } from '../src/cli/control-server.js';
 import { ExitCode, Refusal } from '../src/cli/exit-codes.js';
-import { checkHost } from '../src/host/machine.js';
 import type { Log } from '../src/cli/log.js';
 import { roomFor, whyNoFit } from './memory-fit.js';
 import type { LeapdOptions } from './leapd-options.js';
-import { PagerClient } from './pager-client.js';
+import type { PagerClient } from './pager-client.js';
 import type { AttachFacts, Ending } from './pager-messages.js';
 import { PinWatch } from './pin-watch.js';
 import { openProgress } from '../src/cli/progress.js';
-import { remoteSettings } from './remote-settings.js';
-import { checkRecordPath, Recording, type Recorded, type RecordingOptions } from './recording.js';
-import { Registry, SIGN_OF_LIFE_MS, type Claim } from './registry.js';
+import { Recording, type Recorded, type RecordingOptions } from './recording.js';
+import { SIGN_OF_LIFE_MS, type Claim, type Registry } from './registry.js';
 import { pagesToBytes } from '../src/cli/size.js';
-import { checkSwapPath, removeSwapFile } from './swap-path.js';
-import { checkTarget, localLimit, type Target } from './target.js';
+import { removeSwapFile } from './swap-path.js';
+import type { Target } from './target.js';
 
 const PROGRESS_MS = 200;
 
@@ -37,65 +28,21 @@ export class Session {
   attached: AttachFacts | undefined;
   private draining: Promise<Ending> | undefined;
   private recording: Recording | undefined;
+  /** A recording is being started: the pager has been asked and has not answered yet. */
+  private isRecordingStarting = false;
   private code: ExitCode = ExitCode.ok;
   /** A signal that came before there was anything to detach from. */
   private early: string | undefined;
 
-  private constructor(
+  constructor(
     readonly options: LeapdOptions,
     readonly target: Target,
     readonly pager: PagerClient,
     readonly log: Log,
   ) {}
 
-  /** Runs a leapd from its checks to its end. @throws Refusal before the attach, and after a failed one: the target is as it was. */
-  static async run(options: LeapdOptions, openLog: () => Log): Promise<ExitCode> {
-    checkHost();
-    const registry = new Registry();
-    const swept = registry.sweep();
-    checkClaims(registry, options.pid);
-    const target = checkTarget(options.pid, options.allowPinned);
-    const remote = options.remote && (await remoteSettings(options.remote));
-    const limit = localLimit(options.localMemory, target);
-    if (options.record !== undefined) checkRecordPath(resolve(options.record));
-
-    const undo: (() => unknown)[] = [];
-    try {
-      const draft = claimTarget(registry, target, resolve(options.swapFile), resolve(options.control));
-      undo.push(() => registry.release(target.pid));
-      const mayLeave = target.usedPages - ('pages' in limit ? limit.pages : Math.floor(target.usedPages * limit.share));
-      const scarce = checkSwapPath(draft.swapFile, mayLeave, remote !== undefined);
-      let session: Session | undefined;
-      const server = await ControlServer.open(draft.control, (request, progress) =>
-        answerWith(session, request, progress),
-      );
-      undo.push(() => server.close());
-
-      const log = openLog();
-      for (const { leapd, target: former, swapFile } of swept) {
-        log.info(
-          { swapFile },
-          `removed the files of leapd ${leapd.pid}, which was killed; its process ${former.pid} has ended too`,
-        );
-      }
-      for (const warning of [...(remote?.warnings ?? []), ...(scarce === undefined ? [] : [scarce])]) log.warn(warning);
-      const claim = { ...draft, attached: true };
-      registry.update(claim);
-      const pager = new PagerClient(
-        { ...settingsOf(options), remote: remote?.settings, localLimit: limit, swapFile: claim.swapFile },
-        log,
-      );
-      session = new Session({ ...options, swapFile: claim.swapFile, control: claim.control }, target, pager, log);
-      session.listen();
-      return await session.serve(registry, claim, await pager.attach(), server);
-    } catch (error) {
-      if (error instanceof PagerFailure) return ExitCode.internal; // said and written down already; what the target needs stays
-      for (const step of undo.reverse()) await step();
-      throw error;
-    }
-  }
-
-  private async serve(registry: Registry, claim: Claim, facts: AttachFacts, server: ControlServer): Promise<ExitCode> {
+  /** Pages until the end, and clears up. @throws PagerFailure: it failed with pages out */
+  async serve(registry: Registry, claim: Claim, facts: AttachFacts, server: ControlServer): Promise<ExitCode> {
     const { log, target, options } = this;
     this.attached = facts;
     const timers = [setInterval(() => registry.signOfLife(claim), SIGN_OF_LIFE_MS)];
@@ -179,7 +126,7 @@ export class Session {
     how: Pick<RecordingOptions, 'exact' | 'maxBytes' | 'seconds'>,
   ): Promise<Recording> {
     const { pid, name } = this.target;
-    if (this.recording !== undefined)
+    if (this.recording !== undefined || this.isRecordingStarting)
       throw new Refusal(
         ExitCode.refused,
         'a recording is running already',
@@ -191,7 +138,13 @@ export class Session {
       startedAt: new Date().toISOString(),
       exact: how.exact || this.options.prefetch === 'none' ? 'yes' : 'no',
     };
-    const recording = await Recording.start(this.pager, this.log, { path, ...how, about });
+    this.isRecordingStarting = true; // before the first wait, so that a second request finds it
+    let recording: Recording;
+    try {
+      recording = await Recording.start(this.pager, this.log, { path, ...how, about });
+    } finally {
+      this.isRecordingStarting = false;
+    }
     this.recording = recording;
     void recording.over.then(() => (this.recording = undefined));
     return recording;
@@ -241,7 +194,8 @@ export class Session {
     });
   }
 
-  private listen(): void {
+  /** From now on signals, and bugs in this thread, ask for a detach. */
+  listen(): void {
     const { log } = this;
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const) {
       process.on(signal, () => {
@@ -271,31 +225,8 @@ function lastWord(stats: PagerStats | undefined): Partial<PagerStats> {
   return { faults, demandReads, prefetchHits, evictions, hashMismatches, lostPages };
 }
 
-class PagerFailure extends Error {}
+/** The pager failed with pages out; said and written down already. */
+export class PagerFailure extends Error {}
 
 /** Pages that have to go back, wherever they are. */
 const pagesOut = (stats: PagerStats): number => stats.storedPages + stats.bufferedPages;
-
-function settingsOf({
-  pid,
-  prefetch,
-  history,
-  windowMax,
-  prefetchBuffer,
-  evict,
-  victims,
-  allowPinned,
-  remote,
-}: LeapdOptions) {
-  return {
-    pid,
-    prefetch,
-    history,
-    windowMax,
-    prefetchBuffer,
-    evict,
-    victims,
-    allowPinned,
-    copies: remote?.copies ?? 2,
-  };
-}

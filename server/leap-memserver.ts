@@ -5,6 +5,7 @@ import { ControlServer } from '../src/cli/control-server.js';
 import { ExitCode, exitWith, Refusal } from '../src/cli/exit-codes.js';
 import { printObject, printTable } from '../src/cli/table-print.js';
 import { openLog, type Log } from '../src/cli/log.js';
+import { guardProcess } from '../src/host/guard.js';
 import { isNativeError } from '../src/host/native-engine.js';
 import { readToken } from '../src/cli/token-file.js';
 import { MESSAGE_BYTES } from './client.js';
@@ -14,6 +15,7 @@ import { helpText, parseOptions, type ServeOptions, type StatusOptions } from '.
 import { MemoryServer, type Status } from './server.js';
 
 async function main(args: readonly string[]): Promise<ExitCode> {
+  guardProcess();
   const help = helpText(args);
   if (help !== undefined) {
     process.stdout.write(`${await help}\n`);

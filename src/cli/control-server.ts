@@ -41,9 +41,10 @@ export class ControlServer {
     const pending = new Set<Promise<void>>();
     const server = createServer((socket) => serve(socket, sockets, pending, handle));
     server.maxConnections = MAX_CONNECTIONS;
-    const former = process.umask(0o177); // from the first moment on, only our own user may connect
+    let former: number | undefined;
     try {
       mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      former = process.umask(0o177); // from its first moment on, only this user may connect to the socket
       await new Promise<void>((resolve, reject) => {
         server.once('error', reject);
         server.listen(path, resolve);
@@ -52,7 +53,7 @@ export class ControlServer {
     } catch (error) {
       refuse(path, `cannot be made (${errnoName(error)})`);
     } finally {
-      process.umask(former);
+      if (former !== undefined) process.umask(former);
     }
     server.on('error', () => undefined); // a connection that could not be accepted is the client's loss alone
     return new ControlServer(server, sockets, pending, path);

@@ -6,7 +6,7 @@ import { readStatus } from './process-info.js';
 /** Write-protect faults work from 5.11 on; before 5.10 they can hang the target. */
 export const OLDEST_KERNEL = [5, 11] as const;
 
-export const Capability = { ipcLock: 14, sysPtrace: 19, sysAdmin: 21, sysNice: 23, sysResource: 24 } as const;
+export const Capability = { ipcLock: 14, sysPtrace: 19, sysAdmin: 21 } as const;
 
 export function kernelVersion(text = release()): readonly [major: number, minor: number] {
   const match = /^(\d+)\.(\d+)/.exec(text);

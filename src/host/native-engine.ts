@@ -2,6 +2,7 @@
  * The engine over the addon: native/addon/addon.cc does the work, and this file says what its functions are. Loaded in the pager's thread, and used by no
  * other: ptrace belongs to the thread that attaches. Only `wakeFd` may be used from elsewhere (write 8 bytes, a counter that is not 0).
  */
+import type { Calibration } from '../policy/placement.js';
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -49,13 +50,6 @@ export interface Probe {
   readonly userfaultfdDevice: boolean;
   readonly ioUring: boolean;
   readonly ioUringErrno: number;
-}
-
-/** p50 of one fault in ns, by where its handler runs; 0: not measured, there is one CPU. */
-export interface Calibration {
-  readonly sameCpuBlocking: number;
-  readonly otherCpuSpinning: number;
-  readonly otherCpuBlocking: number;
 }
 
 interface Mechanism {

@@ -1,6 +1,7 @@
 /** What the addon finds out about this machine, for the doctor: also where it is missing, or refused. */
 import type { RdmaReport } from '../core/fabric.js';
-import type { Calibration, Probe } from './native-engine.js';
+import type { Probe } from './native-engine.js';
+import type { Calibration } from '../policy/placement.js';
 
 export interface NativeProbe {
   /** Why there is nothing else here. */

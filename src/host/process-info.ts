@@ -1,5 +1,5 @@
 /** What /proc says of a process. Every read may find the process gone; then the answer is undefined. */
-import { readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 export interface ProcessStat {
   readonly pid: number;
@@ -42,6 +42,11 @@ export function readStat(pid: number): ProcessStat | undefined {
   return text === undefined ? undefined : parseStat(text);
 }
 
+/** Text with control characters written as \xNN: a process chooses its name, and a terminal obeys escape sequences in it. */
+export const escapeControls = (text: string): string =>
+  // eslint-disable-next-line no-control-regex
+  text.replace(/[\x00-\x1f\x7f-\x9f]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`);
+
 /** The name stands in parentheses and may hold spaces and parentheses itself, so the fields are counted from the last one. */
 export function parseStat(text: string): ProcessStat | undefined {
   const open = text.indexOf('(');
@@ -55,7 +60,7 @@ export function parseStat(text: string): ProcessStat | undefined {
   const state = fields[0] ?? '';
   return {
     pid: Number(text.slice(0, open).trim()),
-    name: text.slice(open + 1, close),
+    name: escapeControls(text.slice(open + 1, close)),
     state,
     parent: field(4),
     kernelThread: (field(9) & PF_KTHREAD) !== 0,
@@ -87,4 +92,14 @@ export const isSame = (id: ProcessId): boolean => {
 export function identify(pid: number): ProcessId | undefined {
   const stat = readStat(pid);
   return stat && { pid, startTime: stat.startTime };
+}
+
+/** Whether the process has a userfaultfd open; true also where its descriptors cannot be listed, unless it has gone. */
+export function holdsUserfaultfd(pid: number): boolean {
+  const folder = `/proc/${pid}/fd`;
+  try {
+    return readdirSync(folder).some((fd) => readLink(`${folder}/${fd}`)?.includes('[userfaultfd]') === true);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ENOENT';
+  }
 }

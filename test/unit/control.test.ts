@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { call } from '../../src/cli/control-client.js';
@@ -41,6 +41,7 @@ test('a request is answered, and only our user may ask', async (context) => {
     given: { history: '8' },
   });
   assert.equal(statSync(path).mode & 0o777, 0o600);
+  assert.equal(statSync(dirname(path)).mode & 0o777, 0o700, 'its directory can be searched by us');
 });
 
 test('progress comes before the answer', async (context) => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -39,6 +39,41 @@ test('every cell of the table', () => {
   assert.equal(verdict(gone, alive), 'ending');
   assert.equal(verdict(gone, gone), 'stale');
   assert.equal(verdict(alive, gone, false), 'stale', 'killed before it attached: nothing of it is in the target');
+});
+
+test('a leapd killed while it attached has left an orphan only where its userfaultfd is in the target', () => {
+  const lives = ({ pid }: ProcessId): boolean => pid === 1;
+  const claim = claimOf({ pid: 1, startTime: 1 }, { pid: 2, startTime: 2 }, { attaching: true });
+  assert.equal(
+    judge(claim, lives, () => true),
+    'orphaned',
+  );
+  assert.equal(
+    judge(claim, lives, () => false),
+    'stale',
+  );
+  assert.equal(judge(claimOf(self, dead, { attaching: true })), 'stale', 'this process has no userfaultfd');
+});
+
+test('nothing is deleted on the word of a record or directory that others can write', (context) => {
+  const { registry, directory } = scratch(context);
+  const swapFile = join(directory, 'precious');
+  writeFileSync(swapFile, 'x');
+  registry.claim(claimOf(dead, dead, { swapFile }));
+  for (const [path, mode, former] of [
+    [registry.pathOf(dead.pid), 0o666, 0o600],
+    [join(directory, 'run'), 0o777, 0o700],
+  ] as const) {
+    chmodSync(path, mode);
+    assert.deepEqual(registry.sweep(), []);
+    assert.ok(existsSync(swapFile));
+    chmodSync(path, former);
+  }
+  chmodSync(join(directory, 'run'), 0o777);
+  assert.throws(() => registry.claim(claimOf(self, self)), /another user may write to it/);
+  chmodSync(join(directory, 'run'), 0o700);
+  assert.equal(registry.sweep().length, 1);
+  assert.equal(existsSync(swapFile), false);
 });
 
 test('a process is known by number and start time', () => {

@@ -27,10 +27,7 @@ const PURE = [
 /** These talk to the machine. Each row may import all pure rooms and the rows below it; rooms in one row do not import each other. */
 const IMPURE = [['src/cli'], ['src/host'], ['lab', 'daemon', 'server', 'bench', 'scripts'], ['test']] as const;
 /** Violations that are still to be mended; a new one fails, and so does one that is mended and not taken off this list. */
-const KNOWN: readonly string[] = [
-  'daemon/control-commands.ts -> daemon/session.ts -> daemon/control-commands.ts',
-  'test/sim/world.ts -> test/sim/config.ts -> test/sim/world.ts',
-];
+const KNOWN: readonly string[] = ['test/sim/world.ts -> test/sim/config.ts -> test/sim/world.ts'];
 const rows: readonly (readonly string[])[] = [...PURE.map((room) => [room]), ...IMPURE];
 const rowOf = (room: string): number => rows.findIndex((row) => row.includes(room));
 
