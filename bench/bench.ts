@@ -1,6 +1,7 @@
 /**
- * npm run bench [-- --tiny] [--json OUT]: what leapd costs and gains, measured side by side with the kernel's own swap and with plain C, in one run.
- * Met or not met, every figure is printed; where something cannot run on this machine, the reason is.
+ * npm run bench [-- --tiny] [--json OUT]: what leapd costs and gains, measured side by side with the kernel's own swap
+ * and with plain C, in one run. Met or not met, every figure is printed; where something cannot run on this machine,
+ * the reason is.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -3,8 +3,8 @@
  *
  * usage: floor-leap same|other CPU PID PAGES SWAPFILE
  *
- * It takes the target's pages into frames, says READY, and serves the target's touches from those frames until the target ends. Nothing is
- * prefetched or evicted meanwhile, so that every touch is one fault, one turn, one copy.
+ * It takes the target's pages into frames, says READY, and serves the target's touches from those frames until the
+ * target ends. Nothing is prefetched or evicted meanwhile, so that every touch is one fault, one turn, one copy.
  */
 import { writeSync } from 'node:fs';
 import { NativeEngine } from '../src/host/native-engine.js';

@@ -1,4 +1,7 @@
-/** Section "floor": one demand fault served from memory, by leapd's loop and by a plain C handler, at the same placement. */
+/**
+ * Section "floor": one demand fault served from memory, by leapd's loop and by a plain C handler, at the same
+ * placement.
+ */
 import { execFile } from 'node:child_process';
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';

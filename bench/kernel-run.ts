@@ -21,7 +21,8 @@ export async function kernelRun(place: Place, mib: number, localBytes: number): 
     else await zram(undo, areaBytes);
 
     const touch = await TouchProgram.start(undo, mib, cgroup.procsFile);
-    // What the cgroup holds beside the region (page tables, the program itself) comes on top of the limit: leapd's limit is for pages alone.
+    // What the cgroup holds beside the region (page tables, the program itself) comes on top of the limit: leapd's
+    // limit is for pages alone.
     const overheadBytes = Math.max(0, cgroup.usageBytes - touch.pages * PAGE_BYTES);
     const start = performance.now();
     cgroup.limit(localBytes + overheadBytes);

@@ -20,7 +20,10 @@ const RECORD_GOAL = 1.03;
 
 export interface OverheadPlan {
   readonly mib: number;
-  /** After the load, before the idle time is measured: its garbage is collected and its code compiled, neither of which is idling. */
+  /**
+   * After the load, before the idle time is measured: its garbage is collected and its code compiled, neither of which
+   * is idling.
+   */
   readonly calmMs: number;
   readonly idleMs: number;
   /** Passes with a recording, and as many without. */
@@ -86,7 +89,10 @@ async function once(undo: UndoStack, plan: OverheadPlan): Promise<Overheads> {
   };
 }
 
-/** Random touches with and without a recording, in turns, each going first as often: pass by pass they differ by more than a recording costs. */
+/**
+ * Random touches with and without a recording, in turns, each going first as often: pass by pass they differ by more
+ * than a recording costs.
+ */
 async function recording(
   undo: UndoStack,
   touch: TouchProgram,

@@ -1,4 +1,7 @@
-/** Section "paging": the five patterns under leapd and under the kernel's swap, at two limits, with two kinds of store, side by side. */
+/**
+ * Section "paging": the five patterns under leapd and under the kernel's swap, at two limits, with two kinds of store,
+ * side by side.
+ */
 import { kernelRun } from './kernel-run.js';
 import { leapdRun } from './leapd-run.js';
 import { median, stores, type PagingRun, type PatternFigures, type Place, type Store } from './paging-run.js';

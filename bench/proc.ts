@@ -22,7 +22,10 @@ export function statusBytes(pid: number, key: string): number {
   return Number(match?.[1] ?? 0) * 1024;
 }
 
-/** Pages read from swap areas by the whole machine since it started: the bench's own, while no other swap area is in use. */
+/**
+ * Pages read from swap areas by the whole machine since it started: the bench's own, while no other swap area is in
+ * use.
+ */
 export function swappedInPages(): number {
   return Number(/^pswpin (\d+)$/m.exec(readFileSync('/proc/vmstat', 'latin1'))?.[1] ?? 0);
 }

@@ -1,4 +1,7 @@
-/** Section "streams": four streams at once, in one thread and in four, under leapd with each of three prefetchers, in the same run. */
+/**
+ * Section "streams": four streams at once, in one thread and in four, under leapd with each of three prefetchers, in
+ * the same run.
+ */
 import { Leapd } from './leapd-program.js';
 import { MEMORY_DIR } from './leapd-run.js';
 import type { PagingPlan } from './paging.js';

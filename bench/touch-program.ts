@@ -31,7 +31,10 @@ export class TouchProgram {
     this.pages = pages;
   }
 
-  /** Starts it and waits until its memory is filled. @param procsFile of the cgroup in which it runs from its first page on. */
+  /**
+   * Starts it and waits until its memory is filled. @param procsFile of the cgroup in which it runs from its first page
+   * on.
+   */
   static async start(undo: UndoStack, mib: number, procsFile?: string): Promise<TouchProgram> {
     const command = [compiled('touch'), String(mib)];
     const wrapped =

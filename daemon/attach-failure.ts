@@ -1,4 +1,7 @@
-/** Why an attach failed, by the engine's word for it, as one line for the user. Whatever the reason, the target is as it was. */
+/**
+ * Why an attach failed, by the engine's word for it, as one line for the user. Whatever the reason, the target is as it
+ * was.
+ */
 import { ExitCode, Refusal } from '../src/cli/exit-codes.js';
 import type { PagerSettings } from './pager-messages.js';
 

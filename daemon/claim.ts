@@ -50,7 +50,10 @@ export function describeOrphan(registry: Registry, claim: Claim): Refusal {
   );
 }
 
-/** Writes the record that makes `target` ours. @throws Refusal when another leapd was faster, or the directory cannot be written. */
+/**
+ * Writes the record that makes `target` ours. @throws Refusal when another leapd was faster, or the directory cannot be
+ * written.
+ */
 export function claimTarget(registry: Registry, target: Target, swapFile: string, control: string): Claim {
   const leapd = identify(process.pid);
   if (leapd === undefined) throw new Error('/proc does not show this process');

@@ -37,7 +37,9 @@ async function detach(session: Session, force: boolean, progress: Progress): Pro
 /** Between two looks for whether a follower is still there. */
 const FOLLOW_MS = 500;
 
-/** Begins to record, and (`follow`) answers when that is over; or (`stop`) ends it. The answer says what was recorded. */
+/**
+ * Begins to record, and (`follow`) answers when that is over; or (`stop`) ends it. The answer says what was recorded.
+ */
 async function record(session: Session, given: Readonly<Record<string, string>>, progress: Progress): Promise<Json> {
   if (given['stop'] === 'yes') return { ...(await session.stopRecording()) };
   const out = given['out'] ?? '';

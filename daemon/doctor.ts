@@ -147,8 +147,8 @@ export function bestPlace({ sameCpuBlocking, otherCpuSpinning, otherCpuBlocking 
 const HALT_POLL_NS = 200_000;
 
 /**
- * In a virtual machine a halted CPU is woken by its host. Polling a moment before the halt saves that; the governor's parameters are there whether
- * it is in use or not.
+ * In a virtual machine a halted CPU is woken by its host. Polling a moment before the halt saves that; the governor's
+ * parameters are there whether it is in use or not.
  */
 export function haltPolling(read: typeof readText = readText): Finding[] {
   if (!/^flags\s*:.*\bhypervisor\b/m.test(read('/proc/cpuinfo') ?? '')) return [];

@@ -11,7 +11,9 @@ import { openProgress } from '../src/cli/progress.js';
 import type { CommandName, Json } from '../src/cli/protocol.js';
 import { judge, Registry } from './registry.js';
 
-/** A detach says how far it is five times a second, but its first check may take a moment on a machine under pressure. */
+/**
+ * A detach says how far it is five times a second, but its first check may take a moment on a machine under pressure.
+ */
 const PATIENCE_MS = 30_000;
 
 /** What the doctor's first two columns take, with all borders. */
@@ -93,14 +95,18 @@ function list({ json }: LeapctlOptions): ExitCode {
   return ExitCode.ok;
 }
 
-/** Follows the recording to its end: the time is up, Ctrl-C, --stop from elsewhere, or the end of the target. Then the file is whole. */
+/**
+ * Follows the recording to its end: the time is up, Ctrl-C, --stop from elsewhere, or the end of the target. Then the
+ * file is whole.
+ */
 async function record(options: LeapctlOptions): Promise<ExitCode> {
   const { record: request } = options;
   if (request === 'stop' || request === undefined) return show(options, await ask(options, 'record', { stop: 'yes' }));
   const { out, seconds, exact, max } = request;
   const path = resolve(out);
   const say = (text: string): void => void (options.json || process.stderr.write(`${text}\n`));
-  const stop = (): void => void ask(options, 'record', { stop: 'yes' }).catch(() => undefined); // over already, or not yet begun
+  // over already, or not yet begun
+  const stop = (): void => void ask(options, 'record', { stop: 'yes' }).catch(() => undefined);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
   let begun = false;
   try {

@@ -1,4 +1,6 @@
-/** The command line of leapd: yargs reads it and prints the help; what a value means is decided here, before leapd acts. */
+/**
+ * The command line of leapd: yargs reads it and prints the help; what a value means is decided here, before leapd acts.
+ */
 import type { Argv } from 'yargs';
 import type { Copies } from '../src/core/types.js';
 import { helpFor, openCommandLine } from '../src/cli/command-line.js';

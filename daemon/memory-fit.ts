@@ -39,7 +39,9 @@ function machineRoom(procRoot: string): Room {
   };
 }
 
-/** One room for each limited memory group that the target is in, its own and those around it; version 1 and version 2. */
+/**
+ * One room for each limited memory group that the target is in, its own and those around it; version 1 and version 2.
+ */
 function groupRooms(pid: number, procRoot: string): Room[] {
   const mounts = memoryMounts(readText(`${procRoot}/self/mountinfo`) ?? '');
   const rooms: Room[] = [];

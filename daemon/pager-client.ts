@@ -153,7 +153,10 @@ export class PagerClient {
     );
   }
 
-  /** The thread is gone. After an orderly end or a refusal the promises are settled already, but for those of requests that came too late. */
+  /**
+   * The thread is gone. After an orderly end or a refusal the promises are settled already, but for those of requests
+   * that came too late.
+   */
   private fail(error: Error): void {
     const gone = (this.gone ??= error);
     this.wakeFd = -1;

@@ -46,7 +46,10 @@ export interface WorkerData {
 }
 /** 1 while messages wait for the worker: it looks at its port only then. */
 export const MAIL = 0;
-/** 1 when the main thread has read `unwakeable`: from then on the descriptor may be closed, and its number used for something else. */
+/**
+ * 1 when the main thread has read `unwakeable`: from then on the descriptor may be closed, and its number used for
+ * something else.
+ */
 export const PARTED = 1;
 
 export type ToPager =
@@ -74,7 +77,10 @@ export type FromPager =
   | { readonly kind: 'refused'; readonly reason: string; readonly message: string }
   | { readonly kind: 'stats'; readonly id: number; readonly stats: Stats }
   | { readonly kind: 'changed'; readonly id: number; readonly error?: string }
-  /** Pages could not be moved: they wait for a look at these processes, and for `clearRefusals` if nothing in them has memory pinned. Asked again and again. */
+  /**
+   * Pages could not be moved: they wait for a look at these processes, and for `clearRefusals` if nothing in them has
+   * memory pinned. Asked again and again.
+   */
   | { readonly kind: 'pages-refused'; readonly refusals: number; readonly pids: readonly number[] }
   | {
       readonly kind: 'log';

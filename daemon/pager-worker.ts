@@ -1,6 +1,6 @@
 /**
- * The pager's thread: attaches, and then runs the synchronous loop until the pager has ended. Nothing in it waits for the main thread; between
- * turns it looks at one shared word, and reads its mail when that is set.
+ * The pager's thread: attaches, and then runs the synchronous loop until the pager has ended. Nothing in it waits for
+ * the main thread; between turns it looks at one shared word, and reads its mail when that is set.
  */
 import { rmSync } from 'node:fs';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
@@ -203,7 +203,10 @@ function isFit(): boolean {
 const LEAVE_TRIES = 25;
 const LEAVE_PAUSE_MS = 200;
 
-/** All pages are back and no range is registered. What is left is to stop a thread for a moment, and to close what we opened in the target. */
+/**
+ * All pages are back and no range is registered. What is left is to stop a thread for a moment, and to close what we
+ * opened in the target.
+ */
 function leave(engine: NativeEngine): void {
   const never = new Int32Array(new SharedArrayBuffer(4));
   for (let attempt = 1, frozen = false; ; attempt++) {
@@ -255,7 +258,8 @@ const PART_MS = 2000;
 try {
   main();
 } finally {
-  // The engine's descriptors are closed with this thread: the main thread must have stopped writing to the one it wakes us with.
+  // The engine's descriptors are closed with this thread: the main thread must have stopped writing to the one it wakes
+  // us with.
   send({ kind: 'unwakeable' });
   Atomics.wait(flags, PARTED, 0, PART_MS);
 }

@@ -1,13 +1,16 @@
 /**
- * Looks whether anything in the family does I/O that pins its pages: now and then, and whenever pages could not be moved away, which may be why. While
- * something does, eviction rests.
+ * Looks whether anything in the family does I/O that pins its pages: now and then, and whenever pages could not be
+ * moved away, which may be why. While something does, eviction rests.
  */
 import type { Log } from '../src/cli/log.js';
 import type { PagerClient } from './pager-client.js';
 import { findPins } from './pinned.js';
 
 const PERIOD_MS = 5000;
-/** A target with very many descriptors is looked at less often: the looking takes at most such a part of a CPU, now and then and when asked to. */
+/**
+ * A target with very many descriptors is looked at less often: the looking takes at most such a part of a CPU, now and
+ * then and when asked to.
+ */
 const REST_FACTOR = 200;
 const ASKED_REST_FACTOR = 20;
 

@@ -1,6 +1,6 @@
 /**
- * Signs that a device may be writing to a process's memory behind its back. A page under DMA must not leave: the device would go on with the old
- * one. The kernel shows no pins page by page, so we look for what causes them.
+ * Signs that a device may be writing to a process's memory behind its back. A page under DMA must not leave: the device
+ * would go on with the old one. The kernel shows no pins page by page, so we look for what causes them.
  */
 import { readdirSync } from 'node:fs';
 import { parseFields, readLink, readStatus, readText } from '../src/host/process-info.js';

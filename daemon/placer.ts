@@ -1,4 +1,7 @@
-/** Carries out what src/policy/placement.ts decides: samples where the target's faulting threads run, moves this thread there, sets the spin. */
+/**
+ * Carries out what src/policy/placement.ts decides: samples where the target's faulting threads run, moves this thread
+ * there, sets the spin.
+ */
 import { availableParallelism } from 'node:os';
 import { type Calibration, type Decision, NO_CPU, Placement } from '../src/policy/placement.js';
 

@@ -1,6 +1,7 @@
 /**
- * Recording the faults of a target into a trace file. The pager's thread writes into a ring in shared memory, and this, the main thread, drains it:
- * whatever the disk does, no fault waits for it. What the ring cannot hold is counted, and the count stands at the file's end.
+ * Recording the faults of a target into a trace file. The pager's thread writes into a ring in shared memory, and this,
+ * the main thread, drains it: whatever the disk does, no fault waits for it. What the ring cannot hold is counted, and
+ * the count stands at the file's end.
  */
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import { TraceEncoder } from '../src/trace/format.js';
@@ -78,7 +79,10 @@ export class Recording {
     return this.encoder.faults;
   }
 
-  /** Ends the recording; the file is whole then. Also when the pager has gone already. @param early why, where nobody has asked for it */
+  /**
+   * Ends the recording; the file is whole then. Also when the pager has gone already. @param early why, where nobody
+   * has asked for it
+   */
   async stop(early = ''): Promise<Recorded> {
     await this.leave();
     this.drain();
@@ -99,7 +103,10 @@ export class Recording {
     this.write(bytes);
   }
 
-  /** @param cut what still fits of records that do not all fit: such a file has no end record, and is read up to its last whole one. */
+  /**
+   * @param cut what still fits of records that do not all fit: such a file has no end record, and is read up to its
+   * last whole one.
+   */
   private close(early: string, cut?: Uint8Array): void {
     if (this.closed) return;
     if (cut === undefined) this.encoder.end(this.lost);

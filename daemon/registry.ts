@@ -1,6 +1,6 @@
 /**
- * What stands written down about each process under leapd: /run/leap/PID.json. It is how a second leapd knows of the first, leapctl finds the
- * socket, and a later leapd knows what became of an earlier one.
+ * What stands written down about each process under leapd: /run/leap/PID.json. It is how a second leapd knows of the
+ * first, leapctl finds the socket, and a later leapd knows what became of an earlier one.
  *
  *   target    leapd     the record means
  *   alive     alive     active     under leapd
@@ -36,9 +36,15 @@ export interface Claim {
   readonly startedAt: string;
   readonly swapFile: string;
   readonly control: string;
-  /** False until the target is to be attached to: a leapd that died before has left nothing behind in it, and has made no swap file. */
+  /**
+   * False until the target is to be attached to: a leapd that died before has left nothing behind in it, and has made
+   * no swap file.
+   */
   readonly attached: boolean;
-  /** Set, beside `attached`, from just before the attach until it has succeeded: whether the target was touched shows only in the target. */
+  /**
+   * Set, beside `attached`, from just before the attach until it has succeeded: whether the target was touched shows
+   * only in the target.
+   */
   readonly attaching?: boolean;
   /** Why leapd ended, when it lived to write that down. */
   readonly failure?: string;
@@ -124,7 +130,10 @@ export class Registry {
     return names.flatMap((name) => (/^\d+\.json$/.test(name) ? (this.read(Number.parseInt(name, 10)) ?? []) : []));
   }
 
-  /** Writes the record unless there is one already. The link makes it appear whole, and once. @returns false when there is one. */
+  /**
+   * Writes the record unless there is one already. The link makes it appear whole, and once. @returns false when there
+   * is one.
+   */
   claim(claim: Claim): boolean {
     mkdirSync(this.directory, { recursive: true, mode: 0o700 });
     if (!this.isTrusted()) throw new Error(`${this.directory} is a link, or another user may write to it`);
@@ -154,7 +163,10 @@ export class Registry {
     }
   }
 
-  /** Touches our record; writes it again where somebody has removed it. Where that fails too, the next time may do better. */
+  /**
+   * Touches our record; writes it again where somebody has removed it. Where that fails too, the next time may do
+   * better.
+   */
   signOfLife(claim: Claim): void {
     const now = new Date();
     try {
@@ -173,8 +185,9 @@ export class Registry {
   }
 
   /**
-   * Clears up after every leapd that was killed and whose target is gone too. One that had not come to attach had made no file yet, and what has the
-   * swap file's name may be somebody's data; a socket that it may have left is cleared away by whoever needs its name. @returns what was cleared.
+   * Clears up after every leapd that was killed and whose target is gone too. One that had not come to attach had made
+   * no file yet, and what has the swap file's name may be somebody's data; a socket that it may have left is cleared
+   * away by whoever needs its name. @returns what was cleared.
    */
   sweep(): Claim[] {
     const stale = this.all().filter((claim) => judge(claim) === 'stale');

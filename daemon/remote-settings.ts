@@ -1,4 +1,7 @@
-/** From the options to what the pager's thread needs of the donors: the portal read, names looked up, the token read. Nothing is touched before. */
+/**
+ * From the options to what the pager's thread needs of the donors: the portal read, names looked up, the token read.
+ * Nothing is touched before.
+ */
 import { lookup } from 'node:dns/promises';
 import { readFileSync } from 'node:fs';
 import {

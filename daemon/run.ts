@@ -25,7 +25,10 @@ import { checkTarget, localLimit } from './target.js';
 /** Steps that undo a start, in the order in which they were made necessary. */
 type Undo = (() => unknown)[];
 
-/** Runs a leapd from its checks to its end. @throws Refusal before the attach, and after a failed one: the target is as it was */
+/**
+ * Runs a leapd from its checks to its end. @throws Refusal before the attach, and after a failed one: the target is as
+ * it was
+ */
 export async function run(options: LeapdOptions, openLog: () => Log): Promise<ExitCode> {
   checkHost();
   const registry = new Registry();

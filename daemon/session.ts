@@ -1,7 +1,7 @@
 /**
- * One run of leapd after its attach: serve, record, drain, clean up. There are two ways out, the pager's own end and its
- * failure. Everything else (signals, a closed terminal, a bug in this thread) at most asks for the first of them: leapd
- * never leaves while pages are out. run.ts has what comes before.
+ * One run of leapd after its attach: serve, record, drain, clean up. There are two ways out, the pager's own end and
+ * its failure. Everything else (signals, a closed terminal, a bug in this thread) at most asks for the first of them:
+ * leapd never leaves while pages are out. run.ts has what comes before.
  */
 import { resolve } from 'node:path';
 import type { PagerStats } from '../src/core/counters.js';

@@ -9,8 +9,8 @@ const refuse = (problem: string, remedy: string): never => {
 };
 
 /**
- * Finds out whether the swap file can be made: by making it and taking it away again. What stands there already may be somebody's data, and is
- * never touched.
+ * Finds out whether the swap file can be made: by making it and taking it away again. What stands there already may be
+ * somebody's data, and is never touched.
  * @param pages how much may have to be stored at the present size of the target
  * @param hasDonors it is not all the room there is: too little of it is no reason not to begin
  * @returns what to warn of. @throws Refusal.

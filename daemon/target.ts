@@ -1,4 +1,6 @@
-/** Everything that can be known of a target before it is touched: is it one that leapd can page, and how large is it. */
+/**
+ * Everything that can be known of a target before it is touched: is it one that leapd can page, and how large is it.
+ */
 import { closeSync, openSync, readSync } from 'node:fs';
 import type { PagerOptions } from '../src/core/pager-options.js';
 import { ExitCode, Refusal } from '../src/cli/exit-codes.js';

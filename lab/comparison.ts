@@ -1,4 +1,7 @@
-/** The traces that policies are compared on: the fixtures in test/traces, and synthetic ones. docs/prefetch.md and the goals in test/unit/stall.test.ts stand on them. */
+/**
+ * The traces that policies are compared on: the fixtures in test/traces, and synthetic ones. docs/prefetch.md and the
+ * goals in test/unit/stall.test.ts stand on them.
+ */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Trace } from '../src/trace/format.js';
@@ -10,8 +13,9 @@ export const LOCAL = [0.25, 0.5];
 export const GOAL = 1.01;
 
 /**
- * Which part of a loop stays resident, and who waits when for whom, is a matter of luck: by that a stall changes by some per cent, and with several threads by a
- * factor of two. So a synthetic pattern is compared over the stall of so many traces, each with a seed of its own: it begins elsewhere.
+ * Which part of a loop stays resident, and who waits when for whom, is a matter of luck: by that a stall changes by
+ * some per cent, and with several threads by a factor of two. So a synthetic pattern is compared over the stall of so
+ * many traces, each with a seed of its own: it begins elsewhere.
  */
 export const SEEDS = 8;
 

@@ -1,4 +1,7 @@
-/** The curves as SVG: one scatter plot of a trace, lines of a figure over time per policy. Colours are CSS variables, light and dark. */
+/**
+ * The curves as SVG: one scatter plot of a trace, lines of a figure over time per policy. Colours are CSS variables,
+ * light and dark.
+ */
 import type { Trace } from '../src/trace/format.js';
 import type { ReplayResult } from './replay.js';
 

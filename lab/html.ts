@@ -5,15 +5,23 @@ import type { ReplayResult } from './replay.js';
 import { COLUMNS, leastStall, type TraceReport } from './report.js';
 
 const PAGE_STYLE = `
-:root { color-scheme: light dark; --ink: #1c2126; --soft: #5d6670; --line: #d9dee3; --ground: #ffffff; --raised: #f5f7f9; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8ebee; --soft: #a3adb7; --line: #333a42; --ground: #14181c; --raised: #1c2228; } }
+:root { color-scheme: light dark; --ink: #1c2126; --soft: #5d6670;
+  --line: #d9dee3; --ground: #ffffff; --raised: #f5f7f9; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8ebee; --soft: #a3adb7;
+  --line: #333a42; --ground: #14181c; --raised: #1c2228; } }
 body { background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1500px; padding: 1.5rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; margin: 2.5rem 0 0.2rem; } p { color: var(--soft); margin: 0 0 1rem; }
-.curves { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); margin: 1rem 0; }
+h1 { font-size: 1.4rem; }
+h2 { font-size: 1.15rem; margin: 2.5rem 0 0.2rem; }
+p { color: var(--soft); margin: 0 0 1rem; }
+.curves { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); margin: 1rem 0; }
 .curves svg { border: 1px solid var(--line); border-radius: 6px; height: auto; width: 100%; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; width: 100%; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); padding: 0.25rem 0.6rem; text-align: right; white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; } th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; } .least { background: var(--raised); font-weight: 600; }
+th { color: var(--soft); font-weight: 600; }
+th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
+.least { background: var(--raised); font-weight: 600; }
 .chip { border-radius: 2px; display: inline-block; height: 0.7em; margin-right: 0.5em; width: 0.7em; }
 `;
 

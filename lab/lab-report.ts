@@ -1,6 +1,7 @@
 /**
- * Makes docs/prefetch.md's tables and figures anew: node dist/lab/lab-report.js. Replays the fixtures in test/traces and synthetic traces under
- * every policy, at a quarter and a half of the pages local; what it writes stands between two markers in the document.
+ * Makes docs/prefetch.md's tables and figures anew: node dist/lab/lab-report.js. Replays the fixtures in test/traces
+ * and synthetic traces under every policy, at a quarter and a half of the pages local; what it writes stands between
+ * two markers in the document.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,7 @@
-/** Synthetic traces: each pattern gives the accesses of its threads, page numbers within one region. Seeded, so that a trace can be made again. */
+/**
+ * Synthetic traces: each pattern gives the accesses of its threads, page numbers within one region. Seeded, so that a
+ * trace can be made again.
+ */
 import { FaultKind } from '../src/policy/prefetch/prefetcher.js';
 import { Advice } from '../src/tables/regions.js';
 import type { Trace } from '../src/trace/format.js';

@@ -1,7 +1,7 @@
 /**
- * Records the fixtures in test/traces: programs out of Debian under leapd, with a quarter of their memory local and nothing read ahead.
- * Run as root: node dist/lab/record-traces.js [--only sort,redis] [--out test/traces].
- * What is not installed is skipped.
+ * Records the fixtures in test/traces: programs out of Debian under leapd, with a quarter of their memory local and
+ * nothing read ahead. Run as root: node dist/lab/record-traces.js [--only sort,redis] [--out test/traces]. What is not
+ * installed is skipped.
  *
  * Each program makes its data first and waits; then leapd attaches and records while it works on them.
  */

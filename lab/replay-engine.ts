@@ -1,9 +1,11 @@
 /**
- * The engine of the laboratory: the threads of a trace run on it, and the very pager of leapd pages them. Time is virtual: each command and each
- * turn costs the pager's thread what `Costs` says, reads and writes take what the store model says, and meanwhile the other threads run on.
+ * The engine of the laboratory: the threads of a trace run on it, and the very pager of leapd pages them. Time is
+ * virtual: each command and each turn costs the pager's thread what `Costs` says, reads and writes take what the store
+ * model says, and meanwhile the other threads run on.
  *
- * A thread makes the accesses of its part of the trace in order, with the trace's own time between them; at a page that is out it stops until the
- * pager maps it. Since the engine sees every access, it knows what the pager can only guess: which prefetched pages were used, and when.
+ * A thread makes the accesses of its part of the trace in order, with the trace's own time between them; at a page that
+ * is out it stops until the pager maps it. Since the engine sees every access, it knows what the pager can only guess:
+ * which prefetched pages were used, and when.
  */
 import type { Engine, Mapping } from '../src/core/engine.js';
 import { Command, COMMAND_WORDS, Errno, Event, EVENT_WORDS, HASH_WORDS } from '../src/core/layout.js';
@@ -57,7 +59,9 @@ export class Truth {
   /** Prefetched pages that were used; of these, the ones that the thread still had to wait for. */
   used = 0;
   late = 0;
-  /** Prefetched pages that left again unused, and how many of those had been mapped: each took a resident page's place. */
+  /**
+   * Prefetched pages that left again unused, and how many of those had been mapped: each took a resident page's place.
+   */
   dropped = 0;
   droppedMapped = 0;
   stallNs = 0;

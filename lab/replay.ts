@@ -190,9 +190,9 @@ class Watched implements Prefetcher {
 }
 
 /**
- * Makes the same calls to a policy of its own, again and again. A call costs the least that it ever took: until it is compiled it takes longer, and
- * whenever another program has the processor. What a trace asks for too seldom to be compiled, other faults, short streams at random places, have
- * asked for before. @returns ms a call, ascending
+ * Makes the same calls to a policy of its own, again and again. A call costs the least that it ever took: until it is
+ * compiled it takes longer, and whenever another program has the processor. What a trace asks for too seldom to be
+ * compiled, other faults, short streams at random places, have asked for before. @returns ms a call, ascending
  */
 function timed(make: () => Prefetcher, calls: readonly number[]): number[] {
   const count = Math.min(MOST_CALLS, calls.length / CALL_WORDS);

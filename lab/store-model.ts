@@ -1,6 +1,6 @@
 /**
- * The store in the model: a request waits for the channel, then passes through it at its bandwidth, and is there one latency later. Reads and
- * writes share the channel; requests overlap in their latency.
+ * The store in the model: a request waits for the channel, then passes through it at its bandwidth, and is there one
+ * latency later. Reads and writes share the channel; requests overlap in their latency.
  */
 export interface StoreModel {
   readonly name: string;

@@ -1,9 +1,10 @@
 /**
- * Compares the victim policies on patterns of touches, offline: how many touches read the store, how many find the page in a frame.
- * Run: node dist/lab/victim-lab.js [--frames 4000] [--local 25,50] [--pages 131072]. Its tables stand in docs/victims.md.
+ * Compares the victim policies on patterns of touches, offline: how many touches read the store, how many find the page
+ * in a frame. Run: node dist/lab/victim-lab.js [--frames 4000] [--local 25,50] [--pages 131072]. Its tables stand in
+ * docs/victims.md.
  *
- * Every page is written once, in order; then the pattern runs for `pages` touches (the policy has to learn in them) and for 3 * pages more.
- * A policy sees what it sees in the pager: pages that come, and pages that come back.
+ * Every page is written once, in order; then the pattern runs for `pages` touches (the policy has to learn in them) and
+ * for 3 * pages more. A policy sees what it sees in the pager: pages that come, and pages that come back.
  */
 import { parseArgs } from 'node:util';
 import { SecondChance } from '../src/policy/second-chance.js';

@@ -1,8 +1,10 @@
 /**
- * A trace made ready to run: its pages numbered without gaps, and for each thread its accesses with the time that it computes after each.
+ * A trace made ready to run: its pages numbered without gaps, and for each thread its accesses with the time that it
+ * computes after each.
  *
- * A trace tells when each fault came, not when it was served. The shortest usual time between two faults of a thread is taken for the time that it
- * took to serve one; what is beyond it is the thread's own, up to a bound: a pause of a program that waits for a request is none of the pager's.
+ * A trace tells when each fault came, not when it was served. The shortest usual time between two faults of a thread is
+ * taken for the time that it took to serve one; what is beyond it is the thread's own, up to a bound: a pause of a
+ * program that waits for a request is none of the pager's.
  */
 import { FaultKind } from '../src/policy/prefetch/prefetcher.js';
 import type { Trace } from '../src/trace/format.js';

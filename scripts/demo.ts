@@ -1,6 +1,6 @@
 /**
- * The demonstration behind `npm start`: a memory-hungry program runs once alone and once with half of its memory in a swap file, and both
- * must come to the same checksum.
+ * The demonstration behind `npm start`: a memory-hungry program runs once alone and once with half of its memory in a
+ * swap file, and both must come to the same checksum.
  */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';

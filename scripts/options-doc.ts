@@ -24,7 +24,9 @@ export const helpCommands = (text: string): string[] => [...text.matchAll(BLOCK)
 
 const helps = new Map<string, Promise<string>>();
 
-/** @param command as a user types it: `leapctl record --help`, `npm run sim -- --help`  @throws Error: no such program */
+/**
+ * @param command as a user types it: `leapctl record --help`, `npm run sim -- --help`  @throws Error: no such program
+ */
 export function helpOf(command: string): Promise<string> {
   const help = helps.get(command) ?? runHelp(command);
   helps.set(command, help);

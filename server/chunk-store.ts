@@ -1,6 +1,6 @@
 /**
- * The donor's memory, cut into chunks. Each is made present and zeroed in the background, one after the other from the start on, so that lending one
- * waits for nothing; and again each time it comes back, before anybody else can have it.
+ * The donor's memory, cut into chunks. Each is made present and zeroed in the background, one after the other from the
+ * start on, so that lending one waits for nothing; and again each time it comes back, before anybody else can have it.
  *
  *     absent --(room below the limit)--> preparing --> free --> lent --> preparing ...
  *        ^---------(the limit has sunk)---------------'----------'

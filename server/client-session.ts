@@ -1,6 +1,7 @@
 /**
- * One client, as a pure state machine: a message comes in, answers and changes go out through its host. It never waits and knows no clock of its own;
- * what the client must do in time is a deadline that `tick` looks at. Whatever the client sends, the worst that happens is the end of its session.
+ * One client, as a pure state machine: a message comes in, answers and changes go out through its host. It never waits
+ * and knows no clock of its own; what the client must do in time is a deadline that `tick` looks at. Whatever the
+ * client sends, the worst that happens is the end of its session.
  */
 import { isMacOf, macOf } from '../src/host/authenticator.js';
 import {

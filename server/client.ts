@@ -110,7 +110,9 @@ export class Client implements ClientHost {
     this.session.stop(donorChunks);
   }
 
-  /** Registers its next chunk, which takes a while, before it asks for it. @returns whether there was something to do */
+  /**
+   * Registers its next chunk, which takes a while, before it asks for it. @returns whether there was something to do
+   */
   prepare(): boolean {
     if (this.ahead || !this.canPrepare || !this.isUp || this.state !== 'open' || this.protocol === 'original')
       return false;

@@ -1,4 +1,7 @@
-/** An original Leap or Infiniswap client (--legacy): the same session in its words. Its chunks have 1 GiB and numbers below 32. */
+/**
+ * An original Leap or Infiniswap client (--legacy): the same session in its words. Its chunks have 1 GiB and numbers
+ * below 32.
+ */
 import { decodeLegacy, encodeLegacy, LEGACY_CHUNKS, type LegacyMessage } from '../src/donors/wire/legacy.js';
 import { WireError } from '../src/donors/wire/messages.js';
 import { MOST_MESSAGES_A_SECOND, Pace, type ClientHost, type ClientSession, type Loan } from './client-session.js';

@@ -1,6 +1,6 @@
 /**
- * How much the donor may lend, from the free memory of its host: give back when that falls below the reserve, take again when it has been above the
- * upper mark for a while. Pure; sampled once a period.
+ * How much the donor may lend, from the free memory of its host: give back when that falls below the reserve, take
+ * again when it has been above the upper mark for a while. Pure; sampled once a period.
  */
 export interface MonitorOptions {
   /** Bytes of the host's memory that are to stay free. */

@@ -1,7 +1,8 @@
 /**
- * Getting lent chunks back: EVICT to all who have any, ACTIVITY from them, STOP for the least active, DONE for each as it is emptied. Pure. To empty a
- * chunk takes as long as its pages take to where they go; so a client has time for as long as chunks come back from it, up to a bound. Whoever stands
- * still is cut off, which brings all its chunks back, and loses the pages that are nowhere else.
+ * Getting lent chunks back: EVICT to all who have any, ACTIVITY from them, STOP for the least active, DONE for each as
+ * it is emptied. Pure. To empty a chunk takes as long as its pages take to where they go; so a client has time for as
+ * long as chunks come back from it, up to a bound. Whoever stands still is cut off, which brings all its chunks back,
+ * and loses the pages that are nowhere else.
  */
 import type { ChunkActivity } from '../src/donors/wire/messages.js';
 import type { ClientSession } from './client-session.js';

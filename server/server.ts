@@ -1,6 +1,6 @@
 /**
- * The donor: connections to sessions, sessions to chunks, the host's memory to the number of chunks. What a client means is client-session.ts's
- * business, what is free chunk-store.ts's; here they meet the fabric.
+ * The donor: connections to sessions, sessions to chunks, the host's memory to the number of chunks. What a client
+ * means is client-session.ts's business, what is free chunk-store.ts's; here they meet the fabric.
  */
 import type { Log } from '../src/cli/log.js';
 import { formatBytes } from '../src/cli/size.js';
@@ -337,8 +337,9 @@ export class MemoryServer implements ClientOwner {
   }
 
   /**
-   * Each client's next chunk is registered before it is asked for, where nobody goes short for it: while there are more free chunks than clients. One
-   * at a time, because nothing else is done meanwhile. With the last free chunk they are all taken back: whoever asks next may have them.
+   * Each client's next chunk is registered before it is asked for, where nobody goes short for it: while there are more
+   * free chunks than clients. One at a time, because nothing else is done meanwhile. With the last free chunk they are
+   * all taken back: whoever asks next may have them.
    */
   private prepare(): void {
     const { free } = this.store.counts();

@@ -1,6 +1,6 @@
 /**
- * The Soft-RoCE VM: boots a stock Debian kernel under QEMU on this machine's root, runs one job, returns its exit status.
- * What the job writes stays in the VM's memory.
+ * The Soft-RoCE VM: boots a stock Debian kernel under QEMU on this machine's root, runs one job, returns its exit
+ * status. What the job writes stays in the VM's memory.
  */
 import { spawn, execFile, type ChildProcess } from 'node:child_process';
 import { constants, accessSync, mkdtempSync, readFileSync, rmSync, writeFileSync, existsSync } from 'node:fs';
@@ -71,8 +71,8 @@ function build(): Promise<string> {
 }
 
 /**
- * KVM where the processor has it: a /dev/kvm alone may be an emulation that boots no stock kernel. LEAP_RXE_ACCEL=kvm or
- * tcg overrides.
+ * KVM where the processor has it: a /dev/kvm alone may be an emulation that boots no stock kernel. LEAP_RXE_ACCEL=kvm
+ * or tcg overrides.
  */
 function accelerator(): readonly string[] {
   const tcg = ['-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'max,la57=off,-erms,-fsrm'];

@@ -39,7 +39,10 @@ export function exitCodeTable(names: readonly ExitCodeName[] = Object.keys(ExitC
   return ['Exit codes:', ...lines].join('\n');
 }
 
-/** An expected failure: one line that says what is wrong, what to do about it, and the exit code. No stack is shown for it. */
+/**
+ * An expected failure: one line that says what is wrong, what to do about it, and the exit code. No stack is shown for
+ * it.
+ */
 export class Refusal extends Error {
   constructor(
     readonly code: ExitCode,

@@ -1,6 +1,6 @@
 /**
- * What leapctl and leapd say to each other over the control socket: one JSON object a line, each way. A request gets any number of
- * `progress` lines and then one answer. Both sides refuse another version and lines beyond the bound.
+ * What leapctl and leapd say to each other over the control socket: one JSON object a line, each way. A request gets
+ * any number of `progress` lines and then one answer. Both sides refuse another version and lines beyond the bound.
  */
 import { ExitCode, Refusal } from './exit-codes.js';
 

@@ -5,7 +5,10 @@ import { formatNs, formatPages } from './size.js';
 
 type Row = readonly [string, string];
 
-/** @param head titles of the columns; none: the table has no head  @param wrapLast columns of text that the last column may take */
+/**
+ * @param head titles of the columns; none: the table has no head  @param wrapLast columns of text that the last column
+ * may take
+ */
 export function printTable(rows: readonly (readonly string[])[], head?: readonly string[], wrapLast?: number): void {
   const table = new Table({ ...(head && { head: [...head] }), style: { head: [], border: [], compact: true } });
   for (const row of rows)

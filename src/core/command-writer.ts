@@ -1,6 +1,7 @@
 /**
- * Writes the command records of the next turn; native/base/layout.h says what each holds. Neighbours are joined: a page (slot, frame) that follows
- * the last record's in every number it has lengthens that record instead of starting one; so does one that precedes it, in a stream that goes down.
+ * Writes the command records of the next turn; native/base/layout.h says what each holds. Neighbours are joined: a page
+ * (slot, frame) that follows the last record's in every number it has lengthens that record instead of starting one; so
+ * does one that precedes it, in a stream that goes down.
  */
 import { BATCH_PAGES, Command, COMMAND_WORDS } from './layout.js';
 
@@ -23,7 +24,8 @@ export class CommandWriter {
 
   /**
    * @param first page or slot  @param frame frame, or 0 for commands without one
-   * @param joinUp, joinDown false: not joined to a record that ends before it, that begins behind it (the edge of a region or chunk is between them)
+   * @param joinUp, joinDown false: not joined to a record that ends before it, that begins behind it (the edge of a
+   * region or chunk is between them)
    * @throws Error when the buffer is full: callers look at `room` first.
    */
   put(command: number, first: number, frame: number, joinUp: boolean, joinDown: boolean): void {

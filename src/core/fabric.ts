@@ -1,11 +1,13 @@
 /**
- * The fabric as TypeScript sees it: connections and messages between leapd and its donors. The control plane only; pages go by commands of the
- * engine (src/core/engine.ts). Mirror of native/rdma/fabric.h; nothing here waits.
+ * The fabric as TypeScript sees it: connections and messages between leapd and its donors. The control plane only;
+ * pages go by commands of the engine (src/core/engine.ts). Mirror of native/rdma/fabric.h; nothing here waits.
  */
 export type ConnectionId = number;
 
 export type FabricEvent =
-  /** Listening side: to be answered with `accept` or `reject`. `data`: the peer's private data, empty when it sent none. */
+  /**
+   * Listening side: to be answered with `accept` or `reject`. `data`: the peer's private data, empty when it sent none.
+   */
   | {
       readonly kind: 'connectRequest';
       readonly connection: ConnectionId;
@@ -41,7 +43,10 @@ export interface FabricMemory {
   readonly bytes: number;
   /** Of reserved huge pages. */
   readonly huge: boolean;
-  /** All present, and zeros; in another thread. Must not be exposed then. Rejects when the machine has not so much memory. */
+  /**
+   * All present, and zeros; in another thread. Must not be exposed then. Rejects when the machine has not so much
+   * memory.
+   */
   scrub(): Promise<void>;
   free(): void;
 }
@@ -60,7 +65,10 @@ export interface ServerFabric extends Fabric {
   accept(connection: ConnectionId, welcome: Uint8Array): void;
   /** @param refusal private data, at most 148 bytes */
   reject(connection: ConnectionId, refusal: Uint8Array): void;
-  /** For this peer alone. @throws an error of the addon, of kind `memlock` when the limit of locked memory is the trouble */
+  /**
+   * For this peer alone. @throws an error of the addon, of kind `memlock` when the limit of locked memory is the
+   * trouble
+   */
   expose(connection: ConnectionId, memory: FabricMemory): Exposure;
   withdraw(exposure: number): void;
   /** Only reserved: `scrub` makes it present. */

@@ -1,6 +1,6 @@
 /**
- * What crosses between TypeScript and native code, word by word. Mirror of native/base/layout.h, which says what each record holds;
- * `checkLayout` compares the two when the addon is loaded.
+ * What crosses between TypeScript and native code, word by word. Mirror of native/base/layout.h, which says what each
+ * record holds; `checkLayout` compares the two when the addon is loaded.
  */
 export const COMMAND_WORDS = 4;
 export const EVENT_WORDS = 8;
@@ -39,7 +39,10 @@ export const Event = {
   fabric: 15,
 } as const;
 
-/** Where a read or write goes stands above the command's number: 0 the swap file, 1 and 2 the replicas of the slot's chunk. */
+/**
+ * Where a read or write goes stands above the command's number: 0 the swap file, 1 and 2 the replicas of the slot's
+ * chunk.
+ */
 export const PLACE_SHIFT = 8;
 
 export const FAULT_WRITE = 1;

@@ -45,6 +45,7 @@ export const DEMAND_FRAMES = 32;
 
 /** Number of frames to create: the sum of what their users need. */
 export function framesFor(prefetchBuffer: number, localLimit: PagerOptions['localLimit']): number {
-  const limit = 'pages' in localLimit ? localLimit.pages : Infinity; // a share: the number is not known before the attach
+  // a share: the number is not known before the attach
+  const limit = 'pages' in localLimit ? localLimit.pages : Infinity;
   return prefetchBuffer + Math.max(EVICTION_FRAMES.least, Math.min(EVICTION_FRAMES.most, limit)) + DEMAND_FRAMES;
 }

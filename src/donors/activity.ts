@@ -1,4 +1,7 @@
-/** How much each chunk is used: Leap's filter, once a period. cur = writes * weight + reads * weight; filtered = 80 % of it + 20 % of what was before. */
+/**
+ * How much each chunk is used: Leap's filter, once a period. cur = writes * weight + reads * weight; filtered = 80 % of
+ * it + 20 % of what was before.
+ */
 import type { Chunks } from '../tables/chunks.js';
 import { widened } from '../tables/widened.js';
 

@@ -1,4 +1,7 @@
-/** How messages are put on the wire: our own way, or the original's. A donor that answers a connection without private data speaks the original's. */
+/**
+ * How messages are put on the wire: our own way, or the original's. A donor that answers a connection without private
+ * data speaks the original's.
+ */
 import { decodeLegacy, encodeLegacy, type LegacyMessage } from './wire/legacy.js';
 import { decodeMessage, encodeMessage, type Message, WireError } from './wire/messages.js';
 
@@ -63,7 +66,8 @@ function fromOriginal({ type, size, entries }: LegacyMessage): Message {
     case 'freeSize':
       return { request, type: 'free', freeChunks: size, freeBytes: BigInt(size) << GIB_SHIFT };
     case 'infoSingle': {
-      // The original clears the keys before each answer, but not the addresses: those of chunks given before still stand.
+      // The original clears the keys before each answer, but not the addresses: those of chunks given before still
+      // stand.
       const given = entries.find(({ rkey }) => rkey !== 0);
       if (given === undefined) return { request, type: 'noRoom', sessionChunk: size };
       return {

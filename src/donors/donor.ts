@@ -1,7 +1,9 @@
 /**
- * One donor, as its client knows it: the connection and what is said over it. What is to be mapped, and what a loss means, is its owner's business.
+ * One donor, as its client knows it: the connection and what is said over it. What is to be mapped, and what a loss
+ * means, is its owner's business.
  *
- *   idle -> connecting -> (proving, where there is a token) -> connected -> idle, for a while that doubles from try to try
+ *   idle -> connecting -> (proving, where there is a token) -> connected -> idle, for a while that doubles from try to
+ *   try
  *
  * Every answer is waited for for a bounded time; a donor that is silent for longer is left, and tried again later.
  */
@@ -42,7 +44,10 @@ export interface DonorOptions {
 }
 
 export interface DonorOwner {
-  /** The donor is proven, where there is a token, and its chunks are of this size. @returns why that will not do, or undefined */
+  /**
+   * The donor is proven, where there is a token, and its chunks are of this size. @returns why that will not do, or
+   * undefined
+   */
   welcome(chunkBytes: number): string | undefined;
   bound(donor: Donor, sessionChunk: number, donorChunk: number, rkey: number, address: bigint): void;
   noRoom(donor: Donor, sessionChunk: number): void;
@@ -232,7 +237,10 @@ export class Donor {
     }
   }
 
-  /** As many chunks as a message holds: those that are used least are what the donor looks for; it takes the others for busy. */
+  /**
+   * As many chunks as a message holds: those that are used least are what the donor looks for; it takes the others for
+   * busy.
+   */
   private leastActive(): ChunkActivity[] {
     return this.owner
       .activities(this)
@@ -292,7 +300,10 @@ export class Donor {
     this.lost('warn', reason);
   }
 
-  /** Leaves it because of RDMA being switched off, or the end: nothing is said. @param tryAt when it may be tried again, ms */
+  /**
+   * Leaves it because of RDMA being switched off, or the end: nothing is said. @param tryAt when it may be tried again,
+   * ms
+   */
   leave(tryAt: number): void {
     this.reset();
     this.reason = '';

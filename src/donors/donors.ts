@@ -1,8 +1,10 @@
 /**
- * The donors together: which of them holds which replica of which chunk. Replicas of one chunk are on different donors; a donor for a new one is chosen
- * by the power of two choices on free memory. Replicas are mapped ahead of need, or when their chunk is used (Leap's trigger).
+ * The donors together: which of them holds which replica of which chunk. Replicas of one chunk are on different donors;
+ * a donor for a new one is chosen by the power of two choices on free memory. Replicas are mapped ahead of need, or
+ * when their chunk is used (Leap's trigger).
  *
- * It decides, and says to the pager's replicas what was mapped, what is to be given up and what is lost; pages are none of its business.
+ * It decides, and says to the pager's replicas what was mapped, what is to be given up and what is lost; pages are none
+ * of its business.
  */
 import { type Chunks, REPLICAS, ReplicaState } from '../tables/chunks.js';
 import type { ConnectionId, Fabric, FabricEvent } from '../core/fabric.js';
@@ -142,7 +144,8 @@ export class Donors implements DonorOwner, ReplicaOwner {
 
   private leaveEmpty(): void {
     for (const donor of this.all) if (this.chunksOf(donor) === 0 && donor.connection !== 0) this.part(donor, NEVER_MS);
-    if (!this.on) for (const donor of this.all) if (donor.connection === 0) donor.leave(0); // to be tried at once when RDMA is on again
+    // to be tried at once when RDMA is on again
+    if (!this.on) for (const donor of this.all) if (donor.connection === 0) donor.leave(0);
   }
 
   private part(donor: Donor, tryAt: number): void {
@@ -181,7 +184,10 @@ export class Donors implements DonorOwner, ReplicaOwner {
     this.shortage.look(short * PAGE_SIZE, this.now);
   }
 
-  /** There are donors that might hold it, and none has room: it is not only that they are asked for another chunk at the moment. */
+  /**
+   * There are donors that might hold it, and none has room: it is not only that they are asked for another chunk at the
+   * moment.
+   */
   private isFull(chunk: number): boolean {
     const others = this.all.filter((donor) => donor.state === 'connected' && !this.isOn(donor, chunk));
     return (
@@ -189,7 +195,10 @@ export class Donors implements DonorOwner, ReplicaOwner {
     );
   }
 
-  /** Of two donors taken at random the one with more free memory. None holds another replica of the chunk, or has been asked for one. */
+  /**
+   * Of two donors taken at random the one with more free memory. None holds another replica of the chunk, or has been
+   * asked for one.
+   */
   private choose(chunk: number): Donor | undefined {
     const most = this.options.askAtOnce ?? DEFAULT_ASK_AT_ONCE;
     const candidates = this.all.filter(

@@ -1,6 +1,7 @@
 /**
- * Chunks that donors want back (STOP). Each is given back (DONE) as soon as no page depends on it, those of a quarter of a second in one message: a
- * donor waits as long as something comes. An original donor knows one DONE only, for all of them.
+ * Chunks that donors want back (STOP). Each is given back (DONE) as soon as no page depends on it, those of a quarter
+ * of a second in one message: a donor waits as long as something comes. An original donor knows one DONE only, for all
+ * of them.
  */
 import type { Donor } from './donor.js';
 

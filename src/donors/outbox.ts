@@ -1,4 +1,7 @@
-/** Messages to one donor that wait: for a send buffer, or because more a second would look like a flood to it. In order, each is sent once. */
+/**
+ * Messages to one donor that wait: for a send buffer, or because more a second would look like a flood to it. In order,
+ * each is sent once.
+ */
 
 /** A donor ends a session with more than 1000 in any second; two of our seconds may fall into one of its. */
 const MOST_A_SECOND = 400;

@@ -1,4 +1,7 @@
-/** Whether the donors have room for all that is wanted of them. Said when they have not had for a while, and when they have it again. */
+/**
+ * Whether the donors have room for all that is wanted of them. Said when they have not had for a while, and when they
+ * have it again.
+ */
 
 /** A donor that has just been started, or given chunks back, has room in a moment. */
 const PATIENCE_MS = 5000;

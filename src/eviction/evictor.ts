@@ -1,12 +1,13 @@
 /**
- * Eviction: keeps the resident pages at or below the limit, ahead of need. It starts when fewer than `margin` pages are left below the limit and
- * stops at twice that, so that in the steady state a fault finds room and never waits for it.
+ * Eviction: keeps the resident pages at or below the limit, ahead of need. It starts when fewer than `margin` pages are
+ * left below the limit and stops at twice that, so that in the steady state a fault finds room and never waits for it.
  *
  * A page that the kernel needs when a thread exits is known only when it is out: it goes back at once, and stays.
  *
- * Two ways out of the target (native/helper/helper.h): *move* takes a page away at once and refuses one that is pinned or shared since a fork; *discard*
- * write-protects, copies and drops it. A page that the first refuses is shared, or pinned for DMA, and the kernel does not tell which. It goes the second
- * way when somebody has looked, after the refusal, that nothing in the family has its memory pinned: a device would go on writing to the old page.
+ * Two ways out of the target (native/helper/helper.h): *move* takes a page away at once and refuses one that is pinned
+ * or shared since a fork; *discard* write-protects, copies and drops it. A page that the first refuses is shared, or
+ * pinned for DMA, and the kernel does not tell which. It goes the second way when somebody has looked, after the
+ * refusal, that nothing in the family has its memory pinned: a device would go on writing to the old page.
  */
 import type { Family } from '../family/family.js';
 import type { Fetcher } from '../store/fetcher.js';
@@ -20,7 +21,10 @@ import type { WriteBack } from '../store/write-back.js';
 const MARGIN_MAX = 256;
 /** Victims at once while a thread waits for a read: about as long as that read takes. */
 const HASTY_PAGES = 16;
-/** Refused pages that wait for that look, at most: then eviction waits too, and the limit gives way until somebody has looked. */
+/**
+ * Refused pages that wait for that look, at most: then eviction waits too, and the limit gives way until somebody has
+ * looked.
+ */
 const REFUSED_MOST = 4096;
 /** A look says nothing of what was pinned after it: so long it counts. */
 const CLEAR_NS = 100e6;
@@ -39,7 +43,9 @@ export class Evictor {
   /** Nor will any: the limit gives way for one turn. */
   private yielding = false;
   private readonly victim = new Int32Array(BATCH_PAGES);
-  /** Pages that UFFDIO_MOVE refused; how many have come in and gone out so far, and up to which one they are cleared. */
+  /**
+   * Pages that UFFDIO_MOVE refused; how many have come in and gone out so far, and up to which one they are cleared.
+   */
   private readonly refused = new PageQueue();
   private refusals = 0;
   private taken = 0;
@@ -68,7 +74,10 @@ export class Evictor {
     return Math.max(1, Math.min(MARGIN_MAX, this.family.limit.pages >> 4));
   }
 
-  /** A thread waits for a read, which hides an eviction that is no longer. (Not in a stream: what limits that is how fast pages go through here.) */
+  /**
+   * A thread waits for a read, which hides an eviction that is no longer. (Not in a stream: what limits that is how
+   * fast pages go through here.)
+   */
   private get isHidden(): boolean {
     return this.fetcher.demanded > 0 && this.fetcher.prefetching === 0 && this.family.engine.readsOverlap;
   }
@@ -86,7 +95,10 @@ export class Evictor {
     );
   }
 
-  /** Refused pages that are not cleared wait: how many refusals there have been, to be given to `clear` when nothing is pinned; 0: none wait. */
+  /**
+   * Refused pages that are not cleared wait: how many refusals there have been, to be given to `clear` when nothing is
+   * pinned; 0: none wait.
+   */
   get refusalsToClear(): number {
     return this.refusals > this.clearedTo && this.refused.length > 0 ? this.refusals : 0;
   }
@@ -136,7 +148,10 @@ export class Evictor {
     this.yielding = family.limit.evictionStalled = true;
   }
 
-  /** Asks the policy for victims, and gives back at once what a thread is waiting for or a command is touching. @returns how many; -1: it has none */
+  /**
+   * Asks the policy for victims, and gives back at once what a thread is waiting for or a command is touching. @returns
+   * how many; -1: it has none
+   */
   private pick(want: number): number {
     const { pages, victims } = this.family;
     const offered = victims.next(want, this.victim);
@@ -250,7 +265,10 @@ export class Evictor {
     this.writeBack.keep(page, frame);
   }
 
-  /** The page was all zeros, or not there: dropped by the target, or never touched since it was registered. Nothing is stored. */
+  /**
+   * The page was all zeros, or not there: dropped by the target, or never touched since it was registered. Nothing is
+   * stored.
+   */
   private emptied(page: PageIndex, slot: SlotIndex, wasThere: boolean): void {
     const { counters, pages } = this.family;
     pages.setState(page, State.empty);
@@ -278,7 +296,9 @@ export class Evictor {
     if (errno === Errno.ESRCH) this.family.rescan = true;
   }
 
-  /** Stops eviction, and lets the limit be exceeded, when more pages than are resident have failed one after the other. */
+  /**
+   * Stops eviction, and lets the limit be exceeded, when more pages than are resident have failed one after the other.
+   */
   private failed(pages: number): void {
     this.failedInARow += pages;
     const { family } = this;

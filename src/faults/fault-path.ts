@@ -1,7 +1,8 @@
 /**
  * The fault path: the pages that threads wait for, served by where each is.
  *
- *   RESIDENT   write-protect fault: unprotect. Missing all the same: the target has dropped it (MADV_DONTNEED between its event and its effect): zeros
+ *   RESIDENT   write-protect fault: unprotect. Missing all the same: the target has dropped it (MADV_DONTNEED between
+ *              its event and its effect): zeros
  *   EMPTY      zeros
  *   BUFFERED   copied from its frame
  *   FETCHING   when it arrives
@@ -52,7 +53,10 @@ export class FaultPath {
     this.want(page, thread, flags, this.family.now);
   }
 
-  /** Puts a page in the queue (again). A page that waits for its data keeps `waiting`, and is queued when that arrives. @param at when the fault came, ns */
+  /**
+   * Puts a page in the queue (again). A page that waits for its data keeps `waiting`, and is queued when that arrives.
+   * @param at when the fault came, ns
+   */
   private want(page: PageIndex, thread: number, flags: number, at: number): void {
     const { pages } = this.family;
     pages.raise(page, PageFlag.waiting);
@@ -188,7 +192,10 @@ export class FaultPath {
     return true;
   }
 
-  /** A read is over: the page is BUFFERED in `frame`, or STORED again (NONE) when it failed. @param at when its fault came, ns; 0: not known */
+  /**
+   * A read is over: the page is BUFFERED in `frame`, or STORED again (NONE) when it failed. @param at when its fault
+   * came, ns; 0: not known
+   */
   private arrived(page: PageIndex, frame: FrameIndex, at: number): void {
     const { pages, prefetched, evicted, now } = this.family;
     if (pages.has(page, PageFlag.waiting)) return this.want(page, SEEN, 0, at || (this.since.get(page) ?? now));
@@ -219,7 +226,8 @@ export class FaultPath {
 
   /** The result of an unprotect command. */
   unprotected(firstPage: number, count: number, errno: number): void {
-    if (errno === Errno.ENOENT && count > 1) this.family.joining = false; // perhaps only because the run crosses two mappings
+    // perhaps only because the run crosses two mappings
+    if (errno === Errno.ENOENT && count > 1) this.family.joining = false;
     for (let i = 0; i < count; i++) {
       const page = pageIndex(firstPage + i);
       if (errno === Errno.EAGAIN || (errno === Errno.ENOENT && count > 1))
@@ -234,7 +242,8 @@ export class FaultPath {
     pages.lower(page, PageFlag.waiting);
     const state = pages.state[page];
     if (pages.has(page, PageFlag.lost)) return this.poisoned(page);
-    if (state === State.resident) return; // dropped by the target and zeros again: its old copy no longer matches, and the hash will say so
+    // dropped by the target and zeros again: its old copy no longer matches, and the hash will say so
+    if (state === State.resident) return;
     if (waited) counters.faultLatency.record(now - this.faultTime(page, frame));
     if (this.since.size > 0) this.since.delete(page);
     if (state === State.buffered) {
@@ -250,7 +259,9 @@ export class FaultPath {
     this.family.becomeResident(page, !waited);
   }
 
-  /** A touch of the page raises SIGBUS from now on, until the target removes or unmaps it; then it is like any other. */
+  /**
+   * A touch of the page raises SIGBUS from now on, until the target removes or unmaps it; then it is like any other.
+   */
   private poisoned(page: PageIndex): void {
     const { pages } = this.family;
     this.writeBack.release(pages.slotOf(page));

@@ -1,7 +1,8 @@
 /**
- * The markers of the streams: after pages have been mapped ahead, the first page along the trend that was left out. A fault of that thread on that page
- * says that the pages before it were used, without a fault of theirs. One thread may have several streams, so markers are found by their page; the table
- * is small and direct-mapped: a collision costs a prediction.
+ * The markers of the streams: after pages have been mapped ahead, the first page along the trend that was left out. A
+ * fault of that thread on that page says that the pages before it were used, without a fault of theirs. One thread may
+ * have several streams, so markers are found by their page; the table is small and direct-mapped: a collision costs a
+ * prediction.
  */
 import { NONE, type PageIndex } from '../core/types.js';
 
@@ -19,7 +20,10 @@ export class Streams {
   /** Whether the thread had to wait for the pages before the marker that `confirm` confirmed last. */
   late = false;
 
-  /** `count` pages before `marker` were mapped ahead on this thread's stream, `prefetched` of them from the prefetch buffer; `late`: not soon enough. */
+  /**
+   * `count` pages before `marker` were mapped ahead on this thread's stream, `prefetched` of them from the prefetch
+   * buffer; `late`: not soon enough.
+   */
   set(thread: number, marker: PageIndex, count: number, prefetched: number, late: boolean): void {
     const at = entryOf(marker);
     this.thread[at] = thread;
@@ -29,7 +33,10 @@ export class Streams {
     this.wasLate[at] = Number(late);
   }
 
-  /** The thread has faulted on `page`. @returns the pages mapped ahead whose use that confirms; 0 when it is not the marker. */
+  /**
+   * The thread has faulted on `page`. @returns the pages mapped ahead whose use that confirms; 0 when it is not the
+   * marker.
+   */
   confirm(thread: number, page: PageIndex): number {
     const at = entryOf(page);
     this.prefetched = 0;

@@ -1,8 +1,10 @@
 /**
- * What a fault brings besides its own page: asks the prefetch policy, carries its plan out inside the region, maps ahead.
+ * What a fault brings besides its own page: asks the prefetch policy, carries its plan out inside the region, maps
+ * ahead.
  *
- * Map-ahead: with a trusted trend the pages of the plan that have arrived are mapped in the same copy as the page that faulted, and the first that
- * has not stays out as the marker. Its fault says that the trend goes on; by then the window after it is on its way. One fault a window.
+ * Map-ahead: with a trusted trend the pages of the plan that have arrived are mapped in the same copy as the page that
+ * faulted, and the first that has not stays out as the marker. Its fault says that the trend goes on; by then the
+ * window after it is on its way. One fault a window.
  */
 import type { Family } from '../family/family.js';
 import { Figure } from '../store/read-cost.js';
@@ -55,8 +57,8 @@ export class PrefetchPath {
   }
 
   /**
-   * A thread has faulted on `page`, which is being served; `kind` says how it was found, `write` what the thread wanted, `others` how many faults more
-   * wait for the pager.
+   * A thread has faulted on `page`, which is being served; `kind` says how it was found, `write` what the thread
+   * wanted, `others` how many faults more wait for the pager.
    */
   fault(page: PageIndex, thread: number, kind: number, write: boolean, others: number): void {
     const { family, plan } = this;
@@ -101,7 +103,10 @@ export class PrefetchPath {
     if (plan.count > 0) this.prefetch(page, region);
   }
 
-  /** The page that a thread waited for has arrived, with its neighbours perhaps: they are mapped ahead now. @param waitedNs since its fault */
+  /**
+   * The page that a thread waited for has arrived, with its neighbours perhaps: they are mapped ahead now. @param
+   * waitedNs since its fault
+   */
   arrived(page: PageIndex, thread: number, stride: number, waitedNs: number): void {
     const region = this.family.regions.find(page);
     if (region !== undefined) this.mapAhead(page, thread, stride, region, this.isLate(waitedNs));
@@ -113,8 +118,8 @@ export class PrefetchPath {
   }
 
   /**
-   * Maps the pages that stand ready in frames along the stride behind `page`, up to the first that does not: the marker. Some were prefetched; some
-   * have only just been evicted.
+   * Maps the pages that stand ready in frames along the stride behind `page`, up to the first that does not: the
+   * marker. Some were prefetched; some have only just been evicted.
    */
   private mapAhead(page: PageIndex, thread: number, stride: number, region: Region, late: boolean): void {
     const { plan } = this;
@@ -190,7 +195,10 @@ export class PrefetchPath {
     plan.fetched = count > 0 ? this.fetcher.prefetch(chosen, count) : 0;
   }
 
-  /** As mapAhead, along the first half of the plan's list: the second must be on its way when the thread comes to the marker. */
+  /**
+   * As mapAhead, along the first half of the plan's list: the second must be on its way when the thread comes to the
+   * marker.
+   */
   private mapList(thread: number): void {
     const { plan } = this;
     const { pages } = this.family;

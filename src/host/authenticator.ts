@@ -1,4 +1,6 @@
-/** HMAC-SHA-256 proofs that a peer knows the token, made with OpenSSL; src/donors/wire/auth.ts says what they protect. */
+/**
+ * HMAC-SHA-256 proofs that a peer knows the token, made with OpenSSL; src/donors/wire/auth.ts says what they protect.
+ */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { Authenticator, Role } from '../donors/wire/auth.js';
 import { MAC_BYTES, NONCE_BYTES } from '../donors/wire/messages.js';

@@ -1,5 +1,6 @@
 /**
- * Which process a faulting thread belongs to. The kernel names threads as the target's own pid namespace numbers them; we need our numbers.
+ * Which process a faulting thread belongs to. The kernel names threads as the target's own pid namespace numbers them;
+ * we need our numbers.
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
@@ -30,7 +31,8 @@ function numbers(status: string, name: string): number[] {
 }
 
 /**
- * @param namespace that of the family, asked for while its first process lived; undefined: not known, and no thread is taken for one of it
+ * @param namespace that of the family, asked for while its first process lived; undefined: not known, and no thread is
+ * taken for one of it
  * @param thread a thread of that namespace, by its number there
  * @returns our number of the thread's process; undefined when there is none.
  */

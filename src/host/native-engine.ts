@@ -1,6 +1,7 @@
 /**
- * The engine over the addon: native/addon/addon.cc does the work, and this file says what its functions are. Loaded in the pager's thread, and used by no
- * other: ptrace belongs to the thread that attaches. Only `wakeFd` may be used from elsewhere (write 8 bytes, a counter that is not 0).
+ * The engine over the addon: native/addon/addon.cc does the work, and this file says what its functions are. Loaded in
+ * the pager's thread, and used by no other: ptrace belongs to the thread that attaches. Only `wakeFd` may be used from
+ * elsewhere (write 8 bytes, a counter that is not 0).
  */
 import type { Calibration } from '../policy/placement.js';
 import { createRequire } from 'node:module';
@@ -197,7 +198,10 @@ export class NativeEngine implements Engine, Fabric {
   drop(space: SpaceId): void {
     this.native.drop(space);
   }
-  /** For what has to do with donors, from here on. Again: nothing. @throws NativeError of kind rdma: there is no RDMA here */
+  /**
+   * For what has to do with donors, from here on. Again: nothing. @throws NativeError of kind rdma: there is no RDMA
+   * here
+   */
   openFabric(): void {
     this.native.openFabric();
   }
@@ -287,8 +291,8 @@ export class NativeEngine implements Engine, Fabric {
     this.native.setSpin(ns);
   }
   /**
-   * The CPU that a thread of the target ran on last, as the thread's faults number it; -1 when the target is gone. In another pid namespace that is
-   * not our number: then that of the first thread.
+   * The CPU that a thread of the target ran on last, as the thread's faults number it; -1 when the target is gone. In
+   * another pid namespace that is not our number: then that of the first thread.
    */
   sampleCpu(thread: number): number {
     const cpu = addon().cpuOfThread(this.pid, thread);

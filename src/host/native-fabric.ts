@@ -1,4 +1,7 @@
-/** The fabric over the addon: native/addon/fabric_addon.cc does the work, src/core/fabric.ts says what its functions are. */
+/**
+ * The fabric over the addon: native/addon/fabric_addon.cc does the work, src/core/fabric.ts says what its functions
+ * are.
+ */
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';

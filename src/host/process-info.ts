@@ -7,7 +7,9 @@ export interface ProcessStat {
   readonly state: string;
   readonly parent: number;
   readonly kernelThread: boolean;
-  /** It has exited, all of it. One whose first thread alone has left shows as a zombie too, and lives on in the others. */
+  /**
+   * It has exited, all of it. One whose first thread alone has left shows as a zombie too, and lives on in the others.
+   */
   readonly ended: boolean;
   /** Clock ticks after boot: with the pid it names a process for good, also when the pid is used again. */
   readonly startTime: number;
@@ -42,12 +44,18 @@ export function readStat(pid: number): ProcessStat | undefined {
   return text === undefined ? undefined : parseStat(text);
 }
 
-/** Text with control characters written as \xNN: a process chooses its name, and a terminal obeys escape sequences in it. */
+/**
+ * Text with control characters written as \xNN: a process chooses its name, and a terminal obeys escape sequences in
+ * it.
+ */
 export const escapeControls = (text: string): string =>
   // eslint-disable-next-line no-control-regex
   text.replace(/[\x00-\x1f\x7f-\x9f]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`);
 
-/** The name stands in parentheses and may hold spaces and parentheses itself, so the fields are counted from the last one. */
+/**
+ * The name stands in parentheses and may hold spaces and parentheses itself, so the fields are counted from the last
+ * one.
+ */
 export function parseStat(text: string): ProcessStat | undefined {
   const open = text.indexOf('(');
   const close = text.lastIndexOf(')');
@@ -56,7 +64,8 @@ export function parseStat(text: string): ProcessStat | undefined {
     .slice(close + 2)
     .trim()
     .split(' ');
-  const field = (index: number): number => Number(fields[index - 3]); // proc(5) counts from 1; field 3 is the first one here
+  // proc(5) counts from 1; field 3 is the first one here
+  const field = (index: number): number => Number(fields[index - 3]);
   const state = fields[0] ?? '';
   return {
     pid: Number(text.slice(0, open).trim()),

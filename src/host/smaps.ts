@@ -1,5 +1,6 @@
 /**
- * Reads the text of /proc/PID/smaps into mappings: one header line a mapping, as in /proc/PID/maps, then its fields, of which `VmFlags` is wanted.
+ * Reads the text of /proc/PID/smaps into mappings: one header line a mapping, as in /proc/PID/maps, then its fields, of
+ * which `VmFlags` is wanted.
  */
 import type { Mapping } from '../core/engine.js';
 import { vpn } from '../core/types.js';

@@ -1,6 +1,7 @@
 /**
- * What the bench has to put back: swap areas, devices, cgroups, files, processes. Last in, first out, on success, on failure and on a signal.
- * Every step is synchronous, so that a signal handler can run all of them before the process ends.
+ * What the bench has to put back: swap areas, devices, cgroups, files, processes. Last in, first out, on success, on
+ * failure and on a signal. Every step is synchronous, so that a signal handler can run all of them before the process
+ * ends.
  */
 export class UndoStack {
   readonly #steps: { readonly what: string; readonly undo: () => void }[] = [];
@@ -52,7 +53,10 @@ const LONGEST_REASON = 300;
 /** A system that this machine cannot measure; the message is the reason that stands in the table. */
 export class CannotRun extends Error {}
 
-/** What stands in the table instead of a figure. A failure is no reason to throw the other figures away, but the bench then ends with exit code 1. */
+/**
+ * What stands in the table instead of a figure. A failure is no reason to throw the other figures away, but the bench
+ * then ends with exit code 1.
+ */
 export function reasonOf(error: unknown): string {
   if (error instanceof CannotRun) return error.message;
   process.exitCode = 1;

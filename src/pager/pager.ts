@@ -27,7 +27,10 @@ import { Spaces } from '../spaces/spaces.js';
 import type { Recorder } from '../trace/ring.js';
 import { WriteBack } from '../store/write-back.js';
 
-/** While pages wait that could not be served at once (an event to be read first, no frame, no room), the pager looks again after this. */
+/**
+ * While pages wait that could not be served at once (an event to be read first, no frame, no room), the pager looks
+ * again after this.
+ */
 const RETRY_NS = 50_000;
 /** However pressing, the mappings are not looked at more often than this. */
 const LOOK_AGAIN_NS = 5e6;
@@ -47,7 +50,9 @@ export class Pager {
   private lookedAt = 0;
   /** Donors have something to say: whoever talks to them clears it. */
   fabricDue = false;
-  /** The thread of the target that faulted last, 0 before: whoever places this thread wants to know where that one runs. */
+  /**
+   * The thread of the target that faulted last, 0 before: whoever places this thread wants to know where that one runs.
+   */
   lastThread = 0;
 
   constructor(
@@ -110,7 +115,10 @@ export class Pager {
     this.spaces.tick();
   }
 
-  /** With several frames short of company, the next look is soon; and so it is when a read is to be tried again, or a chunk to be gone through. */
+  /**
+   * With several frames short of company, the next look is soon; and so it is when a read is to be tried again, or a
+   * chunk to be gone through.
+   */
   private bounded(wait: number): number {
     const { dirty, now } = this.family;
     if (dirty.size > 0 && !this.writeBack.failing) return 0;
@@ -199,7 +207,9 @@ export class Pager {
     }
   }
 
-  /** A fault where a mapping has grown in place: it is learnt, then served; an address that nobody knows is only woken. */
+  /**
+   * A fault where a mapping has grown in place: it is learnt, then served; an address that nobody knows is only woken.
+   */
   private faultUnknown(space: SpaceId, at: number, thread: number, flags: number): void {
     if (!this.family.spaces.includes(space)) return; // a child that cannot be followed
     this.spaces.grown(space, at);
@@ -256,7 +266,9 @@ export class Pager {
     this.evictor.retry();
   }
 
-  /** Whether pages that UFFDIO_MOVE refuses may be discarded at all: not when the target is known to pin memory for DMA. */
+  /**
+   * Whether pages that UFFDIO_MOVE refuses may be discarded at all: not when the target is known to pin memory for DMA.
+   */
   setDiscardRefused(allowed: boolean): void {
     this.evictor.discardRefused = allowed;
   }
@@ -280,7 +292,10 @@ export class Pager {
     return this.family.regions.indexEnd;
   }
 
-  /** After the detach: pages of the target that are registered still, since nothing else keeps them from reading as zeros. */
+  /**
+   * After the detach: pages of the target that are registered still, since nothing else keeps them from reading as
+   * zeros.
+   */
   get strandedPages(): number {
     return this.restorer.stranded;
   }

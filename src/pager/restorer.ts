@@ -1,7 +1,8 @@
 /**
- * Detach: every stored page goes back into the target, then its ranges are unregistered. Faults are served all the while.
- * Nothing is unregistered before the last page is back: a missing page of a range without a handler reads as zeros. A page that is lost is made to
- * raise SIGBUS; where the kernel cannot do that (before Linux 6.6) it stays registered, and whoever touches it waits.
+ * Detach: every stored page goes back into the target, then its ranges are unregistered. Faults are served all the
+ * while. Nothing is unregistered before the last page is back: a missing page of a range without a handler reads as
+ * zeros. A page that is lost is made to raise SIGBUS; where the kernel cannot do that (before Linux 6.6) it stays
+ * registered, and whoever touches it waits.
  */
 import type { Family } from '../family/family.js';
 import type { FaultPath } from '../faults/fault-path.js';
@@ -14,7 +15,10 @@ import { type SpaceId, pageIndex, vpn } from '../core/types.js';
 const LOOK_PAGES = 4096;
 /** Pages wanted in one turn. */
 const WANT_PAGES = 4 * BATCH_PAGES;
-/** Pages whose read fails and is tried again, at most: each may take ten seconds, and a store that is gone fails them all. */
+/**
+ * Pages whose read fails and is tried again, at most: each may take ten seconds, and a store that is gone fails them
+ * all.
+ */
 const FAILING_PAGES = 16384;
 
 export class Restorer {

@@ -1,15 +1,17 @@
 /**
- * Where the pager's thread runs, and how long it spins before it sleeps. One fault costs least when the pager sleeps on the CPU of the thread
- * that faults: waking it there is a switch, waking it on a halted CPU is an interrupt (and in a virtual machine an exit to the host). When the
- * faults come from several CPUs no place is right, and spinning for a bounded time saves the wake-up instead.
+ * Where the pager's thread runs, and how long it spins before it sleeps. One fault costs least when the pager sleeps on
+ * the CPU of the thread that faults: waking it there is a switch, waking it on a halted CPU is an interrupt (and in a
+ * virtual machine an exit to the host). When the faults come from several CPUs no place is right, and spinning for a
+ * bounded time saves the wake-up instead.
  *
  *     most recent faults on one CPU     follow: pinned there, no spin
  *     but the target runs away          beside: pinned to another one, spin for twice the gap between faults
  *     spread                            free:   unpinned, the same spin
  *     (faults that come slowly)                 no spin
  *
- * A target that may run anywhere runs away: when we wake it the kernel sees us on its CPU and another one idle. To follow it there would make every
- * wake-up one across CPUs, the dearest of all; beside it, it stays where it is. Following is tried again now and then, less and less often.
+ * A target that may run anywhere runs away: when we wake it the kernel sees us on its CPU and another one idle. To
+ * follow it there would make every wake-up one across CPUs, the dearest of all; beside it, it stays where it is.
+ * Following is tried again now and then, less and less often.
  *
  * Pure: samples go in, a decision comes out.
  */
@@ -34,7 +36,10 @@ export const SAMPLES = 16;
 export const LEAST_SAMPLES = 4;
 /** The most that the pager spins after its last event. */
 export const MAX_SPIN_NS = 400_000;
-/** Decisions without following after the target ran away for the first time; twice as many after each further time, up to REST_MAX. */
+/**
+ * Decisions without following after the target ran away for the first time; twice as many after each further time, up
+ * to REST_MAX.
+ */
 export const REST = 50;
 const REST_MAX = 6400;
 
@@ -52,7 +57,8 @@ export class Placement {
   private nextRest = REST;
 
   /**
-   * @param cpus how many CPUs the pager may run on: with one there is nothing to choose, and spinning would keep the target from running
+   * @param cpus how many CPUs the pager may run on: with one there is nothing to choose, and spinning would keep the
+   * target from running
    * @param calibration undefined: not measured; then following counts as the better way
    */
   constructor(

@@ -1,17 +1,21 @@
 /**
- * The second chance of evicted pages: their frames, once their bytes are in the store, are kept until they are needed for something else. What is kept,
- * and what only passes through, is decided by how long pages stay away:
+ * The second chance of evicted pages: their frames, once their bytes are in the store, are kept until they are needed
+ * for something else. What is kept, and what only passes through, is decided by how long pages stay away:
  *
- *     FIFO over F frames finds every page that is wanted again within F evictions, and none that comes back later: of a loop that is larger
- *     than memory and frames together, none at all. Where only every n-th page is kept, it finds one page in n, but up to n * F evictions later.
+ *     FIFO over F frames finds every page that is wanted again within F evictions, and none that comes back later: of a
+ *     loop that is larger than memory and frames together, none at all. Where only every n-th page is kept, it finds
+ *     one page in n, but up to n * F evictions later.
  *
- * So the *share* kept is the n that would have found most, going by the distances, in evictions, at which a sample of the victims has come back lately.
- * The other pages pass: their frames are the first to be given up.
+ * So the *share* kept is the n that would have found most, going by the distances, in evictions, at which a sample of
+ * the victims has come back lately. The other pages pass: their frames are the first to be given up.
  */
 import { FrameList } from '../tables/frame-list.js';
 import { NONE, type FrameIndex, type PageIndex } from '../core/types.js';
 
-/** Pages under observation: a direct-mapped table, a power of two. Of more pages than this, so many in F frames are observed. */
+/**
+ * Pages under observation: a direct-mapped table, a power of two. Of more pages than this, so many in F frames are
+ * observed.
+ */
 const ENTRIES_SHIFT = 13;
 const ENTRIES = 2 ** ENTRIES_SHIFT;
 const OBSERVED = 256;
@@ -76,7 +80,10 @@ export class SecondChance {
     return this.kept.remove(frame) || this.passing.remove(frame);
   }
 
-  /** Takes a frame out because of where it lies, unless others are to go before it. @returns whether it was in, and is out now */
+  /**
+   * Takes a frame out because of where it lies, unless others are to go before it. @returns whether it was in, and is
+   * out now
+   */
   cede(frame: FrameIndex): boolean {
     return this.passing.remove(frame) || (this.shift === 0 && this.kept.remove(frame));
   }

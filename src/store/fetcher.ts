@@ -1,7 +1,7 @@
 /**
  * Fetching: reads from the store into frames, on demand and ahead, and the check that what came back is what went out.
- * A page whose hash differs, or whose read fails, is read from another place that has it; from the last one again (retries.ts). Then it is lost: a
- * touch raises SIGBUS, wrong bytes are never mapped.
+ * A page whose hash differs, or whose read fails, is read from another place that has it; from the last one again
+ * (retries.ts). Then it is lost: a touch raises SIGBUS, wrong bytes are never mapped.
  */
 import { Place, placeAt, placeIndex } from '../tables/chunks.js';
 import type { Family } from '../family/family.js';
@@ -65,7 +65,8 @@ export class Fetcher {
   }
 
   /**
-   * Reads a STORED page whose slot is valid. @returns false when no frame can be had, or the command buffer is full: try again next turn.
+   * Reads a STORED page whose slot is valid. @returns false when no frame can be had, or the command buffer is full:
+   * try again next turn.
    */
   demand(page: PageIndex): boolean {
     const { family } = this;
@@ -76,14 +77,15 @@ export class Fetcher {
   }
 
   /**
-   * Reads STORED pages ahead of need: `queue[0..count)`, in the order given. Stops when frames or commands run short, or the prefetch buffer is
-   * full; then its oldest unused pages are given up first.
+   * Reads STORED pages ahead of need: `queue[0..count)`, in the order given. Stops when frames or commands run short,
+   * or the prefetch buffer is full; then its oldest unused pages are given up first.
    * @returns how many of the queue it came to
    */
   prefetch(queue: Int32Array, count: number): number {
     const { family } = this;
     const { prefetched, frames } = family;
-    // A stream that goes down fills its frames from above: pages and frames rise together, and neighbours make one read and one copy.
+    // A stream that goes down fills its frames from above: pages and frames rise together, and neighbours make one read
+    // and one copy.
     const isDownward = count > 1 && queue[1] < queue[0];
     let issued = 0;
     let at = 0;
@@ -126,8 +128,8 @@ export class Fetcher {
   }
 
   /**
-   * Frames to be left to reads: what reads ahead have held at most of late, and half as many again, so that a window finds a run that is as long. Each time
-   * that this is asked, once a batch of victims, a part is forgotten.
+   * Frames to be left to reads: what reads ahead have held at most of late, and half as many again, so that a window
+   * finds a run that is as long. Each time that this is asked, once a batch of victims, a part is forgotten.
    */
   recentNeed(): number {
     const { peak } = this;
@@ -144,7 +146,10 @@ export class Fetcher {
     this.readSlot(slot, frame, this.retries.has(page));
   }
 
-  /** Commands the read of a slot that is in some place. @param alone it has failed before: its neighbours are not to fail with it */
+  /**
+   * Commands the read of a slot that is in some place. @param alone it has failed before: its neighbours are not to
+   * fail with it
+   */
   private readSlot(slot: SlotIndex, frame: FrameIndex, alone: boolean): void {
     const { chunks, commands } = this.family;
     const place = chunks.sourceOf(slot);
@@ -172,12 +177,18 @@ export class Fetcher {
     return this.retries.next;
   }
 
-  /** The read of this page has failed, and is not to be tried again yet. Who waits for it is served when `resume` says so. */
+  /**
+   * The read of this page has failed, and is not to be tried again yet. Who waits for it is served when `resume` says
+   * so.
+   */
   pauses(page: PageIndex): boolean {
     return this.retries.againAt(page) > this.family.now;
   }
 
-  /** Once a turn: the pages whose pause is over. Those that were only to be read ahead are forgotten: who waits for one later waits as long as any. */
+  /**
+   * Once a turn: the pages whose pause is over. Those that were only to be read ahead are forgotten: who waits for one
+   * later waits as long as any.
+   */
   resume(): void {
     const { pages, now } = this.family;
     this.retries.resume(now, (page) => {
@@ -187,7 +198,10 @@ export class Fetcher {
     });
   }
 
-  /** No place has the bytes of this STORED page, and none that was distrusted is left to ask: the donors that had them are gone. It is lost. */
+  /**
+   * No place has the bytes of this STORED page, and none that was distrusted is left to ask: the donors that had them
+   * are gone. It is lost.
+   */
   isNowhere(page: PageIndex): boolean {
     const { pages, slots, chunks } = this.family;
     const slot = pages.slotOf(page);
@@ -272,7 +286,10 @@ export class Fetcher {
     this.arrived(page, frameIndex(NONE), at);
   }
 
-  /** A place did not give back what it was given: it counts no more if another one has the slot, and these were wrong bytes. @returns whether one has */
+  /**
+   * A place did not give back what it was given: it counts no more if another one has the slot, and these were wrong
+   * bytes. @returns whether one has
+   */
   private distrust(slot: SlotIndex, place: number, errno: number): boolean {
     const { chunks, slots, counters } = this.family;
     if (errno === Errno.ok) counters.hashMismatches++;
@@ -286,7 +303,10 @@ export class Fetcher {
 
   // ---- for the repairer: reads of slots into frames that belong to no page
 
-  /** A slot that has too few copies is read, to be written again. The read counts as a user of the slot. @returns false when that cannot be now */
+  /**
+   * A slot that has too few copies is read, to be written again. The read counts as a user of the slot. @returns false
+   * when that cannot be now
+   */
   mend(slot: SlotIndex, frame: FrameIndex): boolean {
     const { frames, slots } = this.family;
     if (!slots.share(slot)) return false;
@@ -309,7 +329,10 @@ export class Fetcher {
     this.writeBack.release(slot);
   }
 
-  /** Nothing is to be read of the page any more. Who waits for the next try, or because it is lost, is served at once: with zeros, or a wake. */
+  /**
+   * Nothing is to be read of the page any more. Who waits for the next try, or because it is lost, is served at once:
+   * with zeros, or a wake.
+   */
   forget(page: PageIndex): void {
     const { lost, pages } = this.family;
     const failed = this.retries.forget(page);

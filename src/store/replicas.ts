@@ -1,9 +1,11 @@
 /**
- * The replicas of the chunks, as they come and go: mapped when a donor gives one, leaving when it is wanted back, lost when its donor is. After a loss,
- * and before a replica is given up, the slots that would have too few copies without it are read and written again (the repairer), in the background.
- * So are those that went to the swap file before there was a donor for them: safe there, but slow to come back.
+ * The replicas of the chunks, as they come and go: mapped when a donor gives one, leaving when it is wanted back, lost
+ * when its donor is. After a loss, and before a replica is given up, the slots that would have too few copies without
+ * it are read and written again (the repairer), in the background. So are those that went to the swap file before there
+ * was a donor for them: safe there, but slow to come back.
  *
- * Nothing here acts while events are digested: a failure that comes among them is noted, and acted on when all results of the turn are known.
+ * Nothing here acts while events are digested: a failure that comes among them is noted, and acted on when all results
+ * of the turn are known.
  */
 import { type Chunks, REPLICAS, ReplicaState, Suspect, placeIndex } from '../tables/chunks.js';
 import type { Engine } from '../core/engine.js';
@@ -26,7 +28,10 @@ const NEXT_ROUND_NS = 20e6;
 export interface ReplicaOwner {
   /** No page depends on it and nothing is in flight: its donor may have the memory back. */
   released(replica: number, chunk: number): void;
-  /** A read from it or a write to it came back with an error: the connection is of no use any more. It is unmapped already. */
+  /**
+   * A read from it or a write to it came back with an error: the connection is of no use any more. It is unmapped
+   * already.
+   */
   failed(replica: number, chunk: number): void;
 }
 
@@ -71,7 +76,10 @@ export class Replicas {
     return this.chunks.stateOf(replica, chunk);
   }
 
-  /** A donor has given memory for a replica: from now on its slots are written there, and those that are in the swap file follow in the background. */
+  /**
+   * A donor has given memory for a replica: from now on its slots are written there, and those that are in the swap
+   * file follow in the background.
+   */
   map(replica: number, chunk: number, connection: ConnectionId, rkey: number, address: bigint): void {
     if (this.chunks.stateOf(replica, chunk) !== ReplicaState.unmapped)
       throw new Error(`replica ${replica} of chunk ${chunk} is mapped twice`);
@@ -124,7 +132,8 @@ export class Replicas {
     for (let at = this.failures.pop(); at !== undefined; at = this.failures.pop()) {
       const replica = at % REPLICAS;
       const chunk = (at - replica) / REPLICAS;
-      if (this.chunks.stateOf(replica, chunk) === ReplicaState.unmapped) continue; // it was cancelled because it has been unmapped
+      // it was cancelled because it has been unmapped
+      if (this.chunks.stateOf(replica, chunk) === ReplicaState.unmapped) continue;
       this.lose(replica, chunk);
       this.owner?.failed(replica, chunk);
     }
@@ -182,7 +191,10 @@ export class Replicas {
     return true;
   }
 
-  /** A pass that found nothing amiss ends the doubt. Otherwise, and for the other chunks that are in doubt, there will be another. */
+  /**
+   * A pass that found nothing amiss ends the doubt. Otherwise, and for the other chunks that are in doubt, there will
+   * be another.
+   */
   private endPass(): void {
     const { chunks, chunk } = this;
     if (!this.unfinished && this.fetcher.mending === 0 && chunks.trust(chunk)) this.forgetFailures(chunk);
@@ -196,7 +208,8 @@ export class Replicas {
   private lacks(slot: SlotIndex): boolean {
     const { chunks } = this;
     const state = this.family.slots.state[slot];
-    // A pending one that is nowhere yet is valid only when it is where it ought to be; one that is somewhere may at any time have to do with that.
+    // A pending one that is nowhere yet is valid only when it is where it ought to be; one that is somewhere may at any
+    // time have to do with that.
     if (state === SlotState.pending && chunks.places[slot] !== 0) this.unfinished = true;
     if (state !== SlotState.valid || !chunks.lacks(slot) || chunks.sourceOf(slot) === 0) return false;
     const again = this.fetcher.mends.againAt(slot);
@@ -209,17 +222,22 @@ export class Replicas {
     const { family, fetcher } = this;
     const { frames } = family;
     this.unfinished = true;
-    // With few frames the one that comes free each turn would always be taken here, and a process above its limit stay there.
+    // With few frames the one that comes free each turn would always be taken here, and a process above its limit stay
+    // there.
     if (family.limit.room < 0 && frames.free === 1 + fetcher.reserve && (this.gaveWay = !this.gaveWay)) return false;
     const most = this.chunks.isSafe(slot) ? MOST_HASTELESS_READS : MOST_READS;
     if (fetcher.mending >= most || family.commands.room < 256 || !family.clean.reclaim(1 + fetcher.reserve))
       return false;
     const frame: FrameIndex = frames.takeReadRun(1, FrameState.mending);
-    if (!fetcher.mend(slot, frame)) frames.release(frame); // shared by too many pages to count one more: the next pass tries again
+    // shared by too many pages to count one more: the next pass tries again
+    if (!fetcher.mend(slot, frame)) frames.release(frame);
     return true;
   }
 
-  /** Slots that have fewer copies than they should, their bytes in a frame or not. Goes through what is in doubt: for statistics. */
+  /**
+   * Slots that have fewer copies than they should, their bytes in a frame or not. Goes through what is in doubt: for
+   * statistics.
+   */
   get pending(): number {
     return this.endangered + (this.chunks.used > 0 ? this.family.dirty.size : 0);
   }

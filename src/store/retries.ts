@@ -1,6 +1,7 @@
 /**
- * What could not be read, by page or by slot, and when it may be tried again. Wrong bytes are asked for again at once, a few times: the way may have
- * damaged them. An error may pass (a disk that resets, a network that is down): it is waited out, with pauses that double, ten seconds in all.
+ * What could not be read, by page or by slot, and when it may be tried again. Wrong bytes are asked for again at once,
+ * a few times: the way may have damaged them. An error may pass (a disk that resets, a network that is down): it is
+ * waited out, with pauses that double, ten seconds in all.
  */
 import { Errno } from '../core/layout.js';
 

@@ -1,12 +1,14 @@
 /**
  * Write-back: which slot holds a page's copy, and how an evicted page's bytes get there.
  *
- * A page that comes back from the target unchanged (its hash equals that of its slot) is clean and is not written again. Any other becomes the
- * *source* of a slot, which is pending until that frame has been written to every place where it ought to be (chunks.ts); the frame is kept until
- * then, whatever becomes of its page. A pending slot is read from its source frame, never from a place, and is never written by two frames at once.
+ * A page that comes back from the target unchanged (its hash equals that of its slot) is clean and is not written
+ * again. Any other becomes the
+ * *source* of a slot, which is pending until that frame has been written to every place where it ought to be
+ * (chunks.ts); the frame is kept until then, whatever becomes of its page. A pending slot is read from its source
+ * frame, never from a place, and is never written by two frames at once.
  *
- * What a loss has left in too few places, and what only the swap file has although a donor is there, becomes pending again with its bytes unchanged:
- * then only the missing places are written.
+ * What a loss has left in too few places, and what only the swap file has although a donor is there, becomes pending
+ * again with its bytes unchanged: then only the missing places are written.
  */
 import { Place, placeAt, placeIndex, REPLICAS } from '../tables/chunks.js';
 import type { Family } from '../family/family.js';
@@ -16,7 +18,10 @@ import { PageFlag, State } from '../tables/page-table.js';
 import { SlotState } from '../tables/slot-table.js';
 import { type FrameIndex, NONE, type PageIndex, type SlotIndex, frameIndex, slotIndex } from '../core/types.js';
 
-/** Fewer dirty frames than this wait for company, unless frames are short or the pager is idle: neighbours make one write. */
+/**
+ * Fewer dirty frames than this wait for company, unless frames are short or the pager is idle: neighbours make one
+ * write.
+ */
 const FLUSH_FRAMES = 64;
 /** The most frames of one turn's writes. */
 const BATCH_FRAMES = 256;
@@ -45,7 +50,9 @@ export class WriteBack {
     return this.failed && this.family.now < this.retryAt;
   }
 
-  /** A page has been taken away into `frame`, which knows the slot of its last copy: clean, or the new source of a slot. */
+  /**
+   * A page has been taken away into `frame`, which knows the slot of its last copy: clean, or the new source of a slot.
+   */
   keep(page: PageIndex, frame: FrameIndex): void {
     const { slots, frames, counters, chunks } = this.family;
     const last = frames.slotOf(frame);
@@ -120,7 +127,10 @@ export class WriteBack {
     }
   }
 
-  /** Takes the oldest dirty frames into the batch, and notes where each is to go. Those that have nowhere left to go are done. */
+  /**
+   * Takes the oldest dirty frames into the batch, and notes where each is to go. Those that have nowhere left to go are
+   * done.
+   */
   private begin(most: number): number {
     const { dirty, frames, chunks } = this.family;
     let count = 0;
@@ -159,7 +169,8 @@ export class WriteBack {
     if (errno === Errno.ok) {
       if (place === Place.swap) {
         counters.swapWrites += count;
-        // In a full file what it has already can still be written over, in the same turn: that says nothing of new pages.
+        // In a full file what it has already can still be written over, in the same turn: that says nothing of new
+        // pages.
         if (!this.failing) this.failed = false;
       } else counters.remoteWrites += count;
     } else if (place === Place.swap) this.fail(errno);

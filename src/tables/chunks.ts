@@ -1,15 +1,18 @@
 /**
- * The chunks: runs of slots that donors hold copies of. A slot's bytes may be in up to three places, and a set of places is a bit mask:
+ * The chunks: runs of slots that donors hold copies of. A slot's bytes may be in up to three places, and a set of
+ * places is a bit mask:
  *
  *   Place.swap      in the swap file, at slot * 4096
  *   Place.first     in the chunk that is this one's first replica, on one donor
  *   Place.second    in the chunk that is its second replica, on another
  *
- * A replica is *unmapped* (no donor), *mapped* (read and written) or *leaving*: its donor wants the memory back, or RDMA is being switched off. A
- * leaving replica is still read, but no longer counts as a copy, so the repairer makes others; when nothing depends on it, it is given up.
+ * A replica is *unmapped* (no donor), *mapped* (read and written) or *leaving*: its donor wants the memory back, or
+ * RDMA is being switched off. A leaving replica is still read, but no longer counts as a copy, so the repairer makes
+ * others; when nothing depends on it, it is given up.
  *
- * Which places a slot ought to be in follows from what is mapped now and from `copies`: two replicas, or one and the swap file, or the swap file
- * alone. A slot is *safe* when it is in the swap file, or in as many replicas as there are to be copies: with two, no donor can take its bytes along.
+ * Which places a slot ought to be in follows from what is mapped now and from `copies`: two replicas, or one and the
+ * swap file, or the swap file alone. A slot is *safe* when it is in the swap file, or in as many replicas as there are
+ * to be copies: with two, no donor can take its bytes along.
  */
 import { type Copies, type SlotIndex, slotIndex } from '../core/types.js';
 import { widened } from './widened.js';
@@ -20,7 +23,10 @@ const placeOfReplica = (replica: number): number => Place.first << replica;
 
 export const ReplicaState = { unmapped: 0, mapped: 1, leaving: 2 } as const;
 
-/** Whether all slots of a chunk have the copies they ought to have: yes; perhaps not; perhaps not, and the repairer is at it. */
+/**
+ * Whether all slots of a chunk have the copies they ought to have: yes; perhaps not; perhaps not, and the repairer is
+ * at it.
+ */
 export const Suspect = { no: 0, yes: 1, examined: 2 } as const;
 
 /** Slots in a run that one donor is read for: 2 to this power, no less than a window. */
@@ -44,7 +50,10 @@ export class Chunks {
   /** Which chunks the repairer is to go through: see Suspect. */
   suspect: Uint8Array = new Uint8Array(0);
   suspects = 0;
-  /** By slot: places that gave wrong bytes while another one had them. The way may have damaged them: they are asked again before the slot is lost. */
+  /**
+   * By slot: places that gave wrong bytes while another one had them. The way may have damaged them: they are asked
+   * again before the slot is lost.
+   */
   private readonly doubted = new Map<number, number>();
   private shift = 0;
   private state: Uint8Array = new Uint8Array(0);
@@ -138,7 +147,9 @@ export class Chunks {
     return this.used > 0 && COUNT[places & this.mapped[slot >> this.shift]] >= this.copies;
   }
 
-  /** Whether the bytes should be written (again) to somewhere: they are not safe, or a donor is there and has them not. */
+  /**
+   * Whether the bytes should be written (again) to somewhere: they are not safe, or a donor is there and has them not.
+   */
   lacks(slot: SlotIndex): boolean {
     if (this.used === 0) return this.places[slot] === 0;
     const mapped = this.mapped[slot >> this.shift];
@@ -146,8 +157,8 @@ export class Chunks {
   }
 
   /**
-   * The place to read a slot from, as a mask of one; 0: nowhere. A donor before the swap file, one that stays before one that leaves. Where two donors
-   * have it they take turns, a run of slots each.
+   * The place to read a slot from, as a mask of one; 0: nowhere. A donor before the swap file, one that stays before
+   * one that leaves. Where two donors have it they take turns, a run of slots each.
    */
   sourceOf(slot: SlotIndex): number {
     const places = this.places[slot];
@@ -203,7 +214,8 @@ export class Chunks {
   }
 
   /**
-   * Before a slot that no place has is lost: one that was distrusted is to be read once more, instead of the one that was asked last, if any.
+   * Before a slot that no place has is lost: one that was distrusted is to be read once more, instead of the one that
+   * was asked last, if any.
    * @returns false: there is none left
    */
   resort(slot: SlotIndex, insteadOf = 0): boolean {

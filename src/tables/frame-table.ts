@@ -9,11 +9,13 @@
  *   writing   as dirty, with writes in flight
  *   mending   a read into it is in flight, for the repairer: it belongs to a slot and to no page
  *
- * A frame whose page has gone on (mapped, removed) while io is in flight, or while a fork child needs its slot written, has page NONE.
+ * A frame whose page has gone on (mapped, removed) while io is in flight, or while a fork child needs its slot written,
+ * has page NONE.
  *
- * Runs of neighbours make one read, one copy, one write. Reads give their frames back soon, pages on their way out keep theirs for long; mixed, they
- * would cut each other's runs to pieces. So reads take the first free frames from the bottom, and the others go round and round above them. On the way
- * round most frames hold a page that is in the store as well: such a one is given up rather than to end the run before it.
+ * Runs of neighbours make one read, one copy, one write. Reads give their frames back soon, pages on their way out keep
+ * theirs for long; mixed, they would cut each other's runs to pieces. So reads take the first free frames from the
+ * bottom, and the others go round and round above them. On the way round most frames hold a page that is in the store
+ * as well: such a one is given up rather than to end the run before it.
  */
 import {
   type FrameIndex,
@@ -52,7 +54,10 @@ export class FrameTable {
   freeBelow = 0;
   /** No frame below this one is free. */
   private lowest = 0;
-  /** Bit f & 31 of word f >> 5: frame f is free. Most frames hold something at most times, so that looking at one after the other would take long. */
+  /**
+   * Bit f & 31 of word f >> 5: frame f is free. Most frames hold something at most times, so that looking at one after
+   * the other would take long.
+   */
   private readonly freeBits: Int32Array;
 
   constructor(readonly count: number) {
@@ -82,7 +87,8 @@ export class FrameTable {
   }
 
   /**
-   * Takes a run of at most `want` neighbouring free frames for pages on their way out and gives them `state`; its length stands in `runLength`.
+   * Takes a run of at most `want` neighbouring free frames for pages on their way out and gives them `state`; its
+   * length stands in `runLength`.
    * @param vacate asked for each frame that would end the run: releases it if it can be, and says so
    * @returns the first, or NONE when no frame is free.
    */

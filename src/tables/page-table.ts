@@ -2,9 +2,11 @@
  * Where each page is. The state machine of design: one function writes the state, and counts.
  *
  *   UNUSED    the index belongs to no region
- *   EMPTY     never written, all zeros when it was evicted, or removed by the target: a fault gets zeros; nothing is kept
+ *   EMPTY     never written, all zeros when it was evicted, or removed by the target: a fault gets zeros; nothing is
+ *             kept
  *   RESIDENT  mapped in the target                     location: the slot of its last copy, or none
- *   EVICTING  being moved out                          location: the frame it goes to; the frame knows the slot of the last copy
+ *   EVICTING  being moved out                          location: the frame it goes to; the frame knows the slot of the
+ *             last copy
  *   BUFFERED  in a frame, not mapped                   location: that frame; the frame knows the slot
  *   FETCHING  being read into a frame                  location: that frame; the frame knows the slot
  *   STORED    in the store only                        location: the slot
@@ -18,8 +20,9 @@
  *   FETCHING  unmap   removed   there         .       read        .       failed
  *   STORED    unmap   removed   there         .         .       read        .        (removed: also poisoned)
  *
- * "there": the page turned out to be mapped after all (a forked child's, or a race that the kernel won). Events are digested only after
- * the results of the turn's commands, so an EVICTING page is never unmapped or removed: its result has always come first.
+ * "there": the page turned out to be mapped after all (a forked child's, or a race that the kernel won). Events are
+ * digested only after the results of the turn's commands, so an EVICTING page is never unmapped or removed: its result
+ * has always come first.
  */
 import { type FrameIndex, type PageIndex, type SlotIndex, type NONE, frameIndex, slotIndex } from '../core/types.js';
 import { widened } from './widened.js';
@@ -43,7 +46,10 @@ export const TRANSITIONS: readonly (readonly boolean[])[] = [
 const FOLLOWERS = Uint8Array.from(TRANSITIONS, (row) => row.reduce((mask, may, to) => mask | (Number(may) << to), 0));
 
 export const PageFlag = {
-  /** A thread of the target waits for this page, and it is in the queue of pages to be served or will be when its data arrives. */
+  /**
+   * A thread of the target waits for this page, and it is in the queue of pages to be served or will be when its data
+   * arrives.
+   */
   waiting: 1,
   /** The page stands in the service queue. */
   queued: 2,
@@ -57,7 +63,10 @@ export const PageFlag = {
   lost: 32,
   /** It could not be moved away, and waits to be discarded (evictor.ts). */
   refused: 64,
-  /** The kernel needs it when a thread exits, and does not wait for it then: it is resident, counts, and is not in the victim policy. */
+  /**
+   * The kernel needs it when a thread exits, and does not wait for it then: it is resident, counts, and is not in the
+   * victim policy.
+   */
   kept: 128,
 } as const;
 

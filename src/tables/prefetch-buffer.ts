@@ -1,8 +1,8 @@
 /**
  * Leap's prefetch buffer: the frames of pages that were read ahead and that no thread has used yet, with a capacity.
  *
- * Eager eviction: a frame whose page has been mapped leaves at once (`remove`). Only frames that no thread has used grow
- * old; they leave oldest first (`reclaim`).
+ * Eager eviction: a frame whose page has been mapped leaves at once (`remove`). Only frames that no thread has used
+ * grow old; they leave oldest first (`reclaim`).
  */
 import { FrameList } from './frame-list.js';
 

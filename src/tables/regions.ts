@@ -1,7 +1,8 @@
 /**
- * The regions: which range of which address space holds which pages. A region is a run of page indices at a run of addresses.
- * Indices are dense, given out once, and stay with the pages when the target moves them (mremap); a range that is unmapped gives its
- * indices back. Changed on the control plane only; the fault path asks `indexOf` alone, to cut a prefetch plan at a region's edges.
+ * The regions: which range of which address space holds which pages. A region is a run of page indices at a run of
+ * addresses. Indices are dense, given out once, and stay with the pages when the target moves them (mremap); a range
+ * that is unmapped gives its indices back. Changed on the control plane only; the fault path asks `indexOf` alone, to
+ * cut a prefetch plan at a region's edges.
  */
 import { type PageIndex, type SpaceId, type Vpn, pageIndex, vpn } from '../core/types.js';
 
@@ -99,7 +100,10 @@ export class RegionTable {
     return gaps;
   }
 
-  /** Adds [start, start + count) with fresh indices, following its neighbour's where they are free, so that a growing heap stays one run. */
+  /**
+   * Adds [start, start + count) with fresh indices, following its neighbour's where they are free, so that a growing
+   * heap stays one run.
+   */
   add(space: SpaceId, start: Vpn, count: number): Region {
     const before = this.regions.find((region) => region.space === space && endOf(region) === start);
     if (before !== undefined && this.takeAt(lastOf(before), count)) {

@@ -1,13 +1,14 @@
 /**
- * The slots of the backing store. Slot s is the home of page s, so that neighbours in memory are neighbours in the store; a page whose home is
- * taken (it is shared with a forked child, or an older write to it is still in flight) gets a spare one.
+ * The slots of the backing store. Slot s is the home of page s, so that neighbours in memory are neighbours in the
+ * store; a page whose home is taken (it is shared with a forked child, or an older write to it is still in flight) gets
+ * a spare one.
  *
  *   free      nobody refers to it
  *   valid     holds a page's bytes, durable, and their hash is known
  *   pending   its bytes are in its source frame; the write is queued or in flight
  *
- * `references` counts the pages that have it as their copy: more than one after a fork. While a slot is pending its hash words hold the source
- * frame instead of a hash; the frame's own hash is the slot's.
+ * `references` counts the pages that have it as their copy: more than one after a fork. While a slot is pending its
+ * hash words hold the source frame instead of a hash; the frame's own hash is the slot's.
  */
 import type { Chunks } from './chunks.js';
 import { HASH_WORDS } from '../core/layout.js';
@@ -24,7 +25,10 @@ export class SlotTable {
   private hashes: Int32Array = new Int32Array(0);
   private readonly spares: number[] = [];
 
-  /** @param frameHashes the engine's hashes of the frames  @param chunks knows in which places a slot's bytes are  @param takeSpares gives a run of page indices that no page will use: [first, count] */
+  /**
+   * @param frameHashes the engine's hashes of the frames  @param chunks knows in which places a slot's bytes are
+   * @param takeSpares gives a run of page indices that no page will use: [first, count]
+   */
   constructor(
     private readonly frameHashes: Int32Array,
     private readonly chunks: Chunks,
@@ -40,7 +44,9 @@ export class SlotTable {
     this.capacity = slots;
   }
 
-  /** Another page has this slot as its copy. False when no more can be counted; then the page must be kept otherwise. */
+  /**
+   * Another page has this slot as its copy. False when no more can be counted; then the page must be kept otherwise.
+   */
   share(slot: SlotIndex): boolean {
     if (this.references[slot] === MAX_REFERENCES) return false;
     this.references[slot]++;
@@ -55,7 +61,10 @@ export class SlotTable {
     return this.references[slot];
   }
 
-  /** One page less refers to it. A valid slot that nobody refers to is free; a pending one is the write-back's to finish or cancel. @returns references left */
+  /**
+   * One page less refers to it. A valid slot that nobody refers to is free; a pending one is the write-back's to finish
+   * or cancel. @returns references left
+   */
   drop(slot: SlotIndex): number {
     if (this.references[slot] === 0) throw new Error(`slot ${slot} dropped too often`);
     const left = --this.references[slot];

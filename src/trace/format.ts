@@ -1,6 +1,7 @@
 /**
- * The trace file: docs/trace.md says it in words. A head, then records of one tag byte and varints; pages as differences from the thread's page
- * before, times as differences. The last record says that the file is whole; without it the file was cut off, and is good up to its last full record.
+ * The trace file: docs/trace.md says it in words. A head, then records of one tag byte and varints; pages as
+ * differences from the thread's page before, times as differences. The last record says that the file is whole; without
+ * it the file was cut off, and is good up to its last full record.
  */
 import type { RecordSink } from './ring.js';
 

@@ -1,6 +1,6 @@
 /**
- * What the pager's thread writes down while it records: fixed-size records into a ring that another thread drains. No allocation, no system call,
- * no waiting: when the ring is full the record is counted as lost.
+ * What the pager's thread writes down while it records: fixed-size records into a ring that another thread drains. No
+ * allocation, no system call, no waiting: when the ring is full the record is counted as lost.
  *
  *     record   words: tag and bits | time, low 30 bits of the ns | time, the rest | a | b | c
  *     fault    kind and write      |                                              | page | thread | 0
@@ -17,7 +17,10 @@ export const TAG_BITS = 4;
 const WRITE_BIT = 4; // above the two bits of the fault's kind
 const ADVICE_BITS = 2;
 
-/** Words of the shared state: how many records were written, how many were drained (both modulo 2^32), how many were lost. */
+/**
+ * Words of the shared state: how many records were written, how many were drained (both modulo 2^32), how many were
+ * lost.
+ */
 const WRITTEN = 0;
 const DRAINED = 1;
 const LOST = 2;

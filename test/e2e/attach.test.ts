@@ -1,4 +1,7 @@
-/** Coming and going: the target is as it was afterwards, as often as you like, whatever it does meanwhile; and what can be changed in between. */
+/**
+ * Coming and going: the target is as it was afterwards, as often as you like, whatever it does meanwhile; and what can
+ * be changed in between.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { poll, sleep } from './child.js';
@@ -182,7 +185,8 @@ test('detached under heavy load', { skip, timeout }, async (t) => {
   await target.finish();
 });
 
-// Their system calls wait, uninterruptibly, until leapd has read what they do to their memory: also in the moment in which it leaves.
+// Their system calls wait, uninterruptibly, until leapd has read what they do to their memory: also in the moment in
+// which it leaves.
 for (const program of ['grow', 'unmap', 'advise', 'spawner', 'syscalls']) {
   test(`detached in the middle of ${program}, twice`, { skip, timeout }, async (t) => {
     const scene = new Scene(t);

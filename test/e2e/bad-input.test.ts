@@ -1,4 +1,7 @@
-/** Bad input that needs more than a wrong option: another kernel, another disk, a file in the way. And what leapctl says to its own. */
+/**
+ * Bad input that needs more than a wrong option: another kernel, another disk, a file in the way. And what leapctl says
+ * to its own.
+ */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';

@@ -31,7 +31,8 @@ for (const mode of [...waits, 'running']) {
     await sleep(50);
     const before = proc.view(pid, false);
     const leapd = await scene.attach(pid);
-    await sleep(mode.includes('sleep') || mode.includes('timeout') ? 900 : 100); // time enough for an early return to show
+    // time enough for an early return to show
+    await sleep(mode.includes('sleep') || mode.includes('timeout') ? 900 : 100);
     await leapd.detach();
     await sleep(50);
     assertSame(before, proc.view(pid, false));

@@ -1,4 +1,7 @@
-/** What must not happen when things go wrong: no page turns into zeros or another page, nothing is lost, and everything is said in one clear line. */
+/**
+ * What must not happen when things go wrong: no page turns into zeros or another page, nothing is lost, and everything
+ * is said in one clear line.
+ */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -122,7 +125,8 @@ for (const kind of ['tmpfs', 'ext4'] as const) {
     const leapd = await scene.attach(pid, { 'swap-file': join(directory, 'swap') });
     target.send('go');
     await target.line(/^HOLD$/, WORK_MS);
-    // A quick target is done before leapd has found the mapping that it made under way: there is room for the first one alone.
+    // A quick target is done before leapd has found the mapping that it made under way: there is room for the first one
+    // alone.
     await poll('both areas to be known', END_MS, async () =>
       (await leapd.stats())['registeredPages']! >= 2 * options.pages ? true : undefined,
     );

@@ -1,4 +1,7 @@
-/** Ends while faults are open: the target's own, by exit, signal and exec; leapd must end cleanly beside it, and the target as without leapd. */
+/**
+ * Ends while faults are open: the target's own, by exit, signal and exec; leapd must end cleanly beside it, and the
+ * target as without leapd.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ExitCode, Refusal } from '../../src/cli/exit-codes.js';

@@ -1,6 +1,7 @@
 /**
- * Real processes under a real leapd. A `Scene` belongs to one test: it starts targets and leapds, keeps their files in a directory of its own, and
- * ends all of it when the test is over, whatever happened. Every wait is bounded and says what it waited for, with the last lines of who was late.
+ * Real processes under a real leapd. A `Scene` belongs to one test: it starts targets and leapds, keeps their files in
+ * a directory of its own, and ends all of it when the test is over, whatever happened. Every wait is bounded and says
+ * what it waited for, with the last lines of who was late.
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -263,7 +264,10 @@ async function withinLimit(leapd: Leapd): Promise<void> {
   );
 }
 
-/** Until the resident memory is within the limit, as leapd counts it and as the kernel does. `others`: pages that are not paged (main stack, data of files). */
+/**
+ * Until the resident memory is within the limit, as leapd counts it and as the kernel does. `others`: pages that are
+ * not paged (main stack, data of files).
+ */
 export async function settled(leapd: Leapd, limitPages: number, others = 400): Promise<Stats> {
   let stats: Stats = {};
   const shortfall = (): string =>
@@ -287,7 +291,10 @@ export interface Run {
   readonly busyMs?: number;
   /** It works until it is told to stop; so does every busy one. */
   readonly endless?: boolean;
-  /** exit: it ends under leapd. detach: leapd goes when the work is done, and the target looks at all of its memory again. */
+  /**
+   * exit: it ends under leapd. detach: leapd goes when the work is done, and the target looks at all of its memory
+   * again.
+   */
   readonly end?: 'exit' | 'detach';
   /** What to wait for before it begins. */
   readonly before?: (leapd: Leapd) => Promise<unknown>;

@@ -1,4 +1,7 @@
-/** Real work in Node: maps, buffers, JSON, garbage collection; about 80 MB of it. Started as a program by programs.test.ts. */
+/**
+ * Real work in Node: maps, buffers, JSON, garbage collection; about 80 MB of it. Started as a program by
+ * programs.test.ts.
+ */
 import { createHash } from 'node:crypto';
 import { createInterface } from 'node:readline';
 

@@ -33,7 +33,10 @@ export const descriptors = (pid: number): string[] =>
 
 export const threads = (pid: number): string[] => list(`/proc/${pid}/task`).sort(byNumber);
 
-/** Mappings as "start-end permissions name"; neighbours that differ in nothing are joined, as the kernel may join or split them. */
+/**
+ * Mappings as "start-end permissions name"; neighbours that differ in nothing are joined, as the kernel may join or
+ * split them.
+ */
 export function mappings(pid: number): string[] {
   const joined: { start: string; end: string; rest: string }[] = [];
   for (const line of read(`/proc/${pid}/maps`).split('\n')) {
@@ -58,8 +61,8 @@ const registeredFlags = (pid: number): string[][] =>
 export const registered = (pid: number): number => registeredFlags(pid).length;
 
 /**
- * The same while a leapd is attached, without its helper's memory (MADV_DONTFORK and MADV_DONTDUMP): that is registered while a batch is evicted and no
- * longer, so what is seen of it depends on the moment.
+ * The same while a leapd is attached, without its helper's memory (MADV_DONTFORK and MADV_DONTDUMP): that is registered
+ * while a batch is evicted and no longer, so what is seen of it depends on the moment.
  */
 export const registeredOwn = (pid: number): number =>
   registeredFlags(pid).filter((flags) => !(flags.includes('dc') && flags.includes('dd'))).length;
@@ -118,7 +121,10 @@ const kept = [
   ...['NoNewPrivs', 'Seccomp', 'Seccomp_filters', 'Threads', 'VmLck', 'VmPin', 'Cpus_allowed'],
 ];
 
-/** All that must be the same before an attach and after a detach. `idle`: the process has done nothing in between, so its mappings count too. */
+/**
+ * All that must be the same before an attach and after a detach. `idle`: the process has done nothing in between, so
+ * its mappings count too.
+ */
 export function view(pid: number, idle: boolean): View {
   const all = status(pid);
   return {

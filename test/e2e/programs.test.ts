@@ -1,4 +1,6 @@
-/** Programs that nobody here wrote, under leapd: their own checks must pass, their results be those of a run without. */
+/**
+ * Programs that nobody here wrote, under leapd: their own checks must pass, their results be those of a run without.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -21,7 +23,8 @@ async function attachStopped(scene: Scene, all: number[], pid: number, options: 
 for (const evict of ['move', 'discard']) {
   test(`memtester, evict ${evict}`, { skip: missing('memtester', 'setpriv', 'prlimit'), timeout }, async (t) => {
     const scene = new Scene(t);
-    // As nobody and without the right to lock memory: locked memory is not paged. The mask leaves out the tests that are passes by the hundred.
+    // As nobody and without the right to lock memory: locked memory is not paged. The mask leaves out the tests that
+    // are passes by the hundred.
     const command = [
       '--memlock=0:0',
       'setpriv',
@@ -59,8 +62,8 @@ for (const evict of ['move', 'discard']) {
 
 test('stress-ng --vm --verify', { skip: missing('stress-ng'), timeout }, async (t) => {
   const scene = new Scene(t);
-  // By the clock: a number of operations that takes seconds under leapd is done in a moment without, before leapd has come. And without the advice that
-  // it would draw at random: memory with MADV_DONTFORK is left alone.
+  // By the clock: a number of operations that takes seconds under leapd is done in a moment without, before leapd has
+  // come. And without the advice that it would draw at random: memory with MADV_DONTFORK is left alone.
   const args = ['--vm', '1', '--vm-bytes', '64M', '--vm-keep', '--vm-madvise', 'normal', '--verify', '--timeout', '6s'];
   const stress = scene.add(new Child('stress-ng', 'stress-ng', args, { cwd: scene.directory }));
   // The worker is a child of a child; it is the one with the memory.

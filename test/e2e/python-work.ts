@@ -1,4 +1,7 @@
-/** Real work in Python: dictionaries, sorting, hashing, garbage; about 60 MB of it. Prints READY when it is built, and DONE with a checksum of all. */
+/**
+ * Real work in Python: dictionaries, sorting, hashing, garbage; about 60 MB of it. Prints READY when it is built, and
+ * DONE with a checksum of all.
+ */
 export const pythonWork = `
 import gc, hashlib, json, random, sys
 rng = random.Random(7)

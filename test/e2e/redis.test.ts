@@ -1,7 +1,8 @@
 /**
- * Redis: loaded, attached at 30 %, hit with redis-benchmark, saved by BGSAVE (a forked child that reads everything while the parent goes on writing).
- * What is compared with a run without leapd: DEBUG DIGEST, a hash of the whole data set, of the live server, and of a fresh server that has loaded the
- * saved file. The files' own bytes differ between any two runs: they hold the time, the memory in use, and the keys in an order that a random seed decides.
+ * Redis: loaded, attached at 30 %, hit with redis-benchmark, saved by BGSAVE (a forked child that reads everything
+ * while the parent goes on writing). What is compared with a run without leapd: DEBUG DIGEST, a hash of the whole data
+ * set, of the live server, and of a fresh server that has loaded the saved file. The files' own bytes differ between
+ * any two runs: they hold the time, the memory in use, and the keys in an order that a random seed decides.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

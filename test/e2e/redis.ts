@@ -1,4 +1,7 @@
-/** A Redis server as a test needs it: started in a directory of its own, loaded with the same data each time, asked for its digest, saved. */
+/**
+ * A Redis server as a test needs it: started in a directory of its own, loaded with the same data each time, asked for
+ * its digest, saved.
+ */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
@@ -58,7 +61,10 @@ export class Redis extends Child {
     });
   }
 
-  /** A fixed mix of reads and writes from one connection. The keys it draws follow from nothing random but their number: each is written alike. */
+  /**
+   * A fixed mix of reads and writes from one connection. The keys it draws follow from nothing random but their number:
+   * each is written alike.
+   */
   benchmark(): void {
     const common = ['-s', this.socket, '-q', '-c', '4'];
     execFileSync('redis-benchmark', [...common, '-n', '1500', '-t', 'get,set,incr,lpush,lrange_100,mset'], {
@@ -105,7 +111,8 @@ export function dataSet(share: number): Buffer {
   const command = (...args: (string | number)[]): void => {
     commands.push(`*${args.length}\r\n${args.map((arg) => `$${String(arg).length}\r\n${arg}\r\n`).join('')}`);
   };
-  const key = (kind: string, i: number): string => `${kind}:${String(i).padStart(12, '0')}`; // as redis-benchmark writes __rand_int__
+  // as redis-benchmark writes __rand_int__
+  const key = (kind: string, i: number): string => `${kind}:${String(i).padStart(12, '0')}`;
   for (let i = 0; i < 55_000 * share; i++) command('SET', key('string', i), word(100 + random(1200)));
   for (let i = 0; i < 4_000 * share; i++)
     command(

@@ -1,4 +1,7 @@
-/** Targets that verify their own memory, each under a leapd that may keep next to nothing local; the result is compared with a run without. */
+/**
+ * Targets that verify their own memory, each under a leapd that may keep next to nothing local; the result is compared
+ * with a run without.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {

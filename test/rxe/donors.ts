@@ -68,8 +68,8 @@ export class Donor extends Child {
 }
 
 /**
- * Donors that outlive a test: the next one finds them as new, or gets others. A Node takes an emulated machine five seconds to start, most of what a
- * test takes.
+ * Donors that outlive a test: the next one finds them as new, or gets others. A Node takes an emulated machine five
+ * seconds to start, most of what a test takes.
  */
 export class Donors {
   readonly directory = mkdtempSync(join(tmpdir(), 'leap-donors-'));

@@ -1,6 +1,6 @@
 /**
- * Everything that can go wrong with donors, while a program that checks its own memory works under leapd: it must finish with every byte right.
- * Where the test says so, the pages are seen to be remote again afterwards.
+ * Everything that can go wrong with donors, while a program that checks its own memory works under leapd: it must
+ * finish with every byte right. Where the test says so, the pages are seen to be remote again afterwards.
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -72,7 +72,10 @@ async function underLoad(
   assert.ok(!leapd.said(/is lost: a touch raises SIGBUS/), leapd.tail());
 }
 
-/** Every page has its copies. The program stands still meanwhile: what it makes leapd evict is always on its way to them. */
+/**
+ * Every page has its copies. The program stands still meanwhile: what it makes leapd evict is always on its way to
+ * them.
+ */
 async function whole(leapd: Leapd): Promise<void> {
   process.kill(leapd.target, 'SIGSTOP');
   await until(leapd, 'every page has its copies', (now) => now['copiesPending'] === 0);

@@ -29,8 +29,8 @@ export async function runTool(command: string, args: readonly string[], ms = TOO
 }
 
 /**
- * Runs a client against a server, both programs of rdma-core or perftest. None of them tells when it listens, so the client is tried again while
- * the server is still starting. @returns the client's output.
+ * Runs a client against a server, both programs of rdma-core or perftest. None of them tells when it listens, so the
+ * client is tried again while the server is still starting. @returns the client's output.
  */
 export async function runPair(
   command: string,

@@ -1,4 +1,7 @@
-/** leap-memserver over a real RDMA stack. Runs as root inside the Soft-RoCE machine (LEAP_RXE=1): 10.9.0.1 to 10.9.0.4 on rxe0. */
+/**
+ * leap-memserver over a real RDMA stack. Runs as root inside the Soft-RoCE machine (LEAP_RXE=1): 10.9.0.1 to 10.9.0.4
+ * on rxe0.
+ */
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -99,7 +102,8 @@ describe('a server and its clients', { concurrency: 2 }, () => {
     first.fabric.arena.fill(0x77);
     assert.equal(await first.move(true, ARENA, bound.address, bound.rkey), 0);
     await spy.connect(address, port);
-    assert.notEqual(await spy.move(false, 4096, bound.address, bound.rkey), 0); // the real key, in another protection domain
+    // the real key, in another protection domain
+    assert.notEqual(await spy.move(false, 4096, bound.address, bound.rkey), 0);
     assert.ok(spy.fabric.arena.every((byte) => byte === 0));
     assert.equal(await first.move(false, 4096, bound.address, bound.rkey), 0); // and the first is not disturbed
     // Given back: its key is dead for the first as well, and the next one finds zeros in the same memory.

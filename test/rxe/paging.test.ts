@@ -1,6 +1,7 @@
 /**
- * Programs that check their own memory, and programs that nobody here wrote, paged to donors over a real RDMA stack: no wrong byte, and the traffic was
- * remote. The donors serve all of them: what one program left in a chunk, the next must not see.
+ * Programs that check their own memory, and programs that nobody here wrote, paged to donors over a real RDMA stack: no
+ * wrong byte, and the traffic was remote. The donors serve all of them: what one program left in a chunk, the next must
+ * not see.
  */
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
@@ -71,7 +72,8 @@ test('two copies on two donors', { ...options, concurrency: 2 }, async (t) => {
 
   const memtester = t.test('memtester', { timeout, skip: missing('memtester', 'setpriv', 'prlimit') }, async (each) => {
     const mine = new Scene(each);
-    // As nobody and without the right to lock memory: locked memory is not paged. The mask leaves two of the tests, of which the second rests on the first.
+    // As nobody and without the right to lock memory: locked memory is not paged. The mask leaves two of the tests, of
+    // which the second rests on the first.
     const command = [
       '--memlock=0:0',
       'setpriv',

@@ -1,4 +1,7 @@
-/** A client of leap-memserver that does what it is told, right or wrong; and a memserver to try it on. For tests inside the Soft-RoCE machine. */
+/**
+ * A client of leap-memserver that does what it is told, right or wrong; and a memserver to try it on. For tests inside
+ * the Soft-RoCE machine.
+ */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { join } from 'node:path';

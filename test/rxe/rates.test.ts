@@ -1,6 +1,7 @@
 /**
- * What leapd gets out of the device, beside what rdma-core's own tools get out of it in the same boot. Everything here is emulated, so only the ratios
- * mean something: a demand read against ib_read_lat and the cost of a bare userfaultfd fault, a stream of windows against ib_read_bw.
+ * What leapd gets out of the device, beside what rdma-core's own tools get out of it in the same boot. Everything here
+ * is emulated, so only the ratios mean something: a demand read against ib_read_lat and the cost of a bare userfaultfd
+ * fault, a stream of windows against ib_read_bw.
  */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
@@ -12,11 +13,14 @@ import { addressOf, Donor, mapped, portal, until } from './donors.js';
 import { notInVm, rates } from './harness.js';
 
 const MIB = 16;
-/** Of the pages: so many at least must come from the donor for a rate to be one of RDMA. The rest is in the frames that what is evicted passes through. */
+/**
+ * Of the pages: so many at least must come from the donor for a rate to be one of RDMA. The rest is in the frames that
+ * what is evicted passes through.
+ */
 const REMOTE_SHARE = 0.85;
 /**
- * Twice the worst that was seen, for a machine that is busy with other things besides: 11 where an idle one has 3 to 8 (the bare fault varies), 6 where it
- * has 4, 0.12 where it has 0.29.
+ * Twice the worst that was seen, for a machine that is busy with other things besides: 11 where an idle one has 3 to 8
+ * (the bare fault varies), 6 where it has 4, 0.12 where it has 0.29.
  */
 const bounds = { demand: 20, read: 12, stream: 0.06 };
 
@@ -27,7 +31,10 @@ interface Quantiles {
 
 const us = (ns: number): string => (ns / 1000).toFixed(0);
 
-/** The host may have been busy with other things in one of the two that are compared: so often they are measured before the bounds decide. */
+/**
+ * The host may have been busy with other things in one of the two that are compared: so often they are measured before
+ * the bounds decide.
+ */
 const ATTEMPTS = 3;
 
 interface Ratios {
@@ -78,7 +85,10 @@ async function measured(t: TestContext, scene: Scene): Promise<Ratios> {
           now['copiesPending'] === 0
         );
       });
-    /** Runs a pattern with the limit lifted: but for the last few nothing is evicted while pages come in, reads alone as the tools do. */
+    /**
+     * Runs a pattern with the limit lifted: but for the last few nothing is evicted while pages come in, reads alone as
+     * the tools do.
+     */
     const pass = async (pattern: Pattern): Promise<{ remote: number; us: number; stats: Stats }> => {
       const before = await out();
       await leapd.set({ 'local-memory': String(before['registeredPages']! * PAGE_BYTES) });

@@ -1,6 +1,7 @@
 /**
- * System calls of the simulated program that change its address space. Each is given a range that the program may use so (see schedule.ts);
- * a call that raises an event stops there, and its thread goes on some time after the event has been read.
+ * System calls of the simulated program that change its address space. Each is given a range that the program may use
+ * so (see schedule.ts); a call that raises an event stops there, and its thread goes on some time after the event has
+ * been read.
  */
 import type { SimKernel } from './sim-kernel.js';
 import { Access, Bit, OnFork, SimSpace, SimThread, ThreadState, WINDOW } from './space.js';
@@ -16,7 +17,9 @@ export class Calls {
     return thread;
   }
 
-  /** The call that a thread is in goes on: first the kernel lets go of mmap_changing, some time later it does the rest. */
+  /**
+   * The call that a thread is in goes on: first the kernel lets go of mmap_changing, some time later it does the rest.
+   */
   goOn(thread: SimThread, inHaste = false): void {
     const { call, space } = thread;
     if (call === null) return;
@@ -119,7 +122,9 @@ export class Calls {
     space.areas.push({ start, count });
   }
 
-  /** mmap with MAP_FIXED over memory in use: the new mapping stands there before anybody reads that the old one is gone. */
+  /**
+   * mmap with MAP_FIXED over memory in use: the new mapping stands there before anybody reads that the old one is gone.
+   */
   replace(thread: SimThread, start: number, count: number, tag: number): void {
     const { space } = thread;
     const raises = this.anyRegistered(space, start, count);
@@ -130,8 +135,9 @@ export class Calls {
   }
 
   /**
-   * mremap to another place. All is done before the first event is raised; then come, one after the other, the end of what was mapped at the new
-   * place (`over`: MREMAP_FIXED), the move itself, and the end of the old place, unless that stays mapped, and empty (`stays`: MREMAP_DONTUNMAP).
+   * mremap to another place. All is done before the first event is raised; then come, one after the other, the end of
+   * what was mapped at the new place (`over`: MREMAP_FIXED), the move itself, and the end of the old place, unless that
+   * stays mapped, and empty (`stays`: MREMAP_DONTUNMAP).
    */
   move(thread: SimThread, start: number, count: number, to: number, newCount: number, stays: boolean): void {
     const { space } = thread;

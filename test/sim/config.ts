@@ -103,7 +103,8 @@ export function drawConfig(random: Random): Config {
     for (const call of CALLS) weights[call] = few.includes(call) ? random.between(20, 100) : 0;
   }
   const useMove = random.chance(0.6);
-  // A device that writes to a page that was discarded writes elsewhere: the daemon refuses such targets where it must discard.
+  // A device that writes to a page that was discarded writes elsewhere: the daemon refuses such targets where it must
+  // discard.
   if (!useMove) weights.pin = 0;
   const regions: number[] = [];
   for (let n = random.between(1, 4), left = 600; n > 0 && left > 8; n--) {

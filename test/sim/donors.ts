@@ -1,6 +1,7 @@
 /**
- * The donors of a run, and what leapd's talk with them brings the pager: replicas given, wanted back, lost. A donor dies only when every page has its
- * copies: what two donors at once would take is lost for good, and that is no fault of the pager's. With one copy any death may lose pages.
+ * The donors of a run, and what leapd's talk with them brings the pager: replicas given, wanted back, lost. A donor
+ * dies only when every page has its copies: what two donors at once would take is lost for good, and that is no fault
+ * of the pager's. With one copy any death may lose pages.
  */
 import { REPLICAS, ReplicaState } from '../../src/tables/chunks.js';
 import type { Pager } from '../../src/pager/pager.js';

@@ -1,9 +1,9 @@
 /**
  * The oracle: what the program must see, page by page, if nobody paged it. A content is a number; 0 is a page of zeros.
  *
- * A page that MADV_FREE was called on may become zeros at any time until it is written. A page that another thread is about to drop with
- * MADV_DONTNEED may be seen old or empty until that call has dropped it; what is written meanwhile may have been written before the drop or after
- * it, and the first look tells. Nothing else is uncertain.
+ * A page that MADV_FREE was called on may become zeros at any time until it is written. A page that another thread is
+ * about to drop with MADV_DONTNEED may be seen old or empty until that call has dropped it; what is written meanwhile
+ * may have been written before the drop or after it, and the first look tells. Nothing else is uncertain.
  */
 import type { World } from './world.js';
 

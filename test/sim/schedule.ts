@@ -23,7 +23,10 @@ const STRIDES = [1, 1, 1, -1, 2, 3, 10];
 const MOST_MAPPED = 1100;
 const GO_ON_NS = 5e8;
 
-/** The program: threads that walk over their memory, and now and then change what it is. It is correct: it touches nothing that it may not. */
+/**
+ * The program: threads that walk over their memory, and now and then change what it is. It is correct: it touches
+ * nothing that it may not.
+ */
 export class Program {
   /** No calls that change the address space: for the end of a run. */
   settled = false;
@@ -223,7 +226,10 @@ export class Program {
     return space.forkToldAt === this.world.turn || space.threads.some((thread) => thread.unborn !== null);
   }
 
-  /** madvise on a range that another thread's layout call is at work on would be an error of the program; two of them at once are not. */
+  /**
+   * madvise on a range that another thread's layout call is at work on would be an error of the program; two of them at
+   * once are not.
+   */
   private mayDiscard(space: SimSpace, { start, count }: Area): boolean {
     return (
       !space.isJustLeft(start, count) &&

@@ -1,6 +1,7 @@
 /**
- * The engine on the fake kernel and store. It is as strict as the native one is fast: whatever a pager must never ask for fails the run.
- * The target goes on running during a turn: between two commands, between the stages of a discard, and around every control call.
+ * The engine on the fake kernel and store. It is as strict as the native one is fast: whatever a pager must never ask
+ * for fails the run. The target goes on running during a turn: between two commands, between the stages of a discard,
+ * and around every control call.
  */
 import type { Engine, Mapping } from '../../src/core/engine.js';
 import {
@@ -28,7 +29,10 @@ import type { World } from './world.js';
 const ERRNO_NAMES = new Map<number, string>(Object.entries(Errno).map(([name, value]) => [value, name]));
 const COMMAND_NAMES = new Map<number, string>(Object.entries(Command).map(([name, value]) => [value, name]));
 const EVENT_CAPACITY = 1 << 16;
-/** A turn takes so long while the pager may be waiting to try a read again: it does so for seconds, and a run has thousands of turns. */
+/**
+ * A turn takes so long while the pager may be waiting to try a read again: it does so for seconds, and a run has
+ * thousands of turns.
+ */
 const LEAP_NS = 20e6;
 
 export class SimEngine implements Engine {
@@ -363,7 +367,9 @@ export class SimEngine implements Engine {
     this.kernel.wake(this.space(id, 'unbind'), start - BASE, count);
   }
 
-  /** As /proc/PID/maps: without flags, so that neighbours which differ in those alone are told apart by their edge only. */
+  /**
+   * As /proc/PID/maps: without flags, so that neighbours which differ in those alone are told apart by their edge only.
+   */
   mappingList(id: SpaceId): string {
     const space = this.space(id, 'mappingList');
     if (!space.isAlive) return '';

@@ -1,6 +1,7 @@
 /**
- * The helper process of a simulated target: takes pages away, by UFFDIO_MOVE or by write-protect, copy and madvise. The target goes on running
- * between the stages of either, and what it has to say meanwhile is read early and kept until the end of the turn.
+ * The helper process of a simulated target: takes pages away, by UFFDIO_MOVE or by write-protect, copy and madvise. The
+ * target goes on running between the stages of either, and what it has to say meanwhile is read early and kept until
+ * the end of the turn.
  */
 import { Errno, HASH_WORDS } from '../../src/core/layout.js';
 import { Bit, type EventMessage, type FaultMessage, type SimSpace } from './space.js';
@@ -77,8 +78,8 @@ export class SimHelper {
       for (let i = from; i < to; i++) {
         const at = place + i;
         if (!space.isAlive && !space.isKept) status[i] = Errno.ESRCH;
-        // Dropped, unmapped or moved away since it was copied. What stands there unprotected is something else: a real madvise would drop that, a
-        // race of the discard path that nobody can close; the simulator spares it.
+        // Dropped, unmapped or moved away since it was copied. What stands there unprotected is something else: a real
+        // madvise would drop that, a race of the discard path that nobody can close; the simulator spares it.
         else if (!space.has(at, Bit.registered) || !space.has(at, Bit.protected)) status[i] = Errno.ENOENT;
         else if (!space.has(at, Bit.present)) status[i] = Errno.ENOENT;
         else if (!kernel.calm && world.random.chance(world.config.busy)) status[i] = Errno.EAGAIN;

@@ -1,11 +1,15 @@
 /**
  * The fake kernel: page faults, the userfaultfd's queues and its ioctls, with the results and the races that Linux has.
  *
- * - Faults are read before events. A wake removes a fault that nobody has read; one that was read and is then served by chance is stale.
- * - From the moment a call of the program raises an event until that call has gone on (some time after the event was read), mmap_changing
+ * - Faults are read before events. A wake removes a fault that nobody has read; one that was read and is then served by
+ * chance is stale.
+ * - From the moment a call of the program raises an event until that call has gone on (some time after the event was
+ * read), mmap_changing
  *   is set and every ioctl that changes memory answers EAGAIN.
- * - madvise drops its pages after it has gone on; munmap, mremap and fork have done their work before the event is raised.
- * - An ioctl on a run works within one mapping; a run that crosses the border of two answers ENOENT though every page is there.
+ * - madvise drops its pages after it has gone on; munmap, mremap and fork have done their work before the event is
+ * raised.
+ * - An ioctl on a run works within one mapping; a run that crosses the border of two answers ENOENT though every page
+ * is there.
  */
 import { Errno, FAULT_WP, FAULT_WRITE } from '../../src/core/layout.js';
 import {
@@ -232,7 +236,9 @@ export class SimKernel {
     return content;
   }
 
-  /** A page has just been taken out. @returns the status of that: EPERM when the kernel needs it, and it must come back */
+  /**
+   * A page has just been taken out. @returns the status of that: EPERM when the kernel needs it, and it must come back
+   */
   taken(space: SimSpace, page: number, content: number): number {
     const { needed } = this.world.config;
     if (space.needed[page])
@@ -276,7 +282,10 @@ export class SimKernel {
     return found ? 0 : Errno.EINVAL;
   }
 
-  /** The descriptor is closed: nothing is registered any more, waiting threads go on, children that nobody knows of are left alone. */
+  /**
+   * The descriptor is closed: nothing is registered any more, waiting threads go on, children that nobody knows of are
+   * left alone.
+   */
   close(space: SimSpace): void {
     for (let at = 0; at < WINDOW; at++) space.bits[at] &= ~(Bit.registered | Bit.protected);
     this.wake(space, 0, WINDOW);

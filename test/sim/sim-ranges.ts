@@ -1,4 +1,7 @@
-/** The range table of the simulated engine: which page of the pager stands where. Stricter than the native one: nothing may be bound twice. */
+/**
+ * The range table of the simulated engine: which page of the pager stands where. Stricter than the native one: nothing
+ * may be bound twice.
+ */
 import { MAX_SPACES } from '../../src/core/layout.js';
 import { WINDOW } from './space.js';
 import type { World } from './world.js';

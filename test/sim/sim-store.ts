@@ -1,8 +1,10 @@
 /**
- * The fake store: slots that hold contents, reads and writes that complete in any order after any time, and everything a disk or a donor does wrong.
- * Nothing is copied before it completes, so a frame that is changed while an operation on it is in flight is found.
+ * The fake store: slots that hold contents, reads and writes that complete in any order after any time, and everything
+ * a disk or a donor does wrong. Nothing is copied before it completes, so a frame that is changed while an operation on
+ * it is in flight is found.
  *
- * Place 0 is the swap file; places 1 and 2 are replicas of chunks on donors, which may be unmapped, or die, while operations are in flight.
+ * Place 0 is the swap file; places 1 and 2 are replicas of chunks on donors, which may be unmapped, or die, while
+ * operations are in flight.
  */
 import { Errno } from '../../src/core/layout.js';
 import type { World } from './world.js';

@@ -1,6 +1,6 @@
 /**
- * One simulated address space: page tables, mappings, threads, and the queues of its userfaultfd.
- * All pages lie in a small window of virtual page numbers, placed so that it crosses a multiple of 2^30 (where a number takes two words).
+ * One simulated address space: page tables, mappings, threads, and the queues of its userfaultfd. All pages lie in a
+ * small window of virtual page numbers, placed so that it crosses a multiple of 2^30 (where a number takes two words).
  */
 import type { Mapping } from '../../src/core/engine.js';
 import { vpn } from '../../src/core/types.js';
@@ -254,8 +254,8 @@ export class SimSpace {
   }
 
   /**
-   * A mremap, whose events are still to come, has moved pages away from there. Whatever another call does there now, its event would come first, and no
-   * pager could tell what has moved where.
+   * A mremap, whose events are still to come, has moved pages away from there. Whatever another call does there now,
+   * its event would come first, and no pager could tell what has moved where.
    */
   isJustLeft(start: number, count: number): boolean {
     return this.threads.some(

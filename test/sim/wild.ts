@@ -1,4 +1,7 @@
-/** A prefetch policy that plans anything: pages nobody needs, twice, of other processes, or none at all. No plan may hurt the pager. */
+/**
+ * A prefetch policy that plans anything: pages nobody needs, twice, of other processes, or none at all. No plan may
+ * hurt the pager.
+ */
 import { LIST_MOST, type Plan, type Prefetcher } from '../../src/policy/prefetch/prefetcher.js';
 import type { Random } from './world.js';
 

@@ -1,6 +1,7 @@
 /**
- * What every part of a simulated run shares: the one source of chance, the simulated time, the trace and the coverage counters.
- * Nothing in a run may be random, or take its time, from anywhere else: the same seed must give the same trace.
+ * What every part of a simulated run shares: the one source of chance, the simulated time, the trace and the coverage
+ * counters. Nothing in a run may be random, or take its time, from anywhere else: the same seed must give the same
+ * trace.
  */
 import type { Config } from './config.js';
 
@@ -102,7 +103,10 @@ export class World {
   readonly trace = new Trace();
   /** How often each thing has happened. */
   readonly coverage = new Map<string, number>();
-  /** Simulated steps: one is one action of the target, the kernel or the store. Also the simulated microseconds, but for idle waits. */
+  /**
+   * Simulated steps: one is one action of the target, the kernel or the store. Also the simulated microseconds, but for
+   * idle waits.
+   */
   step = 0;
   now = 0;
   turn = 0;

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Compiles the targets to build/targets (or $1). Only what is older than its source is built again. CFLAGS is added, e.g. CFLAGS=-fsanitize=address.
+# Compiles the targets to build/targets (or $1). Only what is older than its source is built again. CFLAGS is added,
+# e.g. CFLAGS=-fsanitize=address.
 set -eu
 cd "$(dirname "$0")/../.."
 out=${1:-build/targets}

@@ -1,4 +1,7 @@
-/** The session with the donors, over a fabric that does what the test says: who is asked for what, what is given back, what is lost. */
+/**
+ * The session with the donors, over a fabric that does what the test says: who is asked for what, what is given back,
+ * what is lost.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ReplicaState } from '../../src/tables/chunks.js';

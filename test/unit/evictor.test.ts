@@ -1,4 +1,7 @@
-/** What is moved out together, and pages that UFFDIO_MOVE refuses: shared, or pinned for a device that would go on writing to the old page if they were dropped. */
+/**
+ * What is moved out together, and pages that UFFDIO_MOVE refuses: shared, or pinned for a device that would go on
+ * writing to the old page if they were dropped.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Command, COMMAND_WORDS } from '../../src/core/layout.js';

@@ -1,4 +1,7 @@
-/** Reads that fail: an error may pass and is waited out, wrong bytes are asked for again at once; what stays so is lost, and no sooner. */
+/**
+ * Reads that fail: an error may pass and is waited out, wrong bytes are asked for again at once; what stays so is lost,
+ * and no sooner.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Errno } from '../../src/core/layout.js';

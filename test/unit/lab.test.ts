@@ -1,6 +1,6 @@
 /**
- * The goals of the prefetcher, on replay, but for that of stall.test.ts: counts that the model gives, the same on every machine. Synthetic traces from
- * lab/patterns.ts, a quarter and a half of the pages local.
+ * The goals of the prefetcher, on replay, but for that of stall.test.ts: counts that the model gives, the same on every
+ * machine. Synthetic traces from lab/patterns.ts, a quarter and a half of the pages local.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

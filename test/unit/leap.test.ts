@@ -8,7 +8,10 @@ import { Rng } from './rng.js';
 
 const OPTIONS = { history: 32, windowMax: 32 };
 
-/** Faults one after the other; the plan of each as text: "start+stride*count", "!" when it may be mapped ahead, "-" when there is none. */
+/**
+ * Faults one after the other; the plan of each as text: "start+stride*count", "!" when it may be mapped ahead, "-" when
+ * there is none.
+ */
 function plans(
   leap: LeapPrefetcher,
   faults: readonly (readonly [page: number, kind: number, ahead?: number])[],

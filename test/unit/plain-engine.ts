@@ -1,6 +1,6 @@
 /**
- * The least engine that a pager can run on: one mapping, every command succeeds in the same turn, and one page of a given pattern is touched a turn.
- * It allocates nothing in a turn, so that what the pager allocates can be measured.
+ * The least engine that a pager can run on: one mapping, every command succeeds in the same turn, and one page of a
+ * given pattern is touched a turn. It allocates nothing in a turn, so that what the pager allocates can be measured.
  */
 import { REPLICAS } from '../../src/tables/chunks.js';
 import type { Engine, Mapping } from '../../src/core/engine.js';

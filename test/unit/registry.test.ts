@@ -9,7 +9,8 @@ import { identify, type ProcessId } from '../../src/host/process-info.js';
 import { judge, parseClaim, Registry, RECORD_VERSION, type Claim } from '../../daemon/registry.js';
 
 const self = identify(process.pid)!;
-const dead: ProcessId = { pid: self.pid, startTime: self.startTime - 1 }; // the number is in use again by another process
+// the number is in use again by another process
+const dead: ProcessId = { pid: self.pid, startTime: self.startTime - 1 };
 
 function scratch(test: TestContext): { registry: Registry; directory: string } {
   const directory = mkdtempSync(join(tmpdir(), 'leap-unit-'));

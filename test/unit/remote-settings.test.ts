@@ -1,4 +1,7 @@
-/** From the options of the command line to the donors: what is wrong with a portal or a token file is said in one line, and where. */
+/**
+ * From the options of the command line to the donors: what is wrong with a portal or a token file is said in one line,
+ * and where.
+ */
 import assert from 'node:assert/strict';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,7 @@
 /**
- * The rooms of the source tree and what each may import. A room imports only rooms that stand below it; pure rooms import no Node module and no
- * package, so the simulator and the laboratory run them unchanged; no two files import each other, not even types. ARCHITECTURE.md draws the same.
+ * The rooms of the source tree and what each may import. A room imports only rooms that stand below it; pure rooms
+ * import no Node module and no package, so the simulator and the laboratory run them unchanged; no two files import
+ * each other, not even types. ARCHITECTURE.md draws the same.
  */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -9,7 +10,9 @@ import { test } from 'node:test';
 import ts from 'typescript';
 import { root } from '../../src/host/checkout.js';
 
-/** From the ground up. A folder named here includes the folders in it, but for those that have an entry of their own. */
+/**
+ * From the ground up. A folder named here includes the folders in it, but for those that have an entry of their own.
+ */
 const PURE = [
   'src/core',
   'src/tables',
@@ -24,9 +27,14 @@ const PURE = [
   'src/donors/wire',
   'src/donors',
 ] as const;
-/** These talk to the machine. Each row may import all pure rooms and the rows below it; rooms in one row do not import each other. */
+/**
+ * These talk to the machine. Each row may import all pure rooms and the rows below it; rooms in one row do not import
+ * each other.
+ */
 const IMPURE = [['src/cli'], ['src/host'], ['lab', 'daemon', 'server', 'bench', 'scripts'], ['test']] as const;
-/** Violations that are still to be mended; a new one fails, and so does one that is mended and not taken off this list. */
+/**
+ * Violations that are still to be mended; a new one fails, and so does one that is mended and not taken off this list.
+ */
 const KNOWN: readonly string[] = ['test/sim/world.ts -> test/sim/config.ts -> test/sim/world.ts'];
 const rows: readonly (readonly string[])[] = [...PURE.map((room) => [room]), ...IMPURE];
 const rowOf = (room: string): number => rows.findIndex((row) => row.includes(room));

@@ -31,7 +31,10 @@ class World {
   }
 }
 
-/** Share of the returns that found their page, when a page comes back `distance()` evictions after it left, or as soon as nothing else is due. */
+/**
+ * Share of the returns that found their page, when a page comes back `distance()` evictions after it left, or as soon
+ * as nothing else is due.
+ */
 function foundShare(evictions: number, from: number, distance: (now: number) => number): number {
   const world = new World(1 << 16);
   const due = new Map<number, number[]>();

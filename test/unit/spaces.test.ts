@@ -11,7 +11,10 @@ import { PlainEngine } from './plain-engine.js';
 const PAGES = 100;
 const CAUGHT = vpn(0x7f0000000 + PAGES + 10);
 
-/** Beside the mapping that is paged stands one of a file, which was registered with the room around that; a thread touches it. */
+/**
+ * Beside the mapping that is paged stands one of a file, which was registered with the room around that; a thread
+ * touches it.
+ */
 class CaughtEngine extends PlainEngine {
   readonly unregistered: [number, number][] = [];
   private touched = false;

@@ -1,6 +1,7 @@
 /**
- * The goal that `streams` is the default for: on every trace, of real programs (test/traces, recorded by lab/record-traces.ts) and synthetic ones
- * (lab/patterns.ts), a quarter and a half of the pages local, its threads stall no longer than GOAL times as long as with the best other policy, in the model.
+ * The goal that `streams` is the default for: on every trace, of real programs (test/traces, recorded by
+ * lab/record-traces.ts) and synthetic ones (lab/patterns.ts), a quarter and a half of the pages local, its threads
+ * stall no longer than GOAL times as long as with the best other policy, in the model.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -14,7 +15,10 @@ import { PREFETCHERS } from '../../src/policy/prefetch/index.js';
 const OTHERS = PREFETCHERS.filter((policy) => policy !== 'streams');
 const traces = fileURLToPath(new URL('../../../test/traces/', import.meta.url));
 
-/** The ones that come close to the goal, by luck with one trace or another, are held over all the traces that docs/prefetch.md stands on. */
+/**
+ * The ones that come close to the goal, by luck with one trace or another, are held over all the traces that
+ * docs/prefetch.md stands on.
+ */
 const CLOSE = ['stride 10', '4 threads', '8 threads', '8 threads, 20 % noise'];
 const FEW_SEEDS = 2;
 

@@ -97,7 +97,10 @@ test('what follows at random distances nearby is learnt, and forgotten again', (
   assert.ok(pager.hits > touched / 3, `${pager.hits} hits of ${touched}`);
 });
 
-/** Of a stream of which so many touches go elsewhere, with so many others waiting at each fault, once it is known: what is mapped ahead, its largest plan, ... */
+/**
+ * Of a stream of which so many touches go elsewhere, with so many others waiting at each fault, once it is known: what
+ * is mapped ahead, its largest plan, ...
+ */
 function noisy(crowd: number, noise: number): { mapped: number; largest: number; hits: number; streamed: number } {
   const rng = new Rng(17);
   const pager = new StreamPager(createPrefetcher('streams'), 1 << 18);

@@ -1,4 +1,7 @@
-/** Walks that come again in the same order, at no stride: what the policy `streams` makes of them, and the chains behind that. */
+/**
+ * Walks that come again in the same order, at no stride: what the policy `streams` makes of them, and the chains behind
+ * that.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { randomFrom, shuffled } from '../../lab/random.js';

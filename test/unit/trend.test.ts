@@ -6,7 +6,10 @@ import { Rng } from './rng.js';
 const trendOf = (newestFirst: number[], capacity: number): number =>
   findTrend(Int32Array.from(newestFirst), 0, newestFirst.length, capacity);
 
-/** The definition: of the windows capacity/4, capacity/2..., the first in which one delta stands more often than all others together. */
+/**
+ * The definition: of the windows capacity/4, capacity/2..., the first in which one delta stands more often than all
+ * others together.
+ */
 function naiveTrend(newestFirst: number[], capacity: number): number {
   for (let window = Math.max(1, Math.floor(capacity / 4)); window <= capacity; window *= 2) {
     const seen = newestFirst.slice(0, window);

@@ -171,7 +171,8 @@ test('garbage is refused or read, and nothing else', () => {
   const decoders = [decodeHello, decodeWelcome, decodeRefusal, decodeMessage, decodeLegacy];
   for (let round = 0; round < 20_000; round++) {
     const bytes = Uint8Array.from({ length: rng.below(64) }, () => rng.below(256));
-    if (round % 2 === 0 && bytes.byteLength >= 8) bytes.set([rng.below(16), 0, bytes.byteLength, 0]); // a header that is right
+    // a header that is right
+    if (round % 2 === 0 && bytes.byteLength >= 8) bytes.set([rng.below(16), 0, bytes.byteLength, 0]);
     for (const decode of decoders) {
       try {
         decode(bytes);

@@ -1,6 +1,6 @@
 /**
- * What a connection begins with, in the private data of the connection manager: Hello with the request, Welcome with the accept, Refusal with the
- * reject. docs/wire.md has the byte tables.
+ * What a connection begins with, in the private data of the connection manager: Hello with the request, Welcome with
+ * the accept, Refusal with the reject. docs/wire.md has the byte tables.
  */
 import { Reader, Writer } from './bytes.js';
 import { RefusalCode, WireError } from './wire-error.js';
@@ -95,7 +95,10 @@ export function decodeWelcome(bytes: Uint8Array): Welcome {
   return { tokenRequired, nonce, chunkBytes, freeChunks, messageBytes };
 }
 
-/** A refusal is read whatever its version says: wrongVersion comes from the other one. @throws WireError: the reject was not a donor's own */
+/**
+ * A refusal is read whatever its version says: wrongVersion comes from the other one. @throws WireError: the reject was
+ * not a donor's own
+ */
 export function decodeRefusal(bytes: Uint8Array): Refusal {
   const reader = new Reader(bytes, 'Refusal');
   if (bytes.byteLength > MAX_REFUSAL_BYTES)

@@ -1,6 +1,7 @@
 /**
- * The messages of the original Leap and Infiniswap: one struct of 392 bytes for all, `u64 buf[32]` and `u32 rkey[32]` big-endian, `i32 size_gb` and
- * `i32 type` little-endian. A peer that sends no private data with its connection request speaks this.
+ * The messages of the original Leap and Infiniswap: one struct of 392 bytes for all, `u64 buf[32]` and `u32 rkey[32]`
+ * big-endian, `i32 size_gb` and `i32 type` little-endian. A peer that sends no private data with its connection request
+ * speaks this.
  */
 import { WireError } from './wire-error.js';
 
@@ -24,7 +25,10 @@ export const LegacyType = {
 
 export type LegacyName = keyof typeof LegacyType;
 
-/** A place of the two arrays that is not all zero; its number is the donor's chunk. What the values mean depends on the type. */
+/**
+ * A place of the two arrays that is not all zero; its number is the donor's chunk. What the values mean depends on the
+ * type.
+ */
 export interface LegacyEntry {
   readonly donorChunk: number;
   /** The chunk's address; with `activity` the operations on it, plus 1. */
@@ -63,7 +67,10 @@ const names = new Map<number, LegacyName>(
   Object.entries(LegacyType).map(([name, value]) => [value, name as LegacyName]),
 );
 
-/** An original donor counts free memory after what it leaves to its host; below that its FREE_SIZE is negative. @throws WireError */
+/**
+ * An original donor counts free memory after what it leaves to its host; below that its FREE_SIZE is negative. @throws
+ * WireError
+ */
 function sizeOf(type: LegacyName, size: number): number {
   if (size >= 0) return size;
   if (type === 'freeSize') return 0;

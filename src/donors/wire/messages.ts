@@ -1,6 +1,7 @@
 /**
- * The messages between a client and a donor once they are connected, version 1; docs/wire.md has the byte tables and the sequences. Control plane
- * only: pages are read and written one-sided. Pure: bytes to values and back, everything checked.
+ * The messages between a client and a donor once they are connected, version 1; docs/wire.md has the byte tables and
+ * the sequences. Control plane only: pages are read and written one-sided. Pure: bytes to values and back, everything
+ * checked.
  */
 import { Reader, Writer } from './bytes.js';
 import { refusalCode } from './handshake.js';

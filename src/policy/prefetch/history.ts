@@ -1,7 +1,8 @@
 /**
  * The access history: for each row (a thread) the newest `capacity` deltas between one faulting page and the next.
  *
- * Each row is written downwards and twice, `capacity` apart, so that the newest deltas always lie in one piece, newest first:
+ * Each row is written downwards and twice, `capacity` apart, so that the newest deltas always lie in one piece, newest
+ * first:
  *
  *     row of capacity 4 after deltas a b c d e:   [ d c b e | d c b e ]
  *                                                         ^ newest: e d c b

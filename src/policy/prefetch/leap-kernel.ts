@@ -2,8 +2,10 @@
  * What Leap's kernel patch does, with its defects: a baseline to measure the paper's rule and ours against.
  *
  *   - one history for all threads, of every fault, hit or miss
- *   - a young history is voted on with the zeros that it was born with, and a majority of zeros is a trend: it leads to the page itself
- *   - on a miss, as many pages as Linux's read-ahead would read (at most 8): along the trend, or as Linux does where there is none
+ *   - a young history is voted on with the zeros that it was born with, and a majority of zeros is a trend: it leads to
+ *     the page itself
+ *   - on a miss, as many pages as Linux's read-ahead would read (at most 8): along the trend, or as Linux does where
+ *     there is none
  */
 import type { PageIndex } from '../../core/types.js';
 import { History } from './history.js';

@@ -1,21 +1,25 @@
 /**
  * Leap's prefetcher: a majority trend over the faulting thread's own history, and a window that grows with its hits.
  *
- * A stream with trend d. The fault at P continues it, and the plan is the next window (W pages), behind what was planned before:
+ * A stream with trend d. The fault at P continues it, and the plan is the next window (W pages), behind what was
+ * planned before:
  *
- *     P  P+d ........... F  F+d ........... F+W*d        F: the frontier, the last page planned so far; P itself after a miss
- *     |  already planned   |  the plan: start = F + d, count = W; never further ahead of P than its lead and one more of the largest windows
+ *     P  P+d ........... F  F+d ........... F+W*d        F: the frontier, the last page planned; P after a miss
+ *     |  already planned   |  the plan: start = F + d, count = W; at most its lead and one largest window ahead of P
  *
- * When to plan. A miss always does. A hit only does in the newest windows of the thread's stream, as many as its *lead*, and normally at their first
- * page: the marker. Other hits are counted, and what stands ready behind them is mapped: the fetch that they would ask for is under way. So a stream costs one plan a window, made a
- * whole window early. A thread that had to wait for a window is faster than that: at the marker behind it its lead becomes a window longer, so that
- * while one window is mapped the next ones are being read.
+ * When to plan. A miss always does. A hit only does in the newest windows of the thread's stream, as many as its
+ * *lead*, and normally at their first page: the marker. Other hits are counted, and what stands ready behind them is
+ * mapped: the fetch that they would ask for is under way. So a stream costs one plan a window, made a whole window
+ * early. A thread that had to wait for a window is faster than that: at the marker behind it its lead becomes a window
+ * longer, so that while one window is mapped the next ones are being read.
  *
- * With map-ahead no fault is seen between two markers, and the distance between them is a window, not a stride. So a fault at the marker is
- * logged as one step of the stream, and brings `ahead` hits. A second fault on the same page says nothing about direction and is not logged.
+ * With map-ahead no fault is seen between two markers, and the distance between them is a window, not a stride. So a
+ * fault at the marker is logged as one step of the stream, and brings `ahead` hits. A second fault on the same page
+ * says nothing about direction and is not logged.
  *
- * Pages that cannot be prefetched because they are not in the store (never written, or still in a frame after eviction) count as hits when
- * they were in the plan: the prediction was right. So a first pass over fresh memory is mapped ahead as well.
+ * Pages that cannot be prefetched because they are not in the store (never written, or still in a frame after eviction)
+ * count as hits when they were in the plan: the prediction was right. So a first pass over fresh memory is mapped ahead
+ * as well.
  */
 import type { PageIndex } from '../../core/types.js';
 import { History } from './history.js';
@@ -43,7 +47,10 @@ export class LeapPrefetcher implements Prefetcher {
   private readonly window = new Int32Array(THREADS);
   /** The trend found last; the stride of the stream. */
   private readonly stride = new Int32Array(THREADS);
-  /** Where the stream is planned to: its last page, and how many steps that was from the page of the last plan (0: that was a guess). */
+  /**
+   * Where the stream is planned to: its last page, and how many steps that was from the page of the last plan (0: that
+   * was a guess).
+   */
   private readonly planned = new Int32Array(THREADS);
   private readonly frontier = new Int32Array(THREADS);
   /** The stream was proven when it was last looked at: what has arrived of it may be mapped ahead. */
@@ -104,8 +111,8 @@ export class LeapPrefetcher implements Prefetcher {
     } else {
       this.counters.trendsFound++;
       const goesOn = left >= 0 && inNewest && trend === this.stride[row];
-      // A marker that was not planned: the stream is faster than its plans. This window will be mapped as a whole; the one behind it must be on its way
-      // when its marker is touched, or every window is a miss.
+      // A marker that was not planned: the stream is faster than its plans. This window will be mapped as a whole; the
+      // one behind it must be on its way when its marker is touched, or every window is a miss.
       const windows = ahead > 0 && kind === FaultKind.miss && proven ? 2 : 1;
       this.follow(row, page, trend, goesOn ? left : 0, proven ? Math.max(windows, this.lead[row]) : windows, plan);
       plan.mapAhead = proven && plan.count > 0;
@@ -143,7 +150,10 @@ export class LeapPrefetcher implements Prefetcher {
     this.frontier[row] = page + trend * (left + count);
   }
 
-  /** No trend: what is left of the window is spent around the page, on the stride of the last trend; half of it on either side. */
+  /**
+   * No trend: what is left of the window is spent around the page, on the stride of the last trend; half of it on
+   * either side.
+   */
   private guess(row: number, page: number, plan: Plan): void {
     this.planned[row] = 0;
     this.lead[row] = 1;

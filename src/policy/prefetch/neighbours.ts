@@ -1,12 +1,16 @@
 /**
- * Which neighbours of a page are wanted soon after it, learnt without reading one: for each distance d up to REACH on either side, how often the page
- * at P - d had faulted not long before P did. A fault that belongs to no stream brings the unbroken run of neighbours that come often enough.
+ * Which neighbours of a page are wanted soon after it, learnt without reading one: for each distance d up to REACH on
+ * either side, how often the page at P - d had faulted not long before P did. A fault that belongs to no stream brings
+ * the unbroken run of neighbours that come often enough.
  *
- * The faults that no stream explains are bits, 32 pages a word, in a direct-mapped table. The counts are kept per row (a region) and halved now and
- * then, so that what was true once is forgotten.
+ * The faults that no stream explains are bits, 32 pages a word, in a direct-mapped table. The counts are kept per row
+ * (a region) and halved now and then, so that what was true once is forgotten.
  */
 const REACH = 8;
-/** A page of the region so far away is any page: what faulted there not long before did so by chance, as many pages of a small region do. */
+/**
+ * A page of the region so far away is any page: what faulted there not long before did so by chance, as many pages of a
+ * small region do.
+ */
 const ANYWHERE = 997;
 const WORDS = 2048;
 /** "Not long before": in this generation of so many faults that no stream explains, or in the one before. */

@@ -23,8 +23,9 @@ export const LEAST_USE = 0.15;
 export const LIST_MOST = 64;
 
 /**
- * The answer to a fault at page P: prefetch start, start + stride, ... `count` pages. Made once and filled again at each fault.
- * The pager cuts it at the region's edges, skips pages that are not in the store, and tells the policy what came of it with `carriedOut`.
+ * The answer to a fault at page P: prefetch start, start + stride, ... `count` pages. Made once and filled again at
+ * each fault. The pager cuts it at the region's edges, skips pages that are not in the store, and tells the policy what
+ * came of it with `carriedOut`.
  */
 export class Plan {
   /** Pages between one prefetched page and the next; never 0 when count > 0. */
@@ -32,26 +33,30 @@ export class Plan {
   /** How many pages to prefetch, the demand page not counted. */
   count = 0;
   /**
-   * First page of the plan. Leap: demand page + stride, or behind what the stream has planned already. Readahead: the aligned cluster's start; the
-   * demand page is skipped where it is met.
+   * First page of the plan. Leap: demand page + stride, or behind what the stream has planned already. Readahead: the
+   * aligned cluster's start; the demand page is skipped where it is met.
    */
   start = 0;
   /**
-   * The trend is trusted: pages on the stride that have arrived may be mapped before they are touched, up to the marker; also when `count` is 0. Of a
-   * list the first half.
+   * The trend is trusted: pages on the stride that have arrived may be mapped before they are touched, up to the
+   * marker; also when `count` is 0. Of a list the first half.
    */
   mapAhead = false;
   /**
-   * The faulting page is one of many that a stream passes one by one: its thread, once it has gone on, will not want it before the stream comes by again.
-   * The victim policy is told (VictimPolicy.streamed).
+   * The faulting page is one of many that a stream passes one by one: its thread, once it has gone on, will not want it
+   * before the stream comes by again. The victim policy is told (VictimPolicy.streamed).
    */
   streamed = false;
-  /** Instead of a stride: the pages that are wanted next, in their order, wherever they are; the first `listed` of these. Then `count` is 0. */
+  /**
+   * Instead of a stride: the pages that are wanted next, in their order, wherever they are; the first `listed` of
+   * these. Then `count` is 0.
+   */
   readonly list = new Int32Array(LIST_MOST);
   listed = 0;
   /** How many pages may be looked at to find `count` that are in the store; 0: as many as `count`. */
   steps = 0;
-  // What the pager knows of the place, filled in before the policy is asked; a plan is cut at the region's edges whatever the policy says.
+  // What the pager knows of the place, filled in before the policy is asked; a plan is cut at the region's edges
+  // whatever the policy says.
   /** First page of the region, and the page behind its last one. */
   regionFirst = 0;
   regionEnd = 0x7fffffff;
@@ -60,11 +65,14 @@ export class Plan {
   /** The pages before this marker came too late: their thread had to wait for them. */
   late = false;
   /**
-   * Faults that wait for the pager besides this one, a moving average: 0 with one thread; the more, the more it is the pager that they all wait for.
-   * An array of one: a field that is no whole number would be allocated anew each time.
+   * Faults that wait for the pager besides this one, a moving average: 0 with one thread; the more, the more it is the
+   * pager that they all wait for. An array of one: a field that is no whole number would be allocated anew each time.
    */
   readonly crowd = new Float64Array(1);
-  /** Least probability of use at which reading a page ahead pays: what it costs / the latency that it saves. An array for the same reason. */
+  /**
+   * Least probability of use at which reading a page ahead pays: what it costs / the latency that it saves. An array
+   * for the same reason.
+   */
   readonly leastUse = new Float64Array(1).fill(LEAST_USE);
   // What came of the plan, filled in before the policy is told with `carriedOut`.
   /** The last page that was looked at, how many pages are being fetched, and how many of the others are resident. */
@@ -102,7 +110,8 @@ export interface Prefetcher {
    * @param page the faulting page
    * @param thread thread id of the fault, 0 when unknown
    * @param kind a FaultKind
-   * @param ahead pages that were mapped ahead on this thread's stream and whose use this fault confirms (it came at the stream's marker);
+   * @param ahead pages that were mapped ahead on this thread's stream and whose use this fault confirms (it came at the
+   * stream's marker);
    *        they count as hits. 0 otherwise.
    * @param plan filled with the answer
    */

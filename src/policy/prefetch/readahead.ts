@@ -1,11 +1,12 @@
 /**
- * What Linux does at a swap fault: read the aligned cluster around the page, as large as the hits since the last miss have earned.
- * One window for the whole process, and no direction. A baseline; the rule is Linux's, the words are ours:
+ * What Linux does at a swap fault: read the aligned cluster around the page, as large as the hits since the last miss
+ * have earned. One window for the whole process, and no direction. A baseline; the rule is Linux's, the words are ours:
  *
  *   hits since the last miss   cluster
  *   none                       2 if the fault is next to the miss before it, else 1
  *   h                          the power of two that holds h + 2: 4 or more
- *   and                        never more than windowMax (2^page_cluster there), never less than half of the cluster before
+ *   and                        never more than windowMax (2^page_cluster there), never less than half of the cluster
+ *                              before
  */
 import type { PageIndex } from '../../core/types.js';
 import { FaultKind, type Plan, type PrefetchCounters, type Prefetcher, type PrefetchOptions } from './prefetcher.js';

@@ -1,14 +1,18 @@
 /**
- * The beginnings of streams: the newest fault in each neighbourhood, of those faults that belong to no known stream, and where it led.
+ * The beginnings of streams: the newest fault in each neighbourhood, of those faults that belong to no known stream,
+ * and where it led.
  *
  *     near    three in a line, P, P-d, P-2d, d at most NEAR pages; faults in other neighbourhoods may have come between
  *     far     the same one right after the other, whatever d
- *     loose   three that go the same way in steps of at most LOOSE pages: a stream that jumps over pages that are resident
- *     known   two that lie a few strides apart, of the stride that the owner has gone by before: it does so elsewhere, over pages that are resident
+ *     loose   three that go the same way in steps of at most LOOSE pages: a stream that jumps over pages that are
+ *             resident
+ *     known   two that lie a few strides apart, of the stride that the owner has gone by before: it does so elsewhere,
+ *             over pages that are resident
  *     jump    not found here: the thread has left a stream that paid, and may go on elsewhere as it did there
  *
- * A neighbourhood is a block of NEAR pages of one owner (a thread, or a region for all of its threads); a direct-mapped table holds those of late. A
- * line that crosses into the next block takes its entry with it. A handful of steps a fault, whatever the pattern.
+ * A neighbourhood is a block of NEAR pages of one owner (a thread, or a region for all of its threads); a direct-mapped
+ * table holds those of late. A line that crosses into the next block takes its entry with it. A handful of steps a
+ * fault, whatever the pattern.
  */
 export const Sign = { none: 0, near: 1, far: 2, loose: 3, jump: 4, known: 5 } as const;
 export const SIGNS = 6;

@@ -1,17 +1,23 @@
 /**
- * The streams that are known: a bounded table of columns, one row a stream. When it is full, the stream that has gone on least recently gives up its row.
+ * The streams that are known: a bounded table of columns, one row a stream. When it is full, the stream that has gone
+ * on least recently gives up its row.
  *
  *              at    expected          frontier         beyond
  *     | behind | mapped | planned        | jumped over?   |
- *     low ---------------------------------------------- high      a fault in here, on a multiple of the stride, may be this stream's
+ *     low ---------------------------------------------- high   a fault in here, on a multiple of the stride, may be its
  */
 import { NONE } from '../../core/types.js';
 
-/** A stream on which no fault has come for so many faults is no stream any more: what comes there now comes by chance. */
+/**
+ * A stream on which no fault has come for so many faults is no stream any more: what comes there now comes by chance.
+ */
 const STALE = 256;
 /** Steps beyond the frontier at which a stream may come up again, having jumped over pages that are resident. */
 const BEYOND = 16;
-/** A fault behind the expected page is so many times as surprising as one beyond it, where the pages between may be resident. */
+/**
+ * A fault behind the expected page is so many times as surprising as one beyond it, where the pages between may be
+ * resident.
+ */
 const BACKWARD = 4;
 /** As many equal skips in a row, after the first, are the stream's stride. */
 const REGULAR = 2;
@@ -80,7 +86,10 @@ export class StreamTable {
     this.seen = column();
   }
 
-  /** The stream that a fault of this thread belongs to, or NONE: one of its own first, then one of another thread; the least surprised of several. */
+  /**
+   * The stream that a fault of this thread belongs to, or NONE: one of its own first, then one of another thread; the
+   * least surprised of several.
+   */
   match(page: number, thread: number): number {
     const { low, high, stride, used } = this;
     const now = ++this.now;
@@ -147,7 +156,8 @@ export class StreamTable {
   }
 
   /**
-   * Notes a fault of the stream. @param mapped whether pages before this one were mapped ahead: their faults were not seen
+   * Notes a fault of the stream. @param mapped whether pages before this one were mapped ahead: their faults were not
+   * seen
    * @returns the steps that it always goes at a time, when it has shown so; 1 otherwise.
    */
   note(row: number, page: number, mapped: boolean): number {

@@ -1,18 +1,24 @@
 /**
  * Our own prefetcher: many streams at once, and where there are none, the neighbours that experience says will follow.
  *
- *   1. A fault that lies on a known stream (stream-table.ts) belongs to it, whatever faults of other streams came between. As with Leap, a stream
- *      plans its next window when the newest one is reached, normally at the marker: one fault a window. Its window doubles while it pays and halves
- *      when it does not; after LAST_FAILURE plans in a row that did not, it is no stream any more.
- *   2. Any other fault is looked at beside the recent ones near it, of its thread, then of its region (recent.ts): three in a line begin a stream. Each kind
- *      of line has a credit: a new stream costs one, a stream that pays earns some. Where lines keep coming to nothing, only four in a line will do.
- *   3. A fault that begins no stream brings the pages that followed it the last time (succession.ts), where a thread's walk comes again in the same order;
- *      else the neighbours that usually follow (neighbours.ts). On random access those are none.
- *   4. Where faults of several threads crowd the pager, every page moved costs all of them: then nothing is read far ahead, only what is all but certain
- *      to be touched is mapped ahead, and what a stream with holes has passed is to leave first.
- *   5. Where hardly any of what is read ahead is used, all streams are given up, and only what is certain begins a new one, until that has changed.
+ *   1. A fault that lies on a known stream (stream-table.ts) belongs to it, whatever faults of other streams came
+ *      between. As with Leap, a stream plans its next window when the newest one is reached, normally at the marker:
+ *      one fault a window. Its window doubles while it pays and halves when it does not; after LAST_FAILURE plans in a
+ *      row that did not, it is no stream any more.
+ *   2. Any other fault is looked at beside the recent ones near it, of its thread, then of its region (recent.ts):
+ *      three in a line begin a stream. Each kind of line has a credit: a new stream costs one, a stream that pays earns
+ *      some. Where lines keep coming to nothing, only four in a line will do.
+ *   3. A fault that begins no stream brings the pages that followed it the last time (succession.ts), where a thread's
+ *      walk comes again in the same order; else the neighbours that usually follow (neighbours.ts). On random access
+ *      those are none.
+ *   4. Where faults of several threads crowd the pager, every page moved costs all of them: then nothing is read far
+ *      ahead, only what is all but certain to be touched is mapped ahead, and what a stream with holes has passed is to
+ *      leave first.
+ *   5. Where hardly any of what is read ahead is used, all streams are given up, and only what is certain begins a new
+ *      one, until that has changed.
  *
- * What the target has said with madvise goes before all of that: RANDOM, nothing is read ahead; SEQUENTIAL, every fault begins a stream.
+ * What the target has said with madvise goes before all of that: RANDOM, nothing is read ahead; SEQUENTIAL, every fault
+ * begins a stream.
  */
 import { Advice } from '../../tables/regions.js';
 import { NONE, type PageIndex } from '../../core/types.js';
@@ -34,7 +40,10 @@ import { powerOfTwoFrom } from './window.js';
 /** Streams that are followed, and threads and regions that are told apart, at a time. */
 const STREAMS = 64;
 const ROWS = 64;
-/** Other faults that may come between two of a beginning stream, for each entry of the history: as many as there may be streams at once. */
+/**
+ * Other faults that may come between two of a beginning stream, for each entry of the history: as many as there may be
+ * streams at once.
+ */
 const MEMORY = 4;
 const FIRST_WINDOW = 4;
 const LAST_FAILURE = 2;
@@ -46,21 +55,26 @@ const KNOWN_WINDOW = 16;
 const DOUBT = 4;
 /** The most windows that are on their way behind the one that is being used. */
 const LEAD_MAX = 3;
-/** Pages looked at for each page planned, where neighbours follow each other: those that are resident are stepped over. */
+/**
+ * Pages looked at for each page planned, where neighbours follow each other: those that are resident are stepped over.
+ */
 const STEPS_PER_PAGE = 2;
 /** A pace is no more than this. */
 const PACE_MAX = 4;
 /** From so many others on that wait with each fault, the pager is crowded: a plan steps over nothing. */
 const CROWD = 0.4;
 /**
- * What a page too many costs: the share of a stream's pages that are not touched, times the others that wait. Below LITTLE_WASTE its pages are mapped
- * ahead; from MUCH_WASTE on they are read no more than WASTEFUL_WINDOW at a time, when no more of the last ones are left than that, and each is a
- * victim once the stream has passed it.
+ * What a page too many costs: the share of a stream's pages that are not touched, times the others that wait. Below
+ * LITTLE_WASTE its pages are mapped ahead; from MUCH_WASTE on they are read no more than WASTEFUL_WINDOW at a time,
+ * when no more of the last ones are left than that, and each is a victim once the stream has passed it.
  */
 const LITTLE_WASTE = 0.05;
 const MUCH_WASTE = 0.15;
 const WASTEFUL_WINDOW = 8;
-/** Weight of the newest observation in the share of a stream's pages that are touched, and in that of all streams, with which a new one begins. */
+/**
+ * Weight of the newest observation in the share of a stream's pages that are touched, and in that of all streams, with
+ * which a new one begins.
+ */
 const TOUCH_LEARNING = 1 / 16;
 const COMMON_LEARNING = 1 / 64;
 /** After every so many pages read ahead it is asked whether at least so large a share of them was used. */
@@ -86,7 +100,10 @@ export class StreamsPrefetcher implements Prefetcher {
   /** The stride and window of the stream that the thread was on last, if that paid; 0: none. */
   private readonly lastStride = new Int32Array(ROWS);
   private readonly lastWindow = new Int32Array(ROWS);
-  /** The stride of the last stream of the thread that paid and was too wide to be found where pages are resident; 0: none. */
+  /**
+   * The stride of the last stream of the thread that paid and was too wide to be found where pages are resident; 0:
+   * none.
+   */
   private readonly knownStride = new Int32Array(ROWS);
   private readonly ofThread: RecentFaults;
   private readonly ofRegion: RecentFaults;
@@ -188,7 +205,8 @@ export class StreamsPrefetcher implements Prefetcher {
     } else if (streams.doubt[row] > 0) streams.doubt[row]--;
     if (isMarker || isPast) streams.marker[row] = NONE;
     if (regular > 1) return this.widen(row, page, stride * regular, plan);
-    // In the midst of what was planned, and all the same not there: it was resident then, and has been evicted since. Looked at again from here on.
+    // In the midst of what was planned, and all the same not there: it was resident then, and has been evicted since.
+    // Looked at again from here on.
     if (kind === FaultKind.miss && steps > 0 && steps <= planned)
       return this.plan(row, page, 0, 0, 1, streams.sign[row] === Sign.none && this.mapsAhead(row, plan), plan);
     const left = Math.max(0, Math.ceil(steps / streams.pace[row]));
@@ -211,7 +229,8 @@ export class StreamsPrefetcher implements Prefetcher {
     const trusted = pays && this.mapsAhead(row, plan);
     // Its last window came too late: the stream is faster than its plans, and needs more of them at a time.
     if (isMarker && plan.late && trusted) streams.lead[row] = Math.min(LEAD_MAX, streams.lead[row] + 1);
-    // A marker that was not planned: this window will be mapped as a whole, and the one behind it must be on its way when its marker is touched.
+    // A marker that was not planned: this window will be mapped as a whole, and the one behind it must be on its way
+    // when its marker is touched.
     const windows = trusted && isMarker && kind === FaultKind.miss ? 2 : 1;
     this.plan(row, page, Math.max(0, steps), left, windows, trusted, plan);
   }
@@ -253,7 +272,9 @@ export class StreamsPrefetcher implements Prefetcher {
     this.planning = row;
   }
 
-  /** Where pages are few and touched in no order, chance meets what was read ahead often enough to look like streams. */
+  /**
+   * Where pages are few and touched in no order, chance meets what was read ahead often enough to look like streams.
+   */
   private judgeAll(leastUse: Float64Array): void {
     const wastes = this.used < this.fetched * leastUse[0];
     if (wastes && !this.isSuspended) this.streams.dropAll();
@@ -272,7 +293,10 @@ export class StreamsPrefetcher implements Prefetcher {
     } else if (taken > 0 && ++streams.failures[row] > LAST_FAILURE) streams.drop(row);
   }
 
-  /** The next window, or the next two, `steps` steps from the page; `left` pages of what was planned before are still to come. */
+  /**
+   * The next window, or the next two, `steps` steps from the page; `left` pages of what was planned before are still to
+   * come.
+   */
   private plan(
     row: number,
     page: number,

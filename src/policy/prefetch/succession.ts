@@ -1,32 +1,43 @@
 /**
- * Which page followed which, for walks that come again in the same order at no stride: linked lists, trees, graphs. (Correlation prefetching: Joseph and
- * Grunwald, "Prefetching using Markov predictors", ISCA 1997; with one successor a page, as in temporal streaming, Wenisch et al., ISCA 2005.)
+ * Which page followed which, for walks that come again in the same order at no stride: linked lists, trees, graphs.
+ * (Correlation prefetching: Joseph and Grunwald, "Prefetching using Markov predictors", ISCA 1997; with one successor a
+ * page, as in temporal streaming, Wenisch et al., ISCA 2005.)
  *
- * The successors form chains. A fault sees of a chain only what is out; pages on it that are resident now are stepped over, and one that nobody has
- * seen out before is put in where it turns up:
+ * The successors form chains. A fault sees of a chain only what is out; pages on it that are resident now are stepped
+ * over, and one that nobody has seen out before is put in where it turns up:
  *
  *     a -> b -> c       faults a, c: b is resident, the chain is right
  *     a -> b -> c       faults a, x: now a -> x -> b -> c
  *
- * A page of another chain is a stray at first: the walk may come back from it. Else it has changed over, and where that happens twice, so does the chain.
+ * A page of another chain is a stray at first: the walk may come back from it. Else it has changed over, and where that
+ * happens twice, so does the chain.
  *
  * Nothing is read until the chains have foretold most of a thread's faults; until then they cost their look-ups only.
  */
 import { NONE, type PageIndex } from '../../core/types.js';
 import type { Plan } from './prefetcher.js';
 
-/** A direct-mapped table of pages: of a target with more pages than that, the newest. 8 MiB, of which only what is used is ever touched. */
+/**
+ * A direct-mapped table of pages: of a target with more pages than that, the newest. 8 MiB, of which only what is used
+ * is ever touched.
+ */
 const ENTRIES = 2 ** 20;
 /** A fault is foretold when it comes so many links behind the one before: those between are resident. */
 const REACH = 8;
-/** A fault that was foretold earns one, another one costs DOUBT; from TRUSTED on the chain is believed, and at the most also mapped ahead. */
+/**
+ * A fault that was foretold earns one, another one costs DOUBT; from TRUSTED on the chain is believed, and at the most
+ * also mapped ahead.
+ */
 const TRUST_MAX = 16;
 const TRUSTED = 8;
 const DOUBT = 2;
 const FIRST_DEPTH = 4;
 
 export class Succession {
-  /** The page of each entry, and the one that followed it; each + 1, so that 0 is nothing. Below 0: it did not the last time. */
+  /**
+   * The page of each entry, and the one that followed it; each + 1, so that 0 is nothing. Below 0: it did not the last
+   * time.
+   */
   private readonly page = new Int32Array(ENTRIES);
   private readonly follower = new Int32Array(ENTRIES);
   // One entry a thread:
@@ -36,7 +47,10 @@ export class Succession {
   private readonly trust: Uint8Array;
   /** 1: pages were mapped ahead, and with the next fault it is time for more. */
   private readonly passed: Uint8Array;
-  /** How many links the chain is planned ahead of the thread; and how many at once: twice as many when all were right, half when it strayed. */
+  /**
+   * How many links the chain is planned ahead of the thread; and how many at once: twice as many when all were right,
+   * half when it strayed.
+   */
   private readonly lead: Int32Array;
   private readonly depth: Int32Array;
 
@@ -88,7 +102,10 @@ export class Succession {
     if (!this.goOn(row, stray, page)) this.insert(row, stray, page, this.after(stray));
   }
 
-  /** What comes next on the chain, for a thread at `page`, when half of what was planned is used up, or has been mapped ahead. */
+  /**
+   * What comes next on the chain, for a thread at `page`, when half of what was planned is used up, or has been mapped
+   * ahead.
+   */
   plan(row: number, page: PageIndex, most: number, plan: Plan): void {
     const { trust, lead, depth } = this;
     const half = depth[row] >> 1;
@@ -103,7 +120,10 @@ export class Succession {
     this.lead[row] = count;
   }
 
-  /** The first `passed` pages of the plan's list are resident now: the thread will not be seen before it comes to the one behind them. */
+  /**
+   * The first `passed` pages of the plan's list are resident now: the thread will not be seen before it comes to the
+   * one behind them.
+   */
   pass(row: number, plan: Plan): void {
     this.last[row] = plan.list[plan.passed - 1];
     this.lead[row] -= plan.passed;

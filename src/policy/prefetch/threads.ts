@@ -1,6 +1,6 @@
 /**
- * A bounded table of threads: a thread id on one side, a small dense row number on the other. When it is full, the thread that has not
- * faulted for longest gives up its row. Nothing is allocated after construction.
+ * A bounded table of threads: a thread id on one side, a small dense row number on the other. When it is full, the
+ * thread that has not faulted for longest gives up its row. Nothing is allocated after construction.
  */
 const HINTS = 256;
 

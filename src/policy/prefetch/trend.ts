@@ -5,8 +5,8 @@ export const SPLIT = 4;
 export const NO_TREND = 0;
 
 /**
- * Majority vote over the newest deltas, in windows that double until one has a majority.
- * A window that reaches past the end of a young history is as large as the history. A delta of 0 is no trend: it leads nowhere.
+ * Majority vote over the newest deltas, in windows that double until one has a majority. A window that reaches past the
+ * end of a young history is as large as the history. A delta of 0 is no trend: it leads nowhere.
  *
  * Boyer and Moore's vote can be carried on from a window to the next, since the larger one begins with the smaller;
  * the count of the candidate, which proves it, is made anew.

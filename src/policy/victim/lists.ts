@@ -1,7 +1,9 @@
 /**
- * A few doubly linked lists of pages over one pair of link arrays: a page is in one list at a time, or in none. 9 bytes a page.
+ * A few doubly linked lists of pages over one pair of link arrays: a page is in one list at a time, or in none. 9 bytes
+ * a page.
  *
- * List k's sentinel is entry k, page p is entry lists + p, so that the ends are no special case and `reserve` moves nothing:
+ * List k's sentinel is entry k, page p is entry lists + p, so that the ends are no special case and `reserve` moves
+ * nothing:
  *
  *     sentinel -> oldest -> ... -> newest -> sentinel
  *

@@ -1,23 +1,30 @@
 /**
  * Evict from where pages do not come back.
  *
- * A pager in user space cannot see touches of mapped pages; all it learns is which of the pages it evicted are wanted again, and how soon. So:
+ * A pager in user space cannot see touches of mapped pages; all it learns is which of the pages it evicted are wanted
+ * again, and how soon. So:
  *
- * 1. Residents are kept in classes by what is known of them: how far apart their last eviction and return were, in evictions, compared with the
+ * 1. Residents are kept in classes by what is known of them: how far apart their last eviction and return were, in
+ * evictions, compared with the
  *    number of residents R. A page that never returned is `fresh`.
  *        fresh | < R/4 | < R/2 | < R | >= R | streamed
  *    Of a page that a stream passes that is known better than its distances say: its class is `streamed`.
- * 2. Each class is a list in order of arrival, and can be evicted from at either end: that makes two *arms* a class. Old end first is FIFO; new
+ * 2. Each class is a list in order of arrival, and can be evicted from at either end: that makes two *arms* a class.
+ * Old end first is FIFO; new
  *    end first keeps a part of a loop that is larger than memory.
- * 3. For each arm it is measured how many of its victims come back within a horizon of R/16 evictions. That is long enough to tell hot from cold,
+ * 3. For each arm it is measured how many of its victims come back within a horizon of R/16 evictions. That is long
+ * enough to tell hot from cold,
  *    and short enough for most returns to be cheap: the victim is still in a frame.
- * 4. Each victim, with its neighbours, comes from an arm drawn at random, with weight  residents of the class / (return rate + DOUBT)^3, times the
+ * 4. Each victim, with its neighbours, comes from an arm drawn at random, with weight  residents of the class / (return
+ * rate + DOUBT)^3, times the
  *    share of its end.
  *
- * Where the two ends of a class that returns late do as well as each other, most victims come from the new end: what has been there for long is the surer
- * to be there when a loop comes round to it. Where one class returns ten times as often, it is evicted from hundreds of times more seldom, but never left
- * alone: what was hot once shows that it is cold now. A page that has just arrived waits in a nursery before either end can take it; a streamed one,
- * which its thread has touched and is about to leave, for an eighth of that time. The measurements against FIFO and S3-FIFO are in docs/victims.md.
+ * Where the two ends of a class that returns late do as well as each other, most victims come from the new end: what
+ * has been there for long is the surer to be there when a loop comes round to it. Where one class returns ten times as
+ * often, it is evicted from hundreds of times more seldom, but never left alone: what was hot once shows that it is
+ * cold now. A page that has just arrived waits in a nursery before either end can take it; a streamed one, which its
+ * thread has touched and is about to leave, for an eighth of that time. The measurements against FIFO and S3-FIFO are
+ * in docs/victims.md.
  *
  * 10 bytes a page, and a constant number of steps for each page that comes or goes.
  */
@@ -48,17 +55,24 @@ const STREAM_NURSERY_MIN = 64;
 const SAMPLES = 2048;
 /** Weight of the newest observation in an arm's return rate. */
 const LEARNING = 1 / 64;
-/** The most victims that one draw takes: neighbours in memory that came one after the other leave together, in one move and one write. */
+/**
+ * The most victims that one draw takes: neighbours in memory that came one after the other leave together, in one move
+ * and one write.
+ */
 const CLUSTER = 16;
 /** Added to each rate, so that differences within the noise of so few observations do not count. */
 const DOUBT = 0.01;
 /**
- * Of the classes from this one on, and of pages that never returned, so many of eight victims are taken at the new end, all else being equal. Which of them
- * come back first is beyond the horizon; but of a loop that is larger than memory the others stay eight times as long, long enough to be used again.
+ * Of the classes from this one on, and of pages that never returned, so many of eight victims are taken at the new end,
+ * all else being equal. Which of them come back first is beyond the horizon; but of a loop that is larger than memory
+ * the others stay eight times as long, long enough to be used again.
  */
 const LATE = 3;
 const NEW_END = 7;
-/** What to believe before anything was seen: a page that came back after d evictions will be back within the horizon h with a chance of h / d; streams are long. */
+/**
+ * What to believe before anything was seen: a page that came back after d evictions will be back within the horizon h
+ * with a chance of h / d; streams are long.
+ */
 const PRIOR_RATES = [0.01, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64];
 
 /** What each arm's weight is multiplied by for that. */
@@ -145,7 +159,10 @@ export class ReturnsPolicy implements VictimPolicy {
     return count;
   }
 
-  /** It counts as a victim that came back at once: an arm whose victims cannot be taken is no better than one whose victims return. */
+  /**
+   * It counts as a victim that came back at once: an arm whose victims cannot be taken is no better than one whose
+   * victims return.
+   */
   restored(page: PageIndex): void {
     this.inserted(page);
   }

@@ -1,8 +1,10 @@
 /**
- * S3-FIFO (Yang et al., SOSP 2023) on what a pager in user space sees. Its two queues and its ghost are here; a reference to a page while it is in a
- * queue cannot be seen, so that only a return from the ghost moves a page to the main queue, and the main queue is a plain FIFO.
+ * S3-FIFO (Yang et al., SOSP 2023) on what a pager in user space sees. Its two queues and its ghost are here; a
+ * reference to a page while it is in a queue cannot be seen, so that only a return from the ghost moves a page to the
+ * main queue, and the main queue is a plain FIFO.
  *
- *     new -> small (a tenth) -> out, remembered for as many evictions as there are residents -> back within that: main -> out
+ *     new -> small (a tenth) -> out, remembered for as many evictions as there are residents -> back within that: main
+ *     -> out
  */
 import type { PageIndex } from '../../core/types.js';
 import { PageLists } from './lists.js';
@@ -55,7 +57,10 @@ export class S3FifoPolicy implements VictimPolicy {
     return count;
   }
 
-  /** As a new page: in the main queue those that cannot be taken would keep the small one from ever being large enough to be taken from. */
+  /**
+   * As a new page: in the main queue those that cannot be taken would keep the small one from ever being large enough
+   * to be taken from.
+   */
   restored(page: PageIndex): void {
     this.ghost[page] = 0;
     this.inserted(page);

@@ -5,7 +5,10 @@ import { runInNewContext } from 'node:vm';
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 
-/** Runs `work` several times. @returns the bytes that its thriftiest run left behind: the others were being compiled, or shared the heap. */
+/**
+ * Runs `work` several times. @returns the bytes that its thriftiest run left behind: the others were being compiled, or
+ * shared the heap.
+ */
 export function heapGrowth(work: () => void): number {
   let least = Infinity;
   for (let run = 0; run < 8; run++) {

@@ -1,6 +1,7 @@
 /**
- * A pager of one thread, reduced to what a prefetch policy notices: pages are in the store, in the buffer or resident; fetches arrive after
- * `delay` touches; with a trusted plan what has arrived is mapped ahead, up to the first page that has not: the marker. Nothing is evicted but by `evict`.
+ * A pager of one thread, reduced to what a prefetch policy notices: pages are in the store, in the buffer or resident;
+ * fetches arrive after `delay` touches; with a trusted plan what has arrived is mapped ahead, up to the first page that
+ * has not: the marker. Nothing is evicted but by `evict`.
  */
 import { FaultKind, Plan, type Prefetcher } from '../../../src/policy/prefetch/prefetcher.js';
 import { pageIndex } from '../../../src/core/types.js';
