@@ -1,15 +1,14 @@
 /**
  * The fake kernel: page faults, the userfaultfd's queues and its ioctls, with the results and the races that Linux has.
  *
- * - Faults are read before events. A wake removes a fault that nobody has read; one that was read and is then served by
- * chance is stale.
+ * - Faults are read before events. A wake removes a fault that nobody has read; one that was read and is then served
+ *   by chance is stale.
  * - From the moment a call of the program raises an event until that call has gone on (some time after the event was
- * read), mmap_changing
- *   is set and every ioctl that changes memory answers EAGAIN.
+ *   read), mmap_changing is set and every ioctl that changes memory answers EAGAIN.
  * - madvise drops its pages after it has gone on; munmap, mremap and fork have done their work before the event is
- * raised.
+ *   raised.
  * - An ioctl on a run works within one mapping; a run that crosses the border of two answers ENOENT though every page
- * is there.
+ *   is there.
  */
 import { Errno, FAULT_WP, FAULT_WRITE } from '../../src/core/layout.js';
 import {

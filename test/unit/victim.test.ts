@@ -77,6 +77,24 @@ for (const name of VICTIM_POLICIES) {
     }
   });
 
+  test(`${name}: pages that can never be taken do not hide the others`, () => {
+    const policy = createVictimPolicy(name);
+    policy.reserve(100);
+    const taken = new Set<number>();
+    const isPinned = (page: number): boolean => page < 8;
+    for (let page = 0; page < 58; page++) {
+      if (!isPinned(page)) policy.streamed(pageIndex(page));
+      policy.inserted(pageIndex(page), false);
+    }
+    const out = new Int32Array(4);
+    for (let batch = 0; batch < 300; batch++) {
+      for (const page of out.slice(0, policy.next(4, out)))
+        if (isPinned(page)) policy.restored(pageIndex(page));
+        else taken.add(page);
+    }
+    assert.equal(taken.size, 50);
+  });
+
   test(`${name}: a page that could not be taken is not offered again at once`, () => {
     const policy = createVictimPolicy(name);
     policy.reserve(1000);

@@ -5,19 +5,15 @@
  * again, and how soon. So:
  *
  * 1. Residents are kept in classes by what is known of them: how far apart their last eviction and return were, in
- * evictions, compared with the
- *    number of residents R. A page that never returned is `fresh`.
+ *    evictions, compared with the number of residents R. A page that never returned is `fresh`.
  *        fresh | < R/4 | < R/2 | < R | >= R | streamed
- *    Of a page that a stream passes that is known better than its distances say: its class is `streamed`.
+ *    A page that a stream passes is in class `streamed`, whatever its distances say.
  * 2. Each class is a list in order of arrival, and can be evicted from at either end: that makes two *arms* a class.
- * Old end first is FIFO; new
- *    end first keeps a part of a loop that is larger than memory.
- * 3. For each arm it is measured how many of its victims come back within a horizon of R/16 evictions. That is long
- * enough to tell hot from cold,
- *    and short enough for most returns to be cheap: the victim is still in a frame.
- * 4. Each victim, with its neighbours, comes from an arm drawn at random, with weight  residents of the class / (return
- * rate + DOUBT)^3, times the
- *    share of its end.
+ *    Old end first is FIFO; new end first keeps a part of a loop that is larger than memory.
+ * 3. For each arm the policy measures how many of its victims come back within a horizon of R/16 evictions. That is
+ *    long enough to tell hot from cold, and short enough for most returns to be cheap: the victim is still in a frame.
+ * 4. Each victim, with its neighbours, comes from an arm drawn at random. The weight of an arm is the share of its end
+ *    times  residents of the class / (return rate + DOUBT)^3.
  *
  * Where the two ends of a class that returns late do as well as each other, most victims come from the new end: what
  * has been there for long is the surer to be there when a loop comes round to it. Where one class returns ten times as
@@ -161,9 +157,12 @@ export class ReturnsPolicy implements VictimPolicy {
 
   /**
    * It counts as a victim that came back at once: an arm whose victims cannot be taken is no better than one whose
-   * victims return.
+   * victims return. In exchange a page leaves each nursery, else pages that can never be taken would be all that is
+   * offered while the nurseries hold the others.
    */
   restored(page: PageIndex): void {
+    if (this.lists.size(NURSERY) > 0) this.graduate(NURSERY);
+    if (this.lists.size(STREAM_NURSERY) > 0) this.graduate(STREAM_NURSERY);
     this.inserted(page);
   }
 
