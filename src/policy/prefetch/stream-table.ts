@@ -4,7 +4,7 @@
  *
  *              at    expected          frontier         beyond
  *     | behind | mapped | planned        | jumped over?   |
- *     low ---------------------------------------------- high   a fault in here, on a multiple of the stride, may be its
+ *     low ---------------------------------------------- high   a fault here, on a multiple of the stride, may be its
  */
 import { NONE } from '../../core/types.js';
 
